@@ -1,0 +1,45 @@
+# `make train` and `make test` set everything up by themselves: only Python >= 3.11 (and, for the native engine, a C++20
+# compiler) must be there.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+WORKERS ?= auto
+
+.PHONY: setup train test check bench engine-test clean
+
+setup: $(STAMP)
+
+# The engine's sources belong to the stamp: a change in them builds the extension anew.
+ENGINE := CMakeLists.txt $(shell find engine -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name CMakeLists.txt)
+$(STAMP): pyproject.toml constraints.txt $(ENGINE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m convscope.native
+	touch $@
+
+train: setup
+	$(BIN)/convscope train
+
+test: setup
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/convscope bench
+
+# The engine's own tests, plain and under the address and thread sanitizers.
+engine-test:
+	for sanitize in none address thread; do \
+	  cmake -S . -B build/engine-$$sanitize -DCONVSCOPE_TESTS=ON -DCONVSCOPE_SANITIZE=$$sanitize -DCMAKE_BUILD_TYPE=Release && \
+	  cmake --build build/engine-$$sanitize --parallel && \
+	  ctest --test-dir build/engine-$$sanitize --output-on-failure || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,55 @@
+"""convscope: a convolutional-network workbench.
+
+It trains the classic CNNs fast on the computer at hand and shows everything that happens inside them. The public names
+below are loaded when first used, so that ``import convscope`` and the command line's help stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convscope.data import list_datasets as list_datasets
+    from convscope.data import load_dataset as load_dataset
+    from convscope.inspect import count as count
+    from convscope.inspect import receptive_field as receptive_field
+    from convscope.inspect import trace as trace
+    from convscope.models import create_model as create_model
+    from convscope.models import list_models as list_models
+    from convscope.native import accelerate as accelerate
+    from convscope.tasks import predict as predict
+    from convscope.training import evaluate as evaluate
+    from convscope.training import fit as fit
+    from convscope.training import load as load
+    from convscope.training import save as save
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "list_models": "models",
+    "create_model": "models",
+    "list_datasets": "data",
+    "load_dataset": "data",
+    "fit": "training",
+    "evaluate": "training",
+    "save": "training",
+    "load": "training",
+    "predict": "tasks",
+    "trace": "inspect",
+    "receptive_field": "inspect",
+    "count": "inspect",
+    "accelerate": "native",
+}
+
+__all__ = [*sorted(_ROOMS), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'convscope' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"convscope.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
