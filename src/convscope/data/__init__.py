@@ -1,1 +1,17 @@
-"""data."""
+"""Data sets, transforms, batches: pictures as uint8 tensors from files to the training loop."""
+
+from convscope.data.batches import Batches
+from convscope.data.dataset import Dataset, Split, stratified_split
+from convscope.data.loading import data_root, list_datasets, load_dataset
+from convscope.data.transforms import prepare
+
+__all__ = [
+    "Batches",
+    "Dataset",
+    "Split",
+    "data_root",
+    "list_datasets",
+    "load_dataset",
+    "prepare",
+    "stratified_split",
+]

@@ -1,1 +1,1 @@
-"""sources."""
+"""One data set, or one published layout of data sets, a file."""
