@@ -1,1 +1,37 @@
-"""layers."""
+"""Modules that torch lacks or that need more than torch's, with torch's argument names."""
+
+from __future__ import annotations
+
+from convscope.layers.activations import ACTIVATIONS, ScaledSigmoid, ScaledTanh, activation
+from convscope.layers.conv import CombinedConv2d, Conv2d, TableConv2d, penalty
+from convscope.layers.initialisers import INITIALISERS, initialise
+from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
+from convscope.layers.outputs import AuxiliaryOutputs
+from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
+from convscope.layers.rbf import RBF
+from convscope.layers.subsample import Subsample2d
+from convscope.layers.tables import LENET5_C3, connection_table
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITIALISERS",
+    "LENET5_C3",
+    "RBF",
+    "AuxiliaryOutputs",
+    "CombinedConv2d",
+    "Conv2d",
+    "L2Pool2d",
+    "LocallyConnected2d",
+    "LocallySharedConv2d",
+    "MedianPool2d",
+    "MinPool2d",
+    "ScaledSigmoid",
+    "ScaledTanh",
+    "Subsample2d",
+    "SumPool2d",
+    "TableConv2d",
+    "activation",
+    "connection_table",
+    "initialise",
+    "penalty",
+]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from convscope import spec
+from convscope import shapes, spec
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.registry import Registry
 
@@ -21,7 +21,8 @@ class Card:
     """What one should know of an architecture before using it.
 
     ``input_shape`` is (channels, height, width) of the default build, ``parameters`` its exact number of trained
-    parameters, ``published`` the paper's own result, ``note`` what differs between editions.
+    parameters, ``published`` the paper's own result, ``note`` what differs between editions, ``loss`` the name of the
+    loss it is trained with, ``small_size`` the picture size that ``small=True`` builds for, where there is that option.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Card:
     note: str = ""
     family: str = ""
     loss: str = "cross_entropy"
+    small_size: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,21 @@ class Entry:
 
     def option_names(self) -> list[str]:
         """The builder's own options, beside ``classes`` and ``in_channels``."""
-        return [name for name in inspect.signature(self.build).parameters if name not in ("classes", "in_channels")]
+        return list(self.options())
+
+    def options(self) -> dict[str, Any]:
+        """The builder's own options with their defaults."""
+        parameters = inspect.signature(self.build).parameters
+        return {name: each.default for name, each in parameters.items() if name not in ("classes", "in_channels")}
+
+    def input_shape(self, in_channels: int, options: Mapping[str, Any]) -> tuple[int, ...]:
+        """(channels, height, width) of a build with ``options``: the option ``input_size`` decides where it is given,
+        then ``small=True``, then the card."""
+        if options.get("input_size") is not None:
+            return (in_channels, *shapes.pair(options["input_size"], "input_size"))
+        if options.get("small"):
+            return (in_channels, self.card.small_size, self.card.small_size)
+        return (in_channels, *self.card.input_shape[1:])
 
 
 MODELS: Registry[Entry] = Registry("model", "convscope.models")
@@ -75,7 +91,7 @@ def create_model(name: str, classes: int | None = None, in_channels: int | None 
     classes = entry.card.classes if classes is None else classes
     in_channels = entry.card.input_shape[0] if in_channels is None else in_channels
     for argument, value in (("classes", classes), ("in_channels", in_channels)):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ArgumentError(argument, value, "an integer ≥ 1")
     for option in options:
         if option not in entry.option_names():
@@ -84,6 +100,6 @@ def create_model(name: str, classes: int | None = None, in_channels: int | None 
     described = spec.ModelSpec(
         architecture=name,
         options={"classes": classes, "in_channels": in_channels, **options},
-        input_shape=(in_channels, *entry.card.input_shape[1:]),
+        input_shape=entry.input_shape(in_channels, options),
     )
     return spec.attach(model, described)
