@@ -6,6 +6,7 @@ from convscope.layers.activations import ACTIVATIONS, ScaledSigmoid, ScaledTanh,
 from convscope.layers.conv import CombinedConv2d, Conv2d, TableConv2d, penalty
 from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
+from convscope.layers.losses import LOSSES, Loss, loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.rbf import RBF
@@ -16,6 +17,7 @@ __all__ = [
     "ACTIVATIONS",
     "INITIALISERS",
     "LENET5_C3",
+    "LOSSES",
     "RBF",
     "AuxiliaryOutputs",
     "CombinedConv2d",
@@ -23,6 +25,7 @@ __all__ = [
     "L2Pool2d",
     "LocallyConnected2d",
     "LocallySharedConv2d",
+    "Loss",
     "MedianPool2d",
     "MinPool2d",
     "ScaledSigmoid",
@@ -33,5 +36,6 @@ __all__ = [
     "activation",
     "connection_table",
     "initialise",
+    "loss_for",
     "penalty",
 ]

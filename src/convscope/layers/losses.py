@@ -1,0 +1,226 @@
+"""The losses a model is trained with: value, sensitivity of the outputs by the rule, and scores for prediction.
+
+Every value is the mean over the batch. Targets are class indices, int64 (n,); where a loss compares outputs with numbers
+they may be those numbers, of the outputs' shape. A model in training that returns ``AuxiliaryOutputs`` has the loss
+loss(logits) + weight · Σ loss(auxiliary), and the sensitivities come back in the same structure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.errors import ArgumentError, UnknownNameError
+from convscope.layers.activations import ScaledTanh
+from convscope.layers.outputs import AuxiliaryOutputs
+from convscope.layers.subsample import Subsample2d
+
+Outputs = Tensor | AuxiliaryOutputs
+
+
+class Loss(ABC):
+    """One loss J(y, t). ``value`` is made of torch operations, for autograd; ``value_and_delta`` follows the rule."""
+
+    def value(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """J as a scalar tensor."""
+        if isinstance(outputs, AuxiliaryOutputs):
+            auxiliary = [self._value(each, targets) for each in outputs.auxiliary]
+            return self._value(outputs.logits, targets) + outputs.weight * torch.stack(auxiliary).sum()
+        return self._value(outputs, targets)
+
+    def value_and_delta(self, outputs: Outputs, targets: Tensor) -> tuple[Tensor, Outputs]:
+        """(J, ∂J/∂outputs), written out without autograd."""
+        if isinstance(outputs, AuxiliaryOutputs):
+            value, delta = self._value_and_delta(outputs.logits, targets)
+            deltas = []
+            for each in outputs.auxiliary:
+                added, its_delta = self._value_and_delta(each, targets)
+                value = value + outputs.weight * added
+                deltas.append(outputs.weight * its_delta)
+            return value, AuxiliaryOutputs(delta, tuple(deltas), outputs.weight)
+        return self._value_and_delta(outputs, targets)
+
+    def predictions(self, outputs: Outputs) -> Tensor:
+        """Scores (n, classes); the largest is the predicted class."""
+        return outputs.logits if isinstance(outputs, AuxiliaryOutputs) else outputs
+
+    @abstractmethod
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class CrossEntropy(Loss):
+    """J = −ln softmax(y)_t, y the logits (n, classes), computed stably; ∂J/∂y = (softmax(y) − t)/n, t one-hot."""
+
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(y, class_indices(y, targets))
+
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = y - y.logsumexp(1, keepdim=True)
+        t = one_hot(y, targets)
+        return -(t * log_p).sum() / len(y), (log_p.exp() - t) / len(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredError(Loss):
+    """J = ½ ‖t − y‖² summed over the outputs (Xue 2016, eq. (4)); ∂J/∂y = (y − t)/n.
+
+    Class indices become targets of ``high`` for the class and ``low`` for the others; see ``loss_for``.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor:
+        return 0.5 * (self.numbers(y, targets) - y).square().sum() / len(y)
+
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        error = y - self.numbers(y, targets)
+        return 0.5 * (error * error).sum() / len(y), error / len(y)
+
+    def numbers(self, y: Tensor, targets: Tensor) -> Tensor:
+        """The targets as numbers of the outputs' shape."""
+        return self.low + (self.high - self.low) * one_hot(y, targets) if targets.ndim < y.ndim else targets.to(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanSquaredError(SquaredError):
+    """J = mean over batch and outputs of (t − y)²; ∂J/∂y = 2(y − t)/(number of outputs)."""
+
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(y, self.numbers(y, targets))
+
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        error = y - self.numbers(y, targets)
+        return (error * error).mean(), 2 * error / error.numel()
+
+
+class BinaryCrossEntropy(Loss):
+    """J = −Σ [t ln σ(y) + (1 − t) ln(1 − σ(y))] over the outputs, y before the sigmoid; ∂J/∂y = (σ(y) − t)/n.
+
+    One output column, (n, 1), decides between classes 0 and 1; with more columns each class has its own yes or no.
+    """
+
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(y, self.numbers(y, targets), reduction="sum") / len(y)
+
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        t = self.numbers(y, targets)
+        cost = y.clamp(min=0) - t * y + torch.log1p(torch.exp(-y.abs()))  # no exponential of a positive number
+        return cost.sum() / len(y), (torch.sigmoid(y) - t) / len(y)
+
+    def numbers(self, y: Tensor, targets: Tensor) -> Tensor:
+        """The targets as zeros and ones of the outputs' shape."""
+        if targets.ndim == y.ndim:
+            return targets.to(y)
+        return targets.to(y).reshape(y.shape) if y.shape[1] == 1 else one_hot(y, targets)
+
+    def predictions(self, outputs: Outputs) -> Tensor:
+        y = super().predictions(outputs)
+        return torch.cat((torch.zeros_like(y), y), 1) if y.shape[1] == 1 else y
+
+
+@dataclasses.dataclass(frozen=True)
+class Hinge(Loss):
+    """J = Σ_{i≠t} max(0, margin − y_t + y_i), the multi-class hinge of a support vector machine's output.
+
+    ∂J/∂y_i = [margin − y_t + y_i > 0]/n for i ≠ t, and ∂J/∂y_t minus their sum.
+    """
+
+    margin: float = 1.0
+
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor:
+        rivals = (self.margin - y.gather(1, class_indices(y, targets)[:, None]) + y).clamp(min=0)
+        return (rivals.sum() - rivals.gather(1, targets[:, None]).sum()) / len(y)
+
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        t = one_hot(y, targets)
+        slack = (self.margin - (t * y).sum(1, keepdim=True) + y) * (1 - t)
+        active = (slack > 0).to(y)
+        return (slack * active).sum() / len(y), (active - t * active.sum(1, keepdim=True)) / len(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class RBFLoss(Loss):
+    """J = y_t + ln(e^(−j) + Σ_i e^(−y_i)), y the squared distances to the classes' codes (LeCun et al. 1998, eq. (9)).
+
+    ∂J/∂y_i = ([i = t] − e^(−y_i)/(e^(−j) + Σ_k e^(−y_k)))/n. The constant ``j`` stands for a rubbish class: rivals
+    farther away than j are no longer pushed. The class with the smallest distance is the prediction.
+    """
+
+    j: float = 0.1
+
+    def _value(self, y: Tensor, targets: Tensor) -> Tensor:
+        rubbish = y.new_full((len(y), 1), -self.j)
+        rivals = torch.cat((rubbish, -y), 1).logsumexp(1)
+        return (y.gather(1, class_indices(y, targets)[:, None])[:, 0] + rivals).mean()
+
+    def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        t = one_hot(y, targets)
+        lowest = y.min(1, keepdim=True).values.clamp(max=self.j)
+        weights = torch.exp(lowest - y)
+        total = weights.sum(1, keepdim=True) + torch.exp(lowest - self.j)
+        value = (t * y).sum() + (total.log() - lowest).sum()
+        return value / len(y), (t - weights / total) / len(y)
+
+    def predictions(self, outputs: Outputs) -> Tensor:
+        return -super().predictions(outputs)
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": CrossEntropy(),
+    "squared_error": SquaredError(),
+    "mean_squared_error": MeanSquaredError(),
+    "binary_cross_entropy": BinaryCrossEntropy(),
+    "hinge": Hinge(),
+    "rbf": RBFLoss(),
+}
+
+
+def loss_for(name: str | Loss, model: nn.Module | None = None) -> Loss:
+    """The loss called ``name``; for squared errors the targets −1 and +1 where ``model`` ends in a tanh, else 0 and 1.
+
+    Raises UnknownNameError for another name.
+    """
+    if isinstance(name, Loss):
+        return name
+    if name not in LOSSES:
+        raise UnknownNameError("loss", name, LOSSES)
+    loss = LOSSES[name]
+    if isinstance(loss, SquaredError) and model is not None:
+        low, high = output_range(model)
+        return dataclasses.replace(loss, low=low, high=high)
+    return loss
+
+
+def output_range(model: nn.Module) -> tuple[float, float]:
+    """The values a model's outputs should take for "no" and "yes": (−1, 1) when its last layer is a tanh, else (0, 1).
+
+    The scaled tanh is 1 at 1, so ±1 are inside its range, where it still has slope.
+    """
+    last: nn.Module | None = None
+    for module in model.modules():
+        if not list(module.children()):
+            last = module
+    if isinstance(last, Subsample2d):
+        return (-1.0, 1.0) if "tanh" in last.activation else (0.0, 1.0)
+    return (-1.0, 1.0) if isinstance(last, nn.Tanh | ScaledTanh | nn.Hardtanh) else (0.0, 1.0)
+
+
+def class_indices(y: Tensor, targets: Tensor) -> Tensor:
+    """``targets``, checked: int64 (n,) in 0…classes−1, else ArgumentError."""
+    if y.ndim != 2 or targets.shape != y.shape[:1] or targets.is_floating_point():
+        got = f"{targets.dtype} {tuple(targets.shape)} for outputs {tuple(y.shape)}"
+        raise ArgumentError("targets", got, "class indices (n,) for outputs (n, classes)")
+    return targets
+
+
+def one_hot(y: Tensor, targets: Tensor) -> Tensor:
+    """(n, classes) of 0 and 1 in the outputs' type."""
+    return torch.zeros_like(y).scatter_(1, class_indices(y, targets)[:, None], 1.0)
