@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.rules import activation as rules
+from convscope.rules.base import Rule, rule_for_module
 
 
 def scaled_tanh(u: torch.Tensor) -> torch.Tensor:
@@ -40,6 +42,16 @@ class ScaledSigmoid(nn.Module):
 
     def extra_repr(self) -> str:
         return f"beta={self.beta:g}"
+
+
+@rule_for_module(ScaledTanh)
+def _(module: ScaledTanh, x: torch.Tensor) -> Rule:
+    return rules.ScaledTanh()
+
+
+@rule_for_module(ScaledSigmoid)
+def _(module: ScaledSigmoid, x: torch.Tensor) -> Rule:
+    return rules.Sigmoid(module.beta)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
 from convscope.layers.tables import Table, connection_table
+from convscope.rules.base import Rule, rule_for_module
+from convscope.rules.conv import Conv
 from convscope.shapes import pair
 
 Size = int | Sequence[int]
@@ -69,6 +71,11 @@ class Conv2d(nn.Conv2d):
         return text + f", flip_kernel={self.flip_kernel}"
 
 
+@rule_for_module(Conv2d)
+def _(module: Conv2d, x: torch.Tensor) -> Rule:
+    return Conv(2, module.stride, module.padding, module.dilation, module.groups, true_convolution=module.flip_kernel)
+
+
 class TableConv2d(nn.Module):
     """Convolution with partial connection: output map j sees only the input maps in M_j.
 
@@ -123,6 +130,10 @@ class TableConv2d(nn.Module):
         fan_out = self.table.sum(0)[inputs] * area
         return fan_in.reshape(-1, 1, 1).float(), fan_out.reshape(-1, 1, 1).float()
 
+    def input_maps(self) -> tuple[tuple[int, ...], ...]:
+        """M_j for each output map: the indices of its input maps, ascending."""
+        return tuple(tuple(int(i) for i in row.nonzero().flatten()) for row in self.table)
+
     def dense_weight(self) -> torch.Tensor:
         """The kernels as a full convolution's weight (out_channels, in_channels, kh, kw), zero where unconnected."""
         dense = self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size)
@@ -137,6 +148,18 @@ class TableConv2d(nn.Module):
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         text += f", padding={self.padding}, connections={self.weight.shape[0]}"
         return text + (", flip_kernel=True" if self.flip_kernel else "")
+
+
+@rule_for_module(TableConv2d)
+def _(module: TableConv2d, x: torch.Tensor) -> Rule:
+    return Conv(
+        2,
+        module.stride,
+        module.padding,
+        module.dilation,
+        table=module.input_maps(),
+        true_convolution=module.flip_kernel,
+    )
 
 
 class CombinedConv2d(nn.Module):

@@ -1,7 +1,7 @@
 """The losses a model is trained with: value, sensitivity of the outputs by the rule, and scores for prediction.
 
-Every value is the mean over the batch. Targets are class indices, int64 (n,); where a loss compares outputs with numbers
-they may be those numbers, of the outputs' shape. A model in training that returns ``AuxiliaryOutputs`` has the loss
+Every value is the mean over the batch. Targets are class indices, int64 (n,); where a loss compares numbers,
+they may be numbers of the outputs' shape. A model in training that returns ``AuxiliaryOutputs`` has the loss
 loss(logits) + weight · Σ loss(auxiliary), and the sensitivities come back in the same structure.
 """
 
