@@ -2,7 +2,7 @@
 
 from convscope.data.batches import Batches
 from convscope.data.dataset import Dataset, Split, stratified_split
-from convscope.data.loading import data_root, list_datasets, load_dataset
+from convscope.data.loading import data_root, is_present, list_datasets, load_dataset
 from convscope.data.transforms import prepare
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Dataset",
     "Split",
     "data_root",
+    "is_present",
     "list_datasets",
     "load_dataset",
     "prepare",

@@ -1,10 +1,11 @@
-"""The catalogue of data sets: a loader and a card for each, enrolled by one decorator."""
+"""The catalogue of data sets: a loader, a card and the published files for each, enrolled by one decorator."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 from convscope.data.dataset import Dataset
 from convscope.registry import Registry
@@ -32,24 +33,48 @@ class Card:
 
 
 @dataclasses.dataclass(frozen=True)
+class Remote:
+    """A published file: its name, where it is (mirrors in order; none = to be fetched by hand), and its checksum.
+
+    ``checksum`` is "md5:…" or "sha256:…" as published. ``provides`` are patterns below the data set's folder; where
+    one of them is found, the file is not needed. ``unpack``: a tar archive, unpacked into the folder.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    checksum: str
+    provides: tuple[str, ...] = ()
+    unpack: bool = False
+
+    def present(self, folder: Path) -> bool:
+        patterns = self.provides or (self.name,)
+        return folder.is_dir() and any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     name: str
     card: Card
     load: Loader
+    remotes: tuple[Remote, ...] = ()
 
     def option_names(self) -> list[str]:
         """The loader's own options, after the folder."""
         return list(inspect.signature(self.load).parameters)[1:]
 
+    def present(self, folder: Path) -> bool:
+        """Whether ``folder`` seems to hold what is needed; loading alone can tell for certain."""
+        return all(remote.present(folder) for remote in self.remotes)
+
 
 SOURCES: Registry[Source] = Registry("data", "convscope.data.sources")
 
 
-def register(name: str, card: Card) -> Callable[[Loader], Loader]:
+def register(name: str, card: Card, *remotes: Remote) -> Callable[[Loader], Loader]:
     """Enrol ``load(folder, **options) → Dataset`` under ``name``; ``folder`` is ``<root>/<name>``."""
 
     def enrol(load: Loader) -> Loader:
-        SOURCES.add(name, Source(name, card, load))
+        SOURCES.add(name, Source(name, card, load, remotes))
         return load
 
     return enrol

@@ -1,17 +1,66 @@
-"""Finding files that a data set needs, with an error that says what to put where."""
+"""Finding, reading and writing data files, with errors that say what to put where."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from convscope.errors import DataError
+from convscope.errors import ArgumentError, DataError
+
+
+class MissingFileError(DataError):
+    """A file or folder that a data set needs is not there (it may be had by downloading)."""
 
 
 def find_file(folder: Path, spellings: Sequence[str]) -> Path:
-    """The first of ``spellings`` that is a file in ``folder``; DataError naming the file and the folder if none is."""
+    """The first of ``spellings`` that is a file in ``folder``; MissingFileError naming file and folder if none is."""
     for name in spellings:
         if (folder / name).is_file():
             return folder / name
     others = f" (or {', '.join(spellings[1:])})" if len(spellings) > 1 else ""
-    raise DataError(folder, f"file missing: {spellings[0]}{others}", f"Put it into the folder {folder}")
+    raise MissingFileError(folder, f"file missing: {spellings[0]}{others}", f"Put it into the folder {folder}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file; DataError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Class names, one a line; DataError for a file that is not text or has none."""
+    try:
+        names = tuple(line.strip() for line in read_bytes(path).decode("utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise DataError(path, "not a text file of class names, one a line") from error
+    if not names:
+        raise DataError(path, "holds no class names")
+    return names
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Arguments that do not fit become a DataError of the file that they came from."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise DataError(path, str(error)) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write ``path`` under a temporary name, sync it and rename it: readers see the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from convscope.data.files import read_bytes
 from convscope.errors import DataError
 
 _UNSIGNED_BYTE = 8
@@ -44,10 +45,7 @@ def read_idx(path: Path, dims: int) -> torch.Tensor:
 
 def read_maybe_gzipped(path: Path) -> bytes:
     """The content of ``path``, unpacked where it starts like a gzip file."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+    content = read_bytes(path)
     if content[:2] != b"\x1f\x8b":
         return content
     try:

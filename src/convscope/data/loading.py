@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import inspect
 import os
 from pathlib import Path
 from typing import Any
 
 from convscope.data.catalog import SOURCES
 from convscope.data.dataset import Dataset
+from convscope.data.download import Progress, obtain
+from convscope.data.files import MissingFileError
+from convscope.data.folder import load_folder
+from convscope.data.npz import load_npz
+from convscope.data.parquet import find_parquet, load_parquet
+from convscope.data.progress import terminal_progress
 from convscope.errors import ArgumentError, DataError, UnknownNameError
 
 
@@ -25,19 +33,62 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "convscope"
 
 
-def load_dataset(name_or_path: str | Path, root: str | Path | None = None, **options: Any) -> Dataset:
-    """A data set by its name (its files in ``<root>/<name>/``), or from a path: a folder of pictures or an .npz file.
+def is_present(name: str, root: str | Path | None = None) -> bool:
+    """Whether the files of the data set ``name`` seem to be there already."""
+    return SOURCES[name].present(data_root(root) / name)
 
-    ``options`` go to the loader. Raises UnknownNameError (close matches offered), DataError for missing or damaged
-    files (it names file and folder), ArgumentError for an option that the loader does not have.
+
+def load_dataset(
+    name_or_path: str | Path,
+    root: str | Path | None = None,
+    *,
+    download: bool = True,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Dataset:
+    """A data set by its name (its files in ``<root>/<name>/``), or from a path.
+
+    A path is a folder with a folder of pictures for each class, a folder with train.parquet, or an .npz file. Missing
+    files of a named set are downloaded where that is possible; ``download=False`` or CONVSCOPE_OFFLINE=1 forbids it.
+    ``progress(file, done, total)`` is called with bytes, total None where unknown; left out, a terminal shows bars.
+    ``options`` go to the loader.
+
+    Raises UnknownNameError (close matches offered), DataError for missing or damaged files (it names file and folder),
+    ArgumentError for an option that the loader does not have or a value that cannot be.
     """
     text = os.fspath(name_or_path)
     if text in SOURCES:
-        source = SOURCES[text]
+        source, folder = SOURCES[text], data_root(root) / text
         _check_options(text, source.option_names(), options)
-        return source.load(data_root(root) / text, **options)
+        try:
+            return source.load(folder, **options)
+        except MissingFileError:
+            if not any(remote.unpack or remote.urls for remote in source.remotes):
+                raise
+        with terminal_progress() if progress is None else contextlib.nullcontext(progress) as shown:
+            obtain(text, source.remotes, folder, download=download, progress=shown)
+        return source.load(folder, **options)
+    path = Path(text).expanduser()
+    if not path.exists() and (data_root(root) / text).is_dir():
+        path = data_root(root) / text
+    return _load_path(path, text, options)
+
+
+def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset:
+    if path.is_dir():
+        if find_parquet(path, "train"):
+            _check_options(text, ["classes", "test_fraction", "seed"], options)
+            return load_parquet(path.resolve().name, path, **options)
+        known = [name for name in inspect.signature(load_folder).parameters if name not in ("folder", "subsets")]
+        _check_options(text, known, options)
+        return load_folder(path, **options)
+    if path.is_file():
+        if path.suffix != ".npz":
+            raise DataError(path, "a data set is a folder or an .npz file")
+        _check_options(text, ["test_fraction", "seed"], options)
+        return load_npz(path, **options)
     if os.sep in text or "." in text:
-        raise DataError(text, "no such file or folder", f"Data sets known by name: {', '.join(list_datasets())}")
+        raise DataError(path, "no such file or folder", f"Data sets known by name: {', '.join(list_datasets())}")
     raise UnknownNameError("data", text, list_datasets())
 
 

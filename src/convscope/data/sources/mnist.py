@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from convscope.data.catalog import Card, register
+from convscope.data.catalog import Card, Remote, register
 from convscope.data.dataset import Dataset, Split
 from convscope.data.files import find_file
 from convscope.data.idx import read_idx
@@ -14,9 +14,34 @@ from convscope.errors import DataError
 
 _FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .gz)"
 DIGITS = tuple(str(digit) for digit in range(10))
+_MNIST_PLACES = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+_FASHION_PLACES = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
 CLOTHES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+
+
+def _spellings(stem: str, dims: int) -> list[str]:
+    """As published, and with a point, as some unpackers write it; each plain or gzipped."""
+    return [f"{stem}{mark}idx{dims}-ubyte{ending}" for mark in "-." for ending in ("", ".gz")]
+
+
+def _remotes(places: tuple[str, ...], *checksums: str) -> tuple[Remote, ...]:
+    """The four files at each of the ``places``, with their MD5 as published."""
+    stems = (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1))
+    return tuple(
+        Remote(
+            f"{stem}-idx{dims}-ubyte.gz",
+            tuple(f"{place}{stem}-idx{dims}-ubyte.gz" for place in places),
+            f"md5:{checksum}",
+            provides=tuple(_spellings(stem, dims)),
+        )
+        for (stem, dims), checksum in zip(stems, checksums, strict=True)
+    )
 
 
 @register(
@@ -30,6 +55,13 @@ CLOTHES = (
         train=60_000,
         test=10_000,
         files=_FILES,
+    ),
+    *_remotes(
+        _MNIST_PLACES,
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
     ),
 )
 def load_mnist(folder: Path) -> Dataset:
@@ -48,6 +80,13 @@ def load_mnist(folder: Path) -> Dataset:
         test=10_000,
         files=_FILES,
         note="Same files as MNIST's by name: each set in its own folder.",
+    ),
+    *_remotes(
+        _FASHION_PLACES,
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
     ),
 )
 def load_fashion_mnist(folder: Path) -> Dataset:
@@ -69,8 +108,3 @@ def _read_part(folder: Path, part: str, classes: tuple[str, ...]) -> Split:
         wrong = int(torch.nonzero(labels >= len(classes))[0])
         raise DataError(labels_path, f"label {int(labels[wrong])} at place {wrong}, wanted 0 … {len(classes) - 1}")
     return Split(images.unsqueeze(1), labels.to(torch.int64), classes)
-
-
-def _spellings(stem: str, dims: int) -> list[str]:
-    """As published, and with a point, as some unpackers write it; each plain or gzipped."""
-    return [f"{stem}{mark}idx{dims}-ubyte{ending}" for mark in "-." for ending in ("", ".gz")]
