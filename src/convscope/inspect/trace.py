@@ -1,0 +1,214 @@
+"""Everything that happens in a model for one batch: the values forward, the sensitivities back, every gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from convscope.errors import ArgumentError, UnknownNameError
+from convscope.rules import tape
+from convscope.spec import spec_of
+
+
+class Loss(Protocol):
+    """What ``trace`` needs of a loss; the entries of ``convscope.layers.losses.LOSSES`` are such."""
+
+    def value_and_delta(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """(J, ∂J/∂outputs), J the mean over the batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerTrace:
+    """One node of the model's graph, as it ran on the batch.
+
+    ``name`` is the module's path in the model (":2" marks a module's second use) or, for a function, the graph node's
+    name. ``kind`` is the rule's family ("conv", "pool", "activation", …; "other" where autograd stood in), ``type`` the
+    class or function name. ``module`` is None for functions.
+
+    ``inputs`` are the tensors that went in, ``y`` is what came out, ``u`` the value before the node's own
+    non-linearity: for an activation u = x, for a node with a built-in activation what that is applied to, for every
+    other node u = y. ``delta`` = ∂J/∂u has u's shape. ``grad_x`` = ∂J/∂x for each of ``inputs``, ``gradients`` = ∂J/∂θ by
+    parameter name (those that require a gradient). A node with several outputs has tuples for u, y and delta. Without a target
+    ``delta`` is None and ``gradients`` and ``grad_x`` are empty.
+    """
+
+    name: str
+    kind: str
+    type: str
+    module: nn.Module | None
+    inputs: tuple[Tensor, ...]
+    u: Any
+    y: Any
+    delta: Any
+    grad_x: tuple[Tensor, ...]
+    gradients: dict[str, Tensor]
+
+    @property
+    def x(self) -> Tensor:
+        """The (first) input."""
+        return self.inputs[0]
+
+
+class Trace:
+    """The layers in forward order: iterate, ``len``, index by position or by name.
+
+    ``logits`` is the model's output (the first tensor, where there are several), ``loss`` J (None without a target),
+    ``gradients`` ∂J/∂θ of the whole model by the parameters' full names, ``grad_x`` ∂J/∂x of the model's input.
+    """
+
+    def __init__(
+        self,
+        layers: list[LayerTrace],
+        logits: Tensor,
+        loss: Tensor | None,
+        gradients: dict[str, Tensor],
+        grad_x: Tensor | None,
+    ) -> None:
+        self.layers = layers
+        self.logits = logits
+        self.loss = loss
+        self.gradients = gradients
+        self.grad_x = grad_x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerTrace]:
+        return iter(self.layers)
+
+    def __getitem__(self, key: str | int) -> LayerTrace:
+        """The layer of that position or name; UnknownNameError for a name that no layer has."""
+        if isinstance(key, int):
+            return self.layers[key]
+        for layer in self.layers:
+            if layer.name == key:
+                return layer
+        raise UnknownNameError("layer", key, self.names())
+
+    def names(self) -> list[str]:
+        """All layers' names, in forward order."""
+        return [layer.name for layer in self.layers]
+
+
+def trace(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor | int | None = None,
+    loss: str | Loss = "cross_entropy",
+) -> Trace:
+    """Run ``model`` on ``x`` by the rules and, given a target, take the loss's sensitivities back through every layer.
+
+    ``x`` is a batch (n, …), or one example without the batch dimension; it is converted to the parameters' dtype and
+    device. ``target`` is one class index, class indices (n,), or whatever tensor the loss takes. ``loss`` is a name in
+    ``convscope.layers.losses.LOSSES`` or an object with ``value_and_delta``. The model's mode (train or eval) is used
+    as it is; its parameters and their ``.grad`` stay untouched.
+
+    Raises ArgumentError for an input that is not floating point or does not fit the model, UnknownNameError for an
+    unknown loss, ConvscopeError naming the layer in which the model itself failed.
+    """
+    batch = _batched(model, x)
+    found = _loss(loss)
+    ran = tape.forward(model, batch)
+    tensors = [leaf for leaf in pytree.tree_leaves(ran.output) if isinstance(leaf, Tensor)]
+    if not tensors:
+        raise ArgumentError("model", type(model).__name__, "a model that puts out a tensor")
+    logits = tensors[0]
+    if target is None:
+        return Trace([_layer(step, None) for step in _shown(ran)], logits, None, {}, None)
+    value, delta = found.value_and_delta(logits, _targets(target, logits))
+    rest: list[Tensor | None] = [None] * len(pytree.tree_leaves(ran.output))
+    rest[[leaf is logits for leaf in pytree.tree_leaves(ran.output)].index(True)] = delta
+    back = ran.backward(rest)
+    layers = [_layer(step, back.steps[step.name]) for step in _shown(ran)]
+    grad_x = back.inputs[0] if back.inputs and back.inputs[0] is not None else torch.zeros_like(batch)
+    return Trace(layers, logits, value, back.gradients, grad_x)
+
+
+def _shown(ran: tape.Tape) -> list[tape.Step]:
+    """The steps that put out a floating-point tensor from one; bookkeeping such as ``x.size(0)`` is left out."""
+    return [
+        step
+        for step in ran
+        if any(_is_real(leaf) for leaf in pytree.tree_leaves(step.output)) and any(map(_is_real, step.inputs))
+    ]
+
+
+@torch.no_grad()
+def _layer(step: tape.Step, back: tape.StepDeltas | None) -> LayerTrace:
+    inputs = tuple(item for item in step.inputs if isinstance(item, Tensor))
+    delta: Any = None
+    grad_x: tuple[Tensor, ...] = ()
+    gradients: dict[str, Tensor] = {}
+    flat = [None if back is None else part for part in pytree.tree_leaves(step.output)]
+    zeros = [torch.zeros_like(leaf) if isinstance(leaf, Tensor) else None for leaf in flat]
+    structure = pytree.tree_structure(step.output)
+    given = zeros if back is None else _filled(back.delta, zeros)
+    u, at_u = step.rule.at_u(step.saved, step.inputs, step.output, pytree.tree_unflatten(given, structure))
+    if back is not None:
+        delta = at_u
+        pairs = zip(step.inputs, back.delta_inputs, strict=True)
+        grad_x = tuple(torch.zeros_like(x) if d is None else d for x, d in pairs if isinstance(x, Tensor))
+        gradients = dict(back.gradients)
+    name = type(step.module).__name__ if step.module is not None else _function_name(step.node.target)
+    return LayerTrace(
+        step.name, step.rule.kind, name, step.module, inputs, u, step.output, delta, grad_x, gradients
+    )
+
+
+def _filled(delta: Any, zeros: list[Tensor | None]) -> list[Tensor | None]:
+    parts = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
+    return [zero if part is None else part for part, zero in zip(parts, zeros, strict=True)]
+
+
+def _function_name(target: Any) -> str:
+    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
+
+
+def _batched(model: nn.Module, x: Tensor) -> Tensor:
+    """x in the model's dtype and on its device, with a batch dimension."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+        raise ArgumentError("x", got, "a floating-point tensor", "Preprocessing.normalise makes one from pixels.")
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None:
+        x = x.to(parameter.device, parameter.dtype)
+    return x.unsqueeze(0) if x.ndim == _example_dims(model) else x
+
+
+def _example_dims(model: nn.Module) -> int:
+    """Dimensions of one example: from the model's description, else from its first layer, else those of a picture."""
+    spec = spec_of(model)
+    if spec is not None:
+        return len(spec.input_shape)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            return 1
+        for dims, cls in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), start=2):
+            if isinstance(module, cls):
+                return dims
+    return 3
+
+
+def _targets(target: Tensor | int, logits: Tensor) -> Tensor:
+    if isinstance(target, int):
+        return torch.tensor([target], device=logits.device)
+    target = target.to(logits.device)
+    return target.unsqueeze(0) if target.ndim == 0 else target
+
+
+def _loss(loss: str | Loss) -> Loss:
+    if not isinstance(loss, str):
+        return loss
+    from convscope.layers.losses import LOSSES
+
+    found: Loss = LOSSES[loss]
+    return found
+
+
+def _is_real(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.is_floating_point()

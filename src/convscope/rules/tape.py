@@ -1,0 +1,359 @@
+"""Running a whole model by the rules: forward along its graph, then the sensitivities back against it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from convscope import graph as graphs
+from convscope.errors import ArgumentError, ConvscopeError
+from convscope.rules import base
+from convscope.rules.base import Applied, Gradients, Rule, Saved
+from convscope.rules.local_autograd import LocalAutograd
+
+_IN_PLACE = {
+    operator.iadd, operator.isub, operator.imul, operator.itruediv,
+    torch.relu_, torch.nn.functional.relu_,
+}  # fmt: skip
+
+
+class Slot(NamedTuple):
+    """One tensor that a node put out: the node, and which of its output's leaves."""
+
+    node: fx.Node
+    leaf: int
+
+
+@dataclasses.dataclass
+class Step:
+    """One node as it ran.
+
+    ``name`` is the module's path (":2" marks its second use) or the fx node's name; ``inputs`` what the rule was given,
+    ``sources`` where each came from (None: a constant). ``local`` are its parameters by the rule's names.
+    """
+
+    node: fx.Node
+    name: str
+    module: nn.Module | None
+    rule: Rule
+    inputs: tuple[Any, ...]
+    output: Any
+    saved: Saved
+    sources: tuple[Slot | None, ...]
+    local: dict[str, nn.Parameter | Slot]
+
+
+@dataclasses.dataclass
+class StepDeltas:
+    """Sensitivities at one step: ``delta`` = ∂J/∂y in the output's structure (None: J does not depend on it)."""
+
+    delta: Any
+    delta_inputs: base.Deltas
+    gradients: Gradients
+
+
+@dataclasses.dataclass
+class Sensitivities:
+    """What goes back: by step name, for the model's inputs (None: unused), and for its parameters by their names.
+
+    ``gradients`` holds the parameters that require a gradient and that J depends on; a shared parameter is there
+    once, under its first name, with the sum.
+    """
+
+    steps: dict[str, StepDeltas]
+    inputs: tuple[Tensor | None, ...]
+    gradients: Gradients
+
+
+class Tape:
+    """A finished forward pass; ``output`` is the model's, ``steps`` are its nodes in forward order."""
+
+    def __init__(
+        self, graph: fx.GraphModule, steps: list[Step], placeholders: list[fx.Node], output: Any, slots: list[Any]
+    ) -> None:
+        self.graph = graph
+        self.steps = steps
+        self.output = output
+        self._placeholders = placeholders
+        self._output_slots = slots
+        model = graphs.source_model(graph)
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    @torch.no_grad()
+    def backward(self, delta: Any) -> Sensitivities:
+        """δ of the output (in the output's structure, None where J does not depend on it) → all sensitivities.
+
+        It may be called again with another δ. Raises ArgumentError when δ's shape is not the output's.
+        """
+        pending: dict[fx.Node, dict[int, Tensor]] = {}
+
+        def add(slot: Slot, part: Tensor | None) -> None:
+            if part is not None:
+                sums = pending.setdefault(slot.node, {})
+                sums[slot.leaf] = sums[slot.leaf] + part if slot.leaf in sums else part
+
+        for slot, part in zip(self._output_slots, self._output_deltas(delta), strict=True):
+            if slot is not None:
+                add(slot, part)
+        results: dict[str, StepDeltas] = {}
+        gradients: Gradients = {}
+        for step in reversed(self.steps):
+            sums = pending.pop(step.node, {})
+            leaves, structure = pytree.tree_flatten(step.output)
+            whole = pytree.tree_unflatten([sums.get(index) for index in range(len(leaves))], structure)
+            if not sums:
+                results[step.name] = StepDeltas(whole, (None,) * len(step.inputs), {})
+                continue
+            to_inputs, local = step.rule.backward(step.saved, whole)
+            results[step.name] = StepDeltas(whole, to_inputs, local)
+            for source, part in zip(step.sources, to_inputs, strict=True):
+                if source is not None:
+                    add(source, part)
+            for name, gradient in local.items():
+                owner = step.local.get(name)
+                if isinstance(owner, Slot):
+                    add(owner, gradient)
+                elif owner is not None:
+                    self._collect(gradients, owner, gradient)
+        for node, sums in list(pending.items()):
+            owner = _attribute(self.graph, node) if node.op == "get_attr" else None
+            if isinstance(owner, nn.Parameter):
+                self._collect(gradients, owner, sums[0])
+        inputs = tuple(pending.get(node, {}).get(0) for node in self._placeholders)
+        order = [name for name in self._names.values() if name in gradients]
+        return Sensitivities(dict(reversed(results.items())), inputs, {name: gradients[name] for name in order})
+
+    def _output_deltas(self, delta: Any) -> list[Tensor | None]:
+        outputs = pytree.tree_leaves(self.output)
+        parts = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
+        if len(parts) != len(outputs):
+            raise ArgumentError("delta", f"{len(parts)} parts", f"{len(outputs)}, one for each output of the model")
+        for part, y in zip(parts, outputs, strict=True):
+            if part is not None and (not isinstance(y, Tensor) or part.shape != y.shape):
+                shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+                raise ArgumentError("delta", tuple(part.shape), f"the shape of the model's output, {shape}")
+        return parts
+
+    def _collect(self, gradients: Gradients, parameter: nn.Parameter, gradient: Tensor) -> None:
+        name = self._names.get(id(parameter))
+        if name is not None and parameter.requires_grad:
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+
+
+@torch.no_grad()
+def forward(model: nn.Module, *inputs: Any, **named: Any) -> Tape:
+    """Run ``model`` (or the graph that ``convscope.graph.capture`` made of it) on ``inputs`` by the rules.
+
+    What has no rule is differentiated by autograd, locally. As in torch, batch normalisation in training mode updates its
+    running statistics and dropout draws a mask. ``.grad`` and the inputs stay untouched. Raises ConvscopeError naming
+    the layer in which something failed.
+    """
+    return _Run(graphs.capture(model)).run(inputs, named)
+
+
+class _Run:
+    """One forward pass: the values of the nodes so far, and which node now stands for one changed in place."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self.graph = graph
+        self.values: dict[fx.Node, Any] = {}
+        self.replaced: dict[fx.Node, fx.Node] = {}
+        self.stale: dict[fx.Node, str] = {}
+        self.buffers: dict[fx.Node, Tensor] = {}
+        self.steps: list[Step] = []
+        self.uses: dict[str, int] = {}
+
+    def run(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tape:
+        placeholders = [node for node in self.graph.graph.nodes if node.op == "placeholder"]
+        self._take_inputs(placeholders, inputs, dict(named))
+        for node in self.graph.graph.nodes:
+            if node.op == "get_attr":
+                value = _attribute(self.graph, node)
+                plain = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+                self.values[node] = value.clone() if plain else value  # a buffer may be updated later on
+                if plain:
+                    self.buffers[node] = value
+            elif node.op == "output":
+                slots: dict[int, Slot] = {}
+                output = self._aliases(node.args[0], slots)
+                leaves = [slots.get(id(leaf)) for leaf in pytree.tree_leaves(output)]
+                return Tape(self.graph, self.steps, placeholders, output, leaves)
+            elif node.op != "placeholder":
+                self._step(node)
+        raise AssertionError("a graph ends with its output")
+
+    def _take_inputs(self, placeholders: list[fx.Node], inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if len(inputs) > len(placeholders):
+            raise ArgumentError("inputs", f"{len(inputs)} inputs", f"at most the model's {len(placeholders)}")
+        for index, node in enumerate(placeholders):
+            if index < len(inputs):
+                self.values[node] = inputs[index]
+            elif str(node.target) in named:
+                self.values[node] = named.pop(str(node.target))
+            elif node.args:
+                self.values[node] = node.args[0]
+            else:
+                raise ArgumentError("inputs", f"{len(inputs)} inputs", f"also the model's input {node.target!r}")
+        if named:
+            names = ", ".join(str(node.target) for node in placeholders)
+            raise ArgumentError("inputs", sorted(named), f"names among the model's inputs: {names}")
+
+    def _step(self, node: fx.Node) -> None:
+        module = graphs.find_module(self.graph, node)
+        name = self._name(node)
+        slots: dict[int, Slot] = {}
+        args, kwargs = self._aliases(node.args, slots), self._aliases(node.kwargs, slots)
+        try:
+            applied = _find_rule(node, module, args, kwargs)
+            y, saved = applied.rule.forward(*applied.inputs, **applied.arguments)
+        except ArgumentError as error:
+            hint = f"{error.hint} " if error.hint else ""
+            hint += f"It happened in layer {name!r}."
+            raise ArgumentError(error.argument, error.got, error.wanted, hint) from error
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            kind = type(module).__name__ if module is not None else node.target
+            raise ConvscopeError(f"layer {name!r} ({kind}): {error}") from error
+        self.values[node] = y
+        sources = tuple(slots.get(id(item)) for item in applied.inputs)
+        local: dict[str, nn.Parameter | Slot] = {}
+        for key, value in applied.arguments.items():
+            if id(value) in slots:
+                local[key] = slots[id(value)]
+            elif isinstance(value, nn.Parameter):
+                local[key] = value
+        if isinstance(applied.rule, LocalAutograd):
+            local.update(applied.rule.trained)
+        self.steps.append(Step(node, name, module, applied.rule, applied.inputs, y, saved, sources, local))
+        if _works_in_place(node, module):
+            self._replace(node)
+
+    def _name(self, node: fx.Node) -> str:
+        if node.op != "call_module":
+            return node.name
+        path = str(node.target)
+        self.uses[path] = self.uses.get(path, 0) + 1
+        return path if self.uses[path] == 1 else f"{path}:{self.uses[path]}"
+
+    def _aliases(self, args: Any, slots: dict[int, Slot]) -> Any:
+        """``args`` with every node replaced by its value; each tensor is a new alias, by whose identity its δ finds
+        back to the node."""
+
+        def alias(node: fx.Node) -> Any:
+            while node in self.replaced:
+                node = self.replaced[node]
+            if node in self.stale:
+                raise ConvscopeError(
+                    f"{node.name!r} is used after {self.stale[node]!r} changed part of its memory in place; "
+                    "write that operation without in-place"
+                )
+            leaves, structure = pytree.tree_flatten(self.values[node])
+            fresh = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+            for index, leaf in enumerate(fresh):
+                if isinstance(leaf, Tensor):
+                    slots[id(leaf)] = Slot(node, index)
+            return pytree.tree_unflatten(fresh, structure)
+
+        return fx.node.map_arg(args, alias)
+
+    def _replace(self, node: fx.Node) -> None:
+        """``node`` changed its first argument in place: from now on it stands for that argument and for its aliases."""
+        changed = node.args[0] if node.args else next(iter(node.kwargs.values()))
+        if not isinstance(changed, fx.Node):
+            return
+        while changed in self.replaced:
+            changed = self.replaced[changed]
+        old, new = self.values[changed], self.values[node]
+        if not isinstance(old, Tensor) or not isinstance(new, Tensor):
+            return
+        if changed in self.buffers:  # the model's own forward updates a buffer
+            self.buffers[node] = self.buffers[changed].copy_(new)
+        for other, value in self.values.items():
+            if other is node or not isinstance(value, Tensor):
+                continue
+            if other is changed or (_same_view(value, old) and not _same_view(value, new)):
+                self.replaced[other] = node
+            elif _overlap(value, old) and not _same_view(value, new):
+                self.stale[other] = node.name
+
+
+def _find_rule(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
+    if module is not None:
+        found = base.apply_module(module, args, kwargs)
+    elif node.op == "call_function":
+        assert callable(node.target)
+        found = base.apply_function(node.target, args, kwargs)
+    else:
+        found = base.apply_method(str(node.target), args, kwargs)
+    return found if found is not None else _by_autograd(node, module, args, kwargs)
+
+
+def _by_autograd(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    at = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+    def call(tensors: Any) -> Any:
+        filled = list(leaves)
+        for index, tensor in zip(at, tensors, strict=True):
+            filled[index] = tensor
+        own_args, own_kwargs = pytree.tree_unflatten(filled, structure)
+        if module is not None:
+            return module(*own_args, **own_kwargs)
+        if node.op == "call_method":
+            return getattr(own_args[0], str(node.target))(*own_args[1:], **own_kwargs)
+        assert callable(node.target)
+        return node.target(*own_args, **own_kwargs)
+
+    named = module.named_parameters() if module is not None else iter(())
+    trained = {name: parameter for name, parameter in named if parameter.requires_grad}
+    return Applied(LocalAutograd(call, trained), tuple(leaves[index] for index in at))
+
+
+def _attribute(graph: fx.GraphModule, node: fx.Node) -> Any:
+    value: Any = graph
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _works_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    if node.target in _IN_PLACE or node.kwargs.get("inplace", False):
+        return True
+    try:
+        assert callable(node.target)
+        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+    except (TypeError, ValueError):  # built-in functions have no signature; in place they are named so
+        return str(getattr(node.target, "__name__", "")).endswith("_")
+    return bool(bound.arguments.get("inplace", False))
+
+
+def _same_view(one: Tensor, other: Tensor) -> bool:
+    return (
+        one.data_ptr() == other.data_ptr()
+        and one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.numel() > 0
+    )
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors share an element of memory, exactly: both mark their elements in the common storage."""
+    storage = one.untyped_storage()
+    if one.numel() == 0 or storage.data_ptr() != other.untyped_storage().data_ptr() or one.dtype != other.dtype:
+        return False
+    marks = torch.zeros(storage.nbytes() // one.element_size(), dtype=torch.bool)
+    marks.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
+    return bool(marks.as_strided(other.shape, other.stride(), other.storage_offset()).any())
