@@ -144,9 +144,8 @@ def _layer(step: tape.Step, back: tape.StepDeltas | None) -> LayerTrace:
     delta: Any = None
     grad_x: tuple[Tensor, ...] = ()
     gradients: dict[str, Tensor] = {}
-    flat = [None if back is None else part for part in pytree.tree_leaves(step.output)]
-    zeros = [torch.zeros_like(leaf) if isinstance(leaf, Tensor) else None for leaf in flat]
-    structure = pytree.tree_structure(step.output)
+    leaves, structure = pytree.tree_flatten(step.output)
+    zeros = [torch.zeros_like(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
     given = zeros if back is None else _filled(back.delta, zeros)
     u, at_u = step.rule.at_u(step.saved, step.inputs, step.output, pytree.tree_unflatten(given, structure))
     if back is not None:
