@@ -18,6 +18,7 @@ from convscope.errors import ArgumentError, UnknownNameError
 from convscope.layers.activations import ScaledTanh
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.layers.subsample import Subsample2d
+from convscope.rules import loss as rules
 
 Outputs = Tensor | AuxiliaryOutputs
 
@@ -56,20 +57,18 @@ class Loss(ABC):
 
 
 class CrossEntropy(Loss):
-    """J = −ln softmax(y)_t, y the logits (n, classes), computed stably; ∂J/∂y = (softmax(y) − t)/n, t one-hot."""
+    """J = −ln softmax(y)_t, y the logits (n, classes)."""
 
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(y, class_indices(y, targets))
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = y - y.logsumexp(1, keepdim=True)
-        t = one_hot(y, targets)
-        return -(t * log_p).sum() / len(y), (log_p.exp() - t) / len(y)
+        return rules.cross_entropy(y, targets)
 
 
 @dataclasses.dataclass(frozen=True)
 class SquaredError(Loss):
-    """J = ½ ‖t − y‖² summed over the outputs (Xue 2016, eq. (4)); ∂J/∂y = (y − t)/n.
+    """J = ½ ‖t − y‖² summed over the outputs (Xue 2016, eq. (4)).
 
     Class indices become targets of ``high`` for the class and ``low`` for the others; see ``loss_for``.
     """
@@ -78,11 +77,10 @@ class SquaredError(Loss):
     high: float = 1.0
 
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
-        return 0.5 * (self.numbers(y, targets) - y).square().sum() / len(y)
+        return 0.5 * F.mse_loss(y, self.numbers(y, targets), reduction="sum") / len(y)
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        error = y - self.numbers(y, targets)
-        return 0.5 * (error * error).sum() / len(y), error / len(y)
+        return rules.squared_error(y, self.numbers(y, targets))
 
     def numbers(self, y: Tensor, targets: Tensor) -> Tensor:
         """The targets as numbers of the outputs' shape."""
@@ -91,18 +89,17 @@ class SquaredError(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class MeanSquaredError(SquaredError):
-    """J = mean over batch and outputs of (t − y)²; ∂J/∂y = 2(y − t)/(number of outputs)."""
+    """J = mean over batch and outputs of (t − y)²."""
 
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(y, self.numbers(y, targets))
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        error = y - self.numbers(y, targets)
-        return (error * error).mean(), 2 * error / error.numel()
+        return rules.mean_squared_error(y, self.numbers(y, targets))
 
 
 class BinaryCrossEntropy(Loss):
-    """J = −Σ [t ln σ(y) + (1 − t) ln(1 − σ(y))] over the outputs, y before the sigmoid; ∂J/∂y = (σ(y) − t)/n.
+    """J = −Σ [t ln σ(y) + (1 − t) ln(1 − σ(y))] over the outputs, y before the sigmoid.
 
     One output column, (n, 1), decides between classes 0 and 1; with more columns each class has its own yes or no.
     """
@@ -111,9 +108,7 @@ class BinaryCrossEntropy(Loss):
         return F.binary_cross_entropy_with_logits(y, self.numbers(y, targets), reduction="sum") / len(y)
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        t = self.numbers(y, targets)
-        cost = y.clamp(min=0) - t * y + torch.log1p(torch.exp(-y.abs()))  # no exponential of a positive number
-        return cost.sum() / len(y), (torch.sigmoid(y) - t) / len(y)
+        return rules.binary_cross_entropy(y, self.numbers(y, targets))
 
     def numbers(self, y: Tensor, targets: Tensor) -> Tensor:
         """The targets as zeros and ones of the outputs' shape."""
@@ -126,32 +121,22 @@ class BinaryCrossEntropy(Loss):
         return torch.cat((torch.zeros_like(y), y), 1) if y.shape[1] == 1 else y
 
 
-@dataclasses.dataclass(frozen=True)
 class Hinge(Loss):
-    """J = Σ_{i≠t} max(0, margin − y_t + y_i), the multi-class hinge of a support vector machine's output.
-
-    ∂J/∂y_i = [margin − y_t + y_i > 0]/n for i ≠ t, and ∂J/∂y_t minus their sum.
-    """
-
-    margin: float = 1.0
+    """J = (1/c)·Σ_{i≠t} max(0, 1 − y_t + y_i), the output of a multi-class support vector machine."""
 
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
-        rivals = (self.margin - y.gather(1, class_indices(y, targets)[:, None]) + y).clamp(min=0)
-        return (rivals.sum() - rivals.gather(1, targets[:, None]).sum()) / len(y)
+        return F.multi_margin_loss(y, class_indices(y, targets))
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        t = one_hot(y, targets)
-        slack = (self.margin - (t * y).sum(1, keepdim=True) + y) * (1 - t)
-        active = (slack > 0).to(y)
-        return (slack * active).sum() / len(y), (active - t * active.sum(1, keepdim=True)) / len(y)
+        return rules.hinge(y, targets)
 
 
 @dataclasses.dataclass(frozen=True)
 class RBFLoss(Loss):
     """J = y_t + ln(e^(−j) + Σ_i e^(−y_i)), y the squared distances to the classes' codes (LeCun et al. 1998, eq. (9)).
 
-    ∂J/∂y_i = ([i = t] − e^(−y_i)/(e^(−j) + Σ_k e^(−y_k)))/n. The constant ``j`` stands for a rubbish class: rivals
-    farther away than j are no longer pushed. The class with the smallest distance is the prediction.
+    The constant ``j`` stands for a rubbish class: rivals farther away than j are hardly pushed any more. The class with
+    the smallest distance is the prediction.
     """
 
     j: float = 0.1
@@ -162,12 +147,7 @@ class RBFLoss(Loss):
         return (y.gather(1, class_indices(y, targets)[:, None])[:, 0] + rivals).mean()
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        t = one_hot(y, targets)
-        lowest = y.min(1, keepdim=True).values.clamp(max=self.j)
-        weights = torch.exp(lowest - y)
-        total = weights.sum(1, keepdim=True) + torch.exp(lowest - self.j)
-        value = (t * y).sum() + (total.log() - lowest).sum()
-        return value / len(y), (t - weights / total) / len(y)
+        return rules.rbf(y, targets, self.j)
 
     def predictions(self, outputs: Outputs) -> Tensor:
         return -super().predictions(outputs)

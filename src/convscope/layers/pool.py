@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
+from convscope.rules import pool as rules
+from convscope.rules.base import Rule, rule_for_module
 from convscope.shapes import pair, pool_output_size
 
 Size = int | Sequence[int]
@@ -100,3 +102,17 @@ class MedianPool2d(_Pool2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.windows(x, math.nan).nanmedian(-1).values
+
+
+_RULES: dict[type[_Pool2d], type[rules.Pool]] = {
+    SumPool2d: rules.SumPool,
+    L2Pool2d: rules.L2Pool,
+    MinPool2d: rules.MinPool,
+    MedianPool2d: rules.MedianPool,
+}
+
+
+@rule_for_module(*_RULES)
+def _(module: _Pool2d, x: torch.Tensor) -> Rule:
+    rule = _RULES[type(module)]
+    return rule(2, module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
