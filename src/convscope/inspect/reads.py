@@ -1,0 +1,282 @@
+"""Which positions one operation reads: per spatial dimension a table, one row an output position.
+
+A convolution along one dimension reads, for output o, the inputs i = o·s − p + d·j, j = 0 … k−1, of which those outside
+0 … n−1 are padding. For any operation without such a formula here the table is found by experiment: one input row at a
+time is filled with not-a-number, and the outputs that become not-a-number are those that read it (0 · NaN is NaN, so a
+weight that happens to be zero still counts as a connection).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from convscope import layers
+from convscope.inspect.steps import Step, TensorLike, call
+
+Reads = npt.NDArray[np.int64]  # (outputs, most reads of one output), −1 where there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The regular part of an operation along one dimension: output o reads o·stride + offset … + reach − 1."""
+
+    stride: float
+    offset: float
+    reach: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """What an operation does along one dimension of its input.
+
+    ``axis`` is the output's dimension that runs along with it, None where every output reads the same positions
+    (``reads`` then has one row). ``window`` is None where the operation is not regular.
+    """
+
+    axis: int | None
+    reads: Reads
+    window: Window | None
+
+
+_IDENTITY_MODULES = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+    nn.LocalResponseNorm,
+    nn.CrossMapLRN2d,
+    nn.modules.batchnorm._BatchNorm,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+    nn.Softsign,
+    nn.Hardtanh,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.LogSigmoid,
+    layers.ScaledSigmoid,
+    layers.ScaledTanh,
+)
+_IDENTITY_FUNCTIONS = frozenset(
+    {
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "iadd",
+        "isub",
+        "imul",
+        "neg",
+        "abs",
+        "exp",
+        "log",
+        "sqrt",
+        "pow",
+        "clamp",
+        "maximum",
+        "minimum",
+        "relu",
+        "relu_",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "silu",
+        "sigmoid",
+        "tanh",
+        "hardtanh",
+        "dropout",
+        "batch_norm",
+        "contiguous",
+        "clone",
+        "detach",
+        "float",
+        "to",
+        "chunk",
+        "split",
+    }
+)
+
+
+def along(step: Step, source: TensorLike, axis: int) -> Dimension:
+    """How ``step`` reads dimension ``axis`` of its input ``source``."""
+    size = source.shape[axis]
+    if step.output_shape is None and step.kind in ("chunk", "split"):
+        return _identity(axis, size)
+    output = step.output_shape or ()
+    if size == 1 and len(output) == len(source.shape) and output[axis] == 1 and not hasattr(step.module, "kernel_size"):
+        return _identity(axis, size)
+    spatial = axis >= 2 and len(output) == len(source.shape)
+    if step.module is not None:
+        if isinstance(step.module, _IDENTITY_MODULES):
+            return _identity(axis, size)
+        if isinstance(step.module, nn.Linear):
+            return _everything(size) if axis == len(source.shape) - 1 else _identity(axis, size)
+        if spatial and (window := window_of(step.module, axis - 2, len(output) - 2)) is not None:
+            return window(size, output[axis], axis)
+    if step.kind in _IDENTITY_FUNCTIONS and len(output) == len(source.shape):
+        if output[axis] == size:
+            return _identity(axis, size)
+        if size == 1:
+            return Dimension(axis, np.zeros((output[axis], 1), np.int64), None)
+    if step.kind == "cat" and axis != _cat_dimension(step) % len(output):
+        return _identity(axis, size)
+    return probe(step, source, axis)
+
+
+def window_of(module: nn.Module, dimension: int, dimensions: int) -> Callable[[int, int, int], Dimension] | None:
+    """The formula of a convolution or pooling along one of its spatial dimensions; None where there is none."""
+    if isinstance(module, nn.modules.pooling._AdaptiveAvgPoolNd | nn.modules.pooling._AdaptiveMaxPoolNd):
+        return _adaptive
+    if isinstance(module, nn.Unfold | nn.Fold | nn.modules.pooling._MaxUnpoolNd) or not hasattr(module, "kernel_size"):
+        return None
+    value = {
+        name: _component(getattr(module, name, default), dimension, dimensions)
+        for name, default in (("kernel_size", 1), ("stride", None), ("padding", 0), ("dilation", 1))
+    }
+    kernel, dilation = value["kernel_size"], value["dilation"]
+    if not isinstance(kernel, int) or not isinstance(dilation, int):
+        return None
+    stride = value["stride"] if isinstance(value["stride"], int) else kernel
+    padding = value["padding"]
+    if padding == "same":
+        padding = dilation * (kernel - 1) // 2
+    elif padding == "valid":
+        padding = 0
+    if not isinstance(padding, int):
+        return None
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return lambda size, out, axis: _transposed(size, out, axis, kernel, stride, padding, dilation)
+    mode = str(getattr(module, "padding_mode", "zeros"))
+    return lambda size, out, axis: _sliding(size, out, axis, kernel, stride, padding, dilation, mode)
+
+
+def probe(step: Step, source: TensorLike, axis: int) -> Dimension:
+    """Find by experiment what ``step`` reads along ``axis``.
+
+    Where outputs along more than one dimension depend on it in different ways (attention, for example), every output is
+    taken to read every position.
+    """
+    size = source.shape[axis]
+    if not source.dtype.is_floating_point:
+        return _everything(size)
+    marks: list[torch.Tensor] = []
+    with torch.no_grad():
+        for position in range(size):
+            result = call(step, source, _poisoned(source, axis, position))
+            if not isinstance(result, torch.Tensor) or not result.is_floating_point():
+                return _everything(size)
+            marks.append(result.isnan())
+    varying: list[tuple[int, npt.NDArray[np.bool_]]] = []
+    for out_axis in range(1, marks[0].dim()):
+        others = [item for item in range(marks[0].dim()) if item != out_axis]
+        table = torch.stack([mark.any(dim=others) if others else mark for mark in marks], dim=1)
+        read = table[:, table.any(dim=0)]  # without the positions that no output reads (cut off by a slice)
+        if read.shape[1] and bool((read != read[:, :1]).any()):
+            varying.append((out_axis, table.numpy()))
+    if len(varying) != 1:
+        return _everything(size)
+    out_axis, table_array = varying[0]
+    return Dimension(out_axis, _from_table(table_array), _regular(table_array))
+
+
+def _poisoned(source: TensorLike, axis: int, position: int) -> torch.Tensor:
+    tensor = torch.zeros(source.shape, dtype=source.dtype)
+    tensor.select(axis, position).fill_(float("nan"))
+    return tensor
+
+
+def _component(value: Any, dimension: int, dimensions: int) -> Any:
+    if isinstance(value, tuple | list):
+        return value[dimension] if len(value) == dimensions else None
+    return value
+
+
+def _identity(axis: int, size: int) -> Dimension:
+    return Dimension(axis, np.arange(size)[:, None], Window(1, 0, 1))
+
+
+def _everything(size: int) -> Dimension:
+    return Dimension(None, np.arange(size)[None, :], None)
+
+
+def _sliding(
+    size: int, out: int, axis: int, kernel: int, stride: int, padding: int, dilation: int, mode: str
+) -> Dimension:
+    index = np.arange(out)[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation
+    window = Window(stride, -padding, dilation * (kernel - 1) + 1)
+    if mode == "circular":
+        return Dimension(axis, index % size, window)
+    if mode == "reflect":
+        index = np.abs(index)
+        return Dimension(axis, np.where(index >= size, 2 * (size - 1) - index, index), window)
+    if mode == "replicate":
+        return Dimension(axis, index.clip(0, size - 1), window)
+    return Dimension(axis, np.where((index < 0) | (index >= size), -1, index), window)
+
+
+def _transposed(size: int, out: int, axis: int, kernel: int, stride: int, padding: int, dilation: int) -> Dimension:
+    """Output o gathers input i through tap j where o = i·s − p + d·j."""
+    numerator = np.arange(out)[:, None] + padding - dilation * np.arange(kernel)[None, :]
+    index = numerator // stride
+    index = np.where((numerator % stride != 0) | (index < 0) | (index >= size), -1, index)
+    reach = (dilation * (kernel - 1)) // stride + 1
+    return Dimension(axis, index, Window(1 / stride, (padding - dilation * (kernel - 1)) / stride, reach))
+
+
+def _adaptive(size: int, out: int, axis: int) -> Dimension:
+    """Output o reads ⌊o·n/m⌋ … ⌈(o+1)·n/m⌉ − 1."""
+    table = np.zeros((out, size), bool)
+    for position in range(out):
+        table[position, position * size // out : -(-(position + 1) * size // out)] = True
+    if out == 1:
+        return Dimension(axis, np.arange(size)[None, :], None)
+    return Dimension(axis, _from_table(table), _regular(table))
+
+
+def _cat_dimension(step: Step) -> int:
+    given = step.keywords.get("dim", step.keywords.get("axis", step.arguments[1] if len(step.arguments) > 1 else 0))
+    return int(given)
+
+
+def _from_table(table: npt.NDArray[np.bool_]) -> Reads:
+    most = max(int(table.sum(axis=1).max()), 1)
+    reads = np.full((table.shape[0], most), -1, np.int64)
+    for row, flags in enumerate(table):
+        found = np.flatnonzero(flags)
+        reads[row, : len(found)] = found
+    return reads
+
+
+def _regular(table: npt.NDArray[np.bool_]) -> Window | None:
+    """Stride, offset and reach of a table whose inner rows are one pattern moved along; None where they are not."""
+    rows = [np.flatnonzero(flags) for flags in table]
+    reach = max((int(row[-1] - row[0]) + 1 for row in rows if len(row)), default=0)
+    inner = [(o, int(row[0])) for o, row in enumerate(rows) if len(row) and row[-1] - row[0] + 1 == reach]
+    if len(inner) < 2:
+        return None
+    (first, start), (second, following) = inner[0], inner[1]
+    stride = (following - start) / (second - first)
+    if any(position != start + stride * (o - first) for o, position in inner):
+        return None
+    return Window(stride, start - stride * first, reach)

@@ -1,0 +1,263 @@
+"""A model's graph walked once with real shapes: what the counts, the receptive fields and the drawing all read.
+
+``walk(model, input_shape)`` runs the model on one picture of zeros and keeps, for every node of its graph, the shapes
+of what went in and came out, never the values themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from convscope import graph
+from convscope.errors import ArgumentError, UnknownNameError
+from convscope.spec import spec_of
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorLike:
+    """Stands where a tensor stood among a call's arguments. ``source`` is the step that made it."""
+
+    shape: Shape
+    dtype: torch.dtype
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One call in forward order.
+
+    ``name`` is the module's path (with ``:2`` from the second call of the same module on) or the node's own name;
+    ``kind`` the module's class or the function's name; ``output_shape`` has the batch (1) in front and is None for
+    whatever is not a tensor (sizes, tuples). ``arguments`` and ``keywords`` are the call's own, tensors replaced by
+    ``TensorLike``.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module | None
+    function: Any
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    output_shape: Shape | None
+    output_dtype: torch.dtype | None
+
+    @property
+    def inputs(self) -> tuple[TensorLike, ...]:
+        """Every tensor among the arguments, in order."""
+        found: list[TensorLike] = []
+        _visit((self.arguments, self.keywords), found)
+        return tuple(found)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(item.source for item in self.inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk(Sequence[Step]):
+    """All steps; ``walk["conv1"]`` looks one up by name. ``input_shape`` has no batch."""
+
+    steps: tuple[Step, ...]
+    input_name: str
+    input_shape: Shape
+    output_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            for step in self.steps:
+                if step.name == key:
+                    return step
+            raise UnknownNameError("layer", key, [step.name for step in self.steps])
+        return self.steps[key]
+
+
+def input_shape_of(model: nn.Module, input_shape: Sequence[int] | None) -> Shape:
+    """The shape of one input without the batch: as given, else from the model's own description.
+
+    A shape with a leading batch is understood where the model's first convolution or pooling says how many dimensions
+    an input has. Raises ArgumentError where there is neither a shape nor a description, or the shape cannot fit.
+    """
+    if input_shape is None:
+        described = spec_of(model)
+        if described is None:
+            raise ArgumentError(
+                "input_shape",
+                None,
+                "(channels, height, width)",
+                "The model carries no description of its own input; give the shape of one picture.",
+            )
+        return tuple(described.input_shape)
+    shape = tuple(input_shape)
+    if not shape or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in shape):
+        raise ArgumentError("input_shape", input_shape, "(channels, height, width), integers ≥ 1")
+    wanted = _input_dims(model)
+    if wanted is not None and len(shape) == wanted + 1:
+        shape = shape[1:]
+    if wanted is not None and len(shape) != wanted:
+        raise ArgumentError("input_shape", input_shape, f"{wanted} numbers: channels and {wanted - 1} sizes")
+    return shape
+
+
+def walk(model: nn.Module, input_shape: Sequence[int] | None = None) -> Walk:
+    """Run ``model`` in evaluation mode on one input of zeros and record every call with its shapes.
+
+    Raises ArgumentError when the model refuses an input of that shape.
+    """
+    shape = input_shape_of(model, input_shape)
+    captured = graph.capture(model)
+    training = {name: module.training for name, module in model.named_modules()}
+    captured.eval()
+    model.eval()
+    try:
+        recorder = _Recorder(captured)
+        placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
+        recorder.run(_zeros(captured, placeholders[0], shape))
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArgumentError(
+            "input_shape", shape, "a shape this model takes", f"It stopped with: {first_line}"
+        ) from error
+    finally:
+        for name, module in model.named_modules():
+            module.training = training[name]
+    output = next(node for node in captured.graph.nodes if node.op == "output")
+    outputs: list[str] = []
+    fx.node.map_arg(output.args, lambda node: outputs.append(recorder.names[node]))
+    return Walk(tuple(recorder.steps), recorder.names[placeholders[0]], shape, tuple(outputs))
+
+
+def call(step: Step, source: TensorLike | None = None, replacement: torch.Tensor | None = None) -> Any:
+    """Call a step once more, on zeros on the CPU, with ``replacement`` in the place of ``source``."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, TensorLike):
+            if value == source:
+                return replacement
+            return torch.zeros(value.shape, dtype=value.dtype)
+        if isinstance(value, dict):
+            return {key: fill(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return tuple(fill(item) for item in value)
+        if isinstance(value, slice):
+            return slice(fill(value.start), fill(value.stop), fill(value.step))
+        return value
+
+    arguments, keywords = fill(step.arguments), fill(step.keywords)
+    with torch.no_grad():
+        if step.module is not None:
+            return _still(step.module)(*arguments, **keywords)
+        if isinstance(step.function, str):
+            return getattr(arguments[0], step.function)(*arguments[1:], **keywords)
+        return step.function(*arguments, **keywords)
+
+
+def _still(module: nn.Module) -> nn.Module:
+    """The module as it behaves in evaluation, on the CPU; a copy only where it is not so already."""
+    parameter = next(module.parameters(), None)
+    if not any(item.training for item in module.modules()) and (parameter is None or parameter.device.type == "cpu"):
+        return module
+    return copy.deepcopy(module).cpu().eval()
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the graph node by node, keeping shapes."""
+
+    def __init__(self, captured: fx.GraphModule) -> None:
+        super().__init__(captured)
+        self.steps: list[Step] = []
+        self.names: dict[fx.Node, str] = {}
+        self._calls: dict[str, int] = {}
+
+    def run(self, *inputs: Any, **keywords: Any) -> Any:
+        with torch.no_grad():
+            return super().run(*inputs, **keywords)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        self.names[n] = self._name(n)
+        if n.op in ("call_module", "call_function", "call_method"):
+            module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+            tensor = result if isinstance(result, torch.Tensor) else None
+            described = fx.node.map_arg((n.args, n.kwargs), lambda node: _describe(self.env[node], self.names[node]))
+            self.steps.append(
+                Step(
+                    name=self.names[n],
+                    kind=type(module).__name__ if module is not None else _function_name(n.target),
+                    module=module,
+                    function=None if module is not None else n.target,
+                    arguments=tuple(described[0]),
+                    keywords=dict(described[1]),
+                    output_shape=tuple(tensor.shape) if tensor is not None else None,
+                    output_dtype=tensor.dtype if tensor is not None else None,
+                )
+            )
+        return result
+
+    def _name(self, node: fx.Node) -> str:
+        base = str(node.target) if node.op == "call_module" else node.name
+        self._calls[base] = self._calls.get(base, 0) + 1
+        return base if self._calls[base] == 1 else f"{base}:{self._calls[base]}"
+
+
+def _describe(value: Any, source: str) -> Any:
+    """A node's value as an argument: tensors become TensorLike, in tuples too (what ``chunk`` returns)."""
+    if isinstance(value, torch.Tensor):
+        return TensorLike(tuple(value.shape), value.dtype, source)
+    if isinstance(value, tuple | list):
+        return tuple(_describe(item, source) for item in value)
+    return value
+
+
+def _function_name(target: Any) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target)).strip("_")
+
+
+def _visit(value: Any, found: list[TensorLike]) -> None:
+    if isinstance(value, TensorLike):
+        found.append(value)
+    elif isinstance(value, dict):
+        for item in value.values():
+            _visit(item, found)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _visit(item, found)
+
+
+def _zeros(captured: fx.GraphModule, placeholder: fx.Node, shape: Shape) -> torch.Tensor:
+    """One input of zeros: indices where an embedding reads it, otherwise of the parameters' own dtype and device."""
+    modules = dict(captured.named_modules())
+    reads_indices = any(
+        user.op == "call_module" and isinstance(modules[str(user.target)], nn.Embedding | nn.EmbeddingBag)
+        for user in placeholder.users
+    )
+    like = next((item for item in captured.parameters() if item.is_floating_point()), torch.zeros(()))
+    dtype = torch.int64 if reads_indices else like.dtype
+    return torch.zeros((1, *shape), dtype=dtype, device=like.device)
+
+
+def _input_dims(model: nn.Module) -> int | None:
+    """Channels plus spatial dimensions of one input, as the first convolution or pooling of the model takes it."""
+    described = spec_of(model)
+    if described is not None:
+        return len(described.input_shape)
+    for module in model.modules():
+        name = type(module).__name__
+        if hasattr(module, "kernel_size") and not isinstance(module, nn.Unfold | nn.Fold):
+            return 2 if "1d" in name else 4 if "3d" in name else 3
+        if isinstance(module, nn.Linear | nn.Embedding):
+            return None
+    return None
