@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.layers.losses import loss_for
+from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.rules import tape
 from convscope.spec import spec_of
 
@@ -18,7 +20,7 @@ from convscope.spec import spec_of
 class Loss(Protocol):
     """What ``trace`` needs of a loss; the entries of ``convscope.layers.losses.LOSSES`` are such."""
 
-    def value_and_delta(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_delta(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Any]:
         """(J, ∂J/∂outputs), J the mean over the batch."""
 
 
@@ -105,14 +107,14 @@ def trace(
 
     ``x`` is a batch (n, …), or one example without the batch dimension; it is converted to the parameters' dtype and
     device. ``target`` is one class index, class indices (n,), or whatever tensor the loss takes. ``loss`` is a name in
-    ``convscope.layers.losses.LOSSES`` or an object with ``value_and_delta``. The model's mode (train or eval) is used
+    ``convscope.layers.losses.LOSSES`` (squared errors get their targets' range from the model) or an object with ``value_and_delta``. The model's mode (train or eval) is used
     as it is; its parameters and their ``.grad`` stay untouched.
 
     Raises ArgumentError for an input that is not floating point or does not fit the model, UnknownNameError for an
     unknown loss, ConvscopeError naming the layer in which the model itself failed.
     """
     batch = _batched(model, x)
-    found = _loss(loss)
+    found: Loss = loss_for(loss, model) if isinstance(loss, str) else loss
     ran = tape.forward(model, batch)
     tensors = [leaf for leaf in pytree.tree_leaves(ran.output) if isinstance(leaf, Tensor)]
     if not tensors:
@@ -120,10 +122,12 @@ def trace(
     logits = tensors[0]
     if target is None:
         return Trace([_layer(step, None) for step in _shown(ran)], logits, None, {}, None)
-    value, delta = found.value_and_delta(logits, _targets(target, logits))
-    rest: list[Tensor | None] = [None] * len(pytree.tree_leaves(ran.output))
-    rest[[leaf is logits for leaf in pytree.tree_leaves(ran.output)].index(True)] = delta
-    back = ran.backward(rest)
+    if isinstance(ran.output, AuxiliaryOutputs):
+        value, seed = found.value_and_delta(ran.output, _targets(target, logits))
+    else:
+        value, delta = found.value_and_delta(logits, _targets(target, logits))
+        seed = [delta if leaf is logits else None for leaf in pytree.tree_leaves(ran.output)]
+    back = ran.backward(seed)
     layers = [_layer(step, back.steps[step.name]) for step in _shown(ran)]
     grad_x = back.inputs[0] if back.inputs and back.inputs[0] is not None else torch.zeros_like(batch)
     return Trace(layers, logits, value, back.gradients, grad_x)
@@ -154,9 +158,7 @@ def _layer(step: tape.Step, back: tape.StepDeltas | None) -> LayerTrace:
         grad_x = tuple(torch.zeros_like(x) if d is None else d for x, d in pairs if isinstance(x, Tensor))
         gradients = dict(back.gradients)
     name = type(step.module).__name__ if step.module is not None else _function_name(step.node.target)
-    return LayerTrace(
-        step.name, step.rule.kind, name, step.module, inputs, u, step.output, delta, grad_x, gradients
-    )
+    return LayerTrace(step.name, step.rule.kind, name, step.module, inputs, u, step.output, delta, grad_x, gradients)
 
 
 def _filled(delta: Any, zeros: list[Tensor | None]) -> list[Tensor | None]:
@@ -198,15 +200,6 @@ def _targets(target: Tensor | int, logits: Tensor) -> Tensor:
         return torch.tensor([target], device=logits.device)
     target = target.to(logits.device)
     return target.unsqueeze(0) if target.ndim == 0 else target
-
-
-def _loss(loss: str | Loss) -> Loss:
-    if not isinstance(loss, str):
-        return loss
-    from convscope.layers.losses import LOSSES
-
-    found: Loss = LOSSES[loss]
-    return found
 
 
 def _is_real(item: Any) -> bool:

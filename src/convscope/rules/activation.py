@@ -221,7 +221,9 @@ class HardSwish(Activation):
 
     def slope(self, saved: Tensor) -> Tensor:
         between = (2 * saved + 3) / 6
-        return torch.where(saved <= -3, torch.zeros_like(saved), torch.where(saved >= 3, torch.ones_like(saved), between))
+        return torch.where(
+            saved <= -3, torch.zeros_like(saved), torch.where(saved >= 3, torch.ones_like(saved), between)
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,7 +81,9 @@ class MatrixProduct(Rule):
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Saved]:
         if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-            raise ArgumentError("b", tuple(b.shape), f"a matrix of {a.shape[-1]} rows to multiply {tuple(a.shape)} with")
+            raise ArgumentError(
+                "b", tuple(b.shape), f"a matrix of {a.shape[-1]} rows to multiply {tuple(a.shape)} with"
+            )
         return a @ b, {"a": a, "b": b}
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
@@ -102,7 +104,7 @@ class Concatenate(Rule):
         return torch.cat(parts, self.dim), {"lengths": [part.shape[self.dim] for part in parts]}
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
-        return delta.split(saved["lengths"], self.dim), {}
+        return tuple(torch.split(delta, saved["lengths"], self.dim)), {}
 
 
 @dataclasses.dataclass(frozen=True)

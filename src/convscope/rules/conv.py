@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
 from convscope.rules.base import Applied, Deltas, Gradients, Rule, Saved, rule_for_function, rule_for_module
+from convscope.rules.padding import MODES, pad_by, unpad_by
 from convscope.rules.table import Table, gather_kernels, scatter_kernels, whole_table
-from convscope.rules.windows import Edges, Sizes, pad, rotate180, spread, unpad, windows
+from convscope.rules.windows import Edges, Sizes, pad, rotate180, spread, windows
 from convscope.shapes import conv_output_size, full
 
 _SPACE, _KERNEL = "xyz", "uvw"  # einsum letters of the output's and the kernel's dimensions
@@ -36,7 +37,8 @@ class Conv(Rule):
     the extra zero at the far edge). ``table`` is M: for each output map the tuple of its input maps; the kernels are
     then either compact, (Σ_j |M_j|, *kernel) in the table's order, or (out, in, *kernel), of which only the connected
     ones count. ``true_convolution`` rotates the kernel by 180° first: the convolution of mathematics (MATLAB's conv2)
-    instead of the cross-correlation of most CNN programs.
+    instead of the cross-correlation of most CNN programs. ``padding_mode`` fills the frame with "zeros", or copies into
+    it: "reflect", "replicate", "circular".
     """
 
     kind = "conv"
@@ -50,11 +52,14 @@ class Conv(Rule):
     groups: int = 1
     table: Table | None = None
     true_convolution: bool = False
+    padding_mode: str = "zeros"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stride", full(self.stride, self.dims, "stride"))
         object.__setattr__(self, "dilation", full(self.dilation, self.dims, "dilation"))
         object.__setattr__(self, "padding", _whole_padding(self.padding, self.dims))
+        if self.padding_mode not in MODES:
+            raise ArgumentError("padding_mode", self.padding_mode, f"one of {', '.join(MODES)}")
         if self.padding == "same" and self.stride != (1,) * self.dims:
             raise ArgumentError("padding", "same", "a number of zeros, since the stride is not 1")
         if self.table is not None:
@@ -65,7 +70,9 @@ class Conv(Rule):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Saved]:
         kernels, compact = self._dense_kernels(x, weight)  # (out, in/groups, *kernel)
         self._check(x, kernels)
-        u = correlate(pad(x, self._edges(kernels)), kernels, self.stride, self.dilation, self.groups)
+        u = correlate(
+            pad_by(x, self._edges(kernels), self.padding_mode), kernels, self.stride, self.dilation, self.groups
+        )
         if bias is not None:
             u = u + bias.reshape(-1, *(1,) * self.dims)
         return u, {"x": x, "weight": kernels, "compact": compact, "has_bias": bias is not None}
@@ -73,14 +80,14 @@ class Conv(Rule):
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
         x, kernels = saved["x"], saved["weight"]
         edges = self._edges(kernels)
-        padded = pad(x, edges)
+        padded = pad_by(x, edges, self.padding_mode)
         size = padded.shape[2:]
         delta_padded = full_correlation(delta, kernels, size, self.stride, self.dilation, self.groups)  # (27)
         gradient = kernel_gradient(padded, delta, kernels.shape[2:], self.stride, self.dilation, self.groups)  # (24)
         gradients = {"weight": self._own_kernels(gradient, saved["compact"])}
         if saved["has_bias"]:
             gradients["bias"] = delta.sum((0, *range(2, delta.ndim)))
-        return (unpad(delta_padded, edges),), gradients
+        return (unpad_by(delta_padded, edges, self.padding_mode),), gradients
 
     def _dense_kernels(self, x: Tensor, weight: Tensor) -> tuple[Tensor, bool]:
         compact = self.table is not None and weight.ndim == self.dims + 1
@@ -180,9 +187,9 @@ def _whole_padding(padding: Any, dims: int) -> Any:
 @rule_for_module(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def _(module: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor) -> Rule | None:
     dims = len(module.kernel_size)
-    if x.ndim != dims + 2 or module.padding_mode != "zeros":
+    if x.ndim != dims + 2:
         return None
-    return Conv(dims, module.stride, module.padding, module.dilation, module.groups)
+    return Conv(dims, module.stride, module.padding, module.dilation, module.groups, padding_mode=module.padding_mode)
 
 
 def _bind_function(dims: int) -> None:
@@ -198,11 +205,11 @@ def _bind_function(dims: int) -> None:
     ) -> Applied | None:
         if input.ndim != dims + 2:
             return None
-        rule = Conv(dims, _plain(stride), _plain(padding), _plain(dilation), groups)
+        rule = Conv(dims, plain(stride), plain(padding), plain(dilation), groups)
         return Applied(rule, (input,), {"weight": weight, "bias": bias})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """torch also takes a sequence of one number for all dimensions."""
     return value[0] if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1 else value
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.rules.base import Deltas, Gradients, Rule, Saved
-from convscope.rules.windows import Edges, Sizes, pad, unpad, unwindow, windows
+from convscope.rules.windows import Edges, Sizes, last, pad, unpad, unwindow, windows
 from convscope.shapes import full, pool_output_size
 
 
@@ -248,9 +248,9 @@ class AdaptiveMaxPool(Rule):
         chosen = torch.empty(y.shape, dtype=torch.int64, device=x.device)
         for at in torch.cartesian_prod(*(torch.arange(m) for m in sizes)).reshape(-1, len(sizes)).tolist():
             span = tuple(_bin(o, n, m) for o, n, m in zip(at, x.shape[2:], sizes, strict=True))
-            value, index = x[(..., *span)].flatten(2).max(-1)
-            y[(..., *at)] = value
-            chosen[(..., *at)] = places[span].flatten()[index]
+            value, index = x[last(span)].flatten(2).max(-1)
+            y[last(at)] = value
+            chosen[last(at)] = places[span].flatten()[index]
         return (y, chosen) if self.return_indices else y, {"size": x.shape, "chosen": chosen}
 
     def backward(self, saved: Saved, delta: Any) -> tuple[Deltas, Gradients]:

@@ -35,13 +35,19 @@ def _bind_modules(
     @rule_for_module(largest)
     def _(module: Any, x: Tensor) -> Rule | None:
         sizes = map(_plain, (module.kernel_size, module.stride, module.padding, module.dilation))
-        return MaxPool(dims, *sizes, module.ceil_mode, module.return_indices) if x.ndim == dims + 2 else None
+        return (
+            MaxPool(dims, *sizes, ceil_mode=module.ceil_mode, return_indices=module.return_indices)
+            if x.ndim == dims + 2
+            else None
+        )
 
     @rule_for_module(mean)
     def _(module: Any, x: Tensor) -> Rule | None:
         sizes = map(_plain, (module.kernel_size, module.stride, module.padding))
         divisor = getattr(module, "divisor_override", None)
-        rule = MeanPool(dims, *sizes, 1, module.ceil_mode, module.count_include_pad, divisor)
+        rule = MeanPool(
+            dims, *sizes, ceil_mode=module.ceil_mode, count_include_pad=module.count_include_pad, divisor=divisor
+        )
         return rule if x.ndim == dims + 2 else None
 
     @rule_for_module(adaptive_mean)
@@ -78,7 +84,7 @@ def _bind_functions(
         return_indices: bool = False,
     ) -> Applied | None:
         sizes = map(_plain, (kernel_size, stride, padding, dilation))
-        rule = MaxPool(dims, *sizes, ceil_mode, return_indices)
+        rule = MaxPool(dims, *sizes, ceil_mode=ceil_mode, return_indices=return_indices)
         return Applied(rule, (input,)) if input.ndim == dims + 2 else None
 
     @rule_for_function(mean)
@@ -92,7 +98,9 @@ def _bind_functions(
         divisor_override: int | None = None,
     ) -> Applied | None:
         sizes = map(_plain, (kernel_size, stride, padding))
-        rule = MeanPool(dims, *sizes, 1, ceil_mode, count_include_pad, divisor_override)
+        rule = MeanPool(
+            dims, *sizes, ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor=divisor_override
+        )
         return Applied(rule, (input,)) if input.ndim == dims + 2 else None
 
     @rule_for_function(*adaptive_mean)
@@ -108,8 +116,6 @@ def _bind_functions(
 _bind_modules(1, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.LPPool1d)
 _bind_modules(2, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
 _bind_modules(3, nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d, nn.LPPool3d)
-_bind_functions(
-    1, (F.max_pool1d, torch.max_pool1d), F.avg_pool1d, (F.adaptive_avg_pool1d,), F.adaptive_max_pool1d
-)
+_bind_functions(1, (F.max_pool1d, torch.max_pool1d), F.avg_pool1d, (F.adaptive_avg_pool1d,), F.adaptive_max_pool1d)
 _bind_functions(2, (F.max_pool2d, torch.max_pool2d), F.avg_pool2d, (F.adaptive_avg_pool2d,), F.adaptive_max_pool2d)
 _bind_functions(3, (F.max_pool3d, torch.max_pool3d), F.avg_pool3d, (F.adaptive_avg_pool3d,), F.adaptive_max_pool3d)

@@ -92,7 +92,7 @@ class Split(Rule):
     dim: int = 0
 
     def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Saved]:
-        parts = tuple(x.split(self.lengths, self.dim))
+        parts = tuple(torch.split(x, list(self.lengths), self.dim))
         return parts, {"parts": parts}
 
     def backward(self, saved: Saved, delta: Sequence[Tensor | None]) -> tuple[Deltas, Gradients]:
@@ -207,7 +207,7 @@ def _(module: nn.Unflatten, x: Tensor) -> Rule | None:
     if not isinstance(module.dim, int):
         return None
     dim = module.dim % x.ndim
-    sizes = [int(n) for n in module.unflattened_size]  # type: ignore[call-overload]
+    sizes = [int(n) for n in module.unflattened_size]
     return Reshape((*x.shape[:dim], *sizes, *x.shape[dim + 1 :]))
 
 

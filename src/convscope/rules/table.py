@@ -29,7 +29,9 @@ def scatter_kernels(compact: Tensor, table: Table, in_channels: int) -> Tensor:
     """Compact kernels (Σ_j |M_j|, *kernel), in the table's order → (out, in, *kernel), zero where not connected."""
     into, out_of = connections(table, compact.device)
     if compact.shape[0] != len(into):
-        raise ArgumentError("weight", tuple(compact.shape), f"{len(into)} kernels, one for each connection of the table")
+        raise ArgumentError(
+            "weight", tuple(compact.shape), f"{len(into)} kernels, one for each connection of the table"
+        )
     if int(out_of.max()) >= in_channels:
         raise ArgumentError("table", int(out_of.max()), f"input maps below {in_channels}")
     whole = compact.new_zeros((len(table), in_channels, *compact.shape[1:]))

@@ -114,21 +114,22 @@ class Tape:
             if not sums:
                 results[step.name] = StepDeltas(whole, (None,) * len(step.inputs), {})
                 continue
-            to_inputs, local = step.rule.backward(step.saved, whole)
+            to_inputs, found = step.rule.backward(step.saved, whole)
+            local = {name: gradient for name, gradient in found.items() if _is_trained(step.local.get(name))}
             results[step.name] = StepDeltas(whole, to_inputs, local)
             for source, part in zip(step.sources, to_inputs, strict=True):
                 if source is not None:
                     add(source, part)
             for name, gradient in local.items():
-                owner = step.local.get(name)
+                owner = step.local[name]
                 if isinstance(owner, Slot):
                     add(owner, gradient)
-                elif owner is not None:
+                else:
                     self._collect(gradients, owner, gradient)
         for node, sums in list(pending.items()):
-            owner = _attribute(self.graph, node) if node.op == "get_attr" else None
-            if isinstance(owner, nn.Parameter):
-                self._collect(gradients, owner, sums[0])
+            held = _attribute(self.graph, node) if node.op == "get_attr" else None
+            if isinstance(held, nn.Parameter):
+                self._collect(gradients, held, sums[0])
         inputs = tuple(pending.get(node, {}).get(0) for node in self._placeholders)
         order = [name for name in self._names.values() if name in gradients]
         return Sensitivities(dict(reversed(results.items())), inputs, {name: gradients[name] for name in order})
@@ -139,10 +140,9 @@ class Tape:
         if len(parts) != len(outputs):
             raise ArgumentError("delta", f"{len(parts)} parts", f"{len(outputs)}, one for each output of the model")
         for part, y in zip(parts, outputs, strict=True):
-            if part is not None and (not isinstance(y, Tensor) or part.shape != y.shape):
-                shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-                raise ArgumentError("delta", tuple(part.shape), f"the shape of the model's output, {shape}")
-        return parts
+            if isinstance(part, Tensor) and isinstance(y, Tensor) and part.shape != y.shape:
+                raise ArgumentError("delta", tuple(part.shape), f"the shape of the model's output, {tuple(y.shape)}")
+        return [part if isinstance(y, Tensor) else None for part, y in zip(parts, outputs, strict=True)]
 
     def _collect(self, gradients: Gradients, parameter: nn.Parameter, gradient: Tensor) -> None:
         name = self._names.get(id(parameter))
@@ -170,6 +170,7 @@ class _Run:
         self.replaced: dict[fx.Node, fx.Node] = {}
         self.stale: dict[fx.Node, str] = {}
         self.buffers: dict[fx.Node, Tensor] = {}
+        self.versions: dict[fx.Node, int] = {}
         self.steps: list[Step] = []
         self.uses: dict[str, int] = {}
 
@@ -183,6 +184,7 @@ class _Run:
                 self.values[node] = value.clone() if plain else value  # a buffer may be updated later on
                 if plain:
                     self.buffers[node] = value
+                    self.versions[node] = self.values[node]._version
             elif node.op == "output":
                 slots: dict[int, Slot] = {}
                 output = self._aliases(node.args[0], slots)
@@ -224,6 +226,7 @@ class _Run:
             kind = type(module).__name__ if module is not None else node.target
             raise ConvscopeError(f"layer {name!r} ({kind}): {error}") from error
         self.values[node] = y
+        self._write_buffers()
         sources = tuple(slots.get(id(item)) for item in applied.inputs)
         local: dict[str, nn.Parameter | Slot] = {}
         for key, value in applied.arguments.items():
@@ -264,6 +267,14 @@ class _Run:
             return pytree.tree_unflatten(fresh, structure)
 
         return fx.node.map_arg(args, alias)
+
+    def _write_buffers(self) -> None:
+        """Copy back what a rule changed in its copy of a buffer, such as running statistics given to a function."""
+        for node, buffer in self.buffers.items():
+            value = self.values[node]
+            if node.op == "get_attr" and value._version != self.versions[node]:
+                buffer.copy_(value)
+                self.versions[node] = value._version
 
     def _replace(self, node: fx.Node) -> None:
         """``node`` changed its first argument in place: from now on it stands for that argument and for its aliases."""
@@ -316,6 +327,10 @@ def _by_autograd(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...],
     named = module.named_parameters() if module is not None else iter(())
     trained = {name: parameter for name, parameter in named if parameter.requires_grad}
     return Applied(LocalAutograd(call, trained), tuple(leaves[index] for index in at))
+
+
+def _is_trained(owner: nn.Parameter | Slot | None) -> bool:
+    return isinstance(owner, Slot) or (owner is not None and owner.requires_grad)
 
 
 def _attribute(graph: fx.GraphModule, node: fx.Node) -> Any:

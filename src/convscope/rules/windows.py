@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,18 +14,23 @@ Edges = tuple[tuple[int, int], ...]
 """(before, after) for each spatial dimension; a negative number cuts off."""
 
 
+def last(index: Sequence[slice | int]) -> Any:
+    """An index of the last dimensions, with all the leading ones kept."""
+    return (..., *index)
+
+
 def pad(x: Tensor, edges: Edges, value: float = 0.0) -> Tensor:
     """x with ``edges`` positions of ``value`` added around its last dimensions, or cut off where negative."""
     dims = len(edges)
     if not any(edge for pair in edges for edge in pair):
         return x
     kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(edges, x.shape[-dims:], strict=True))
-    inner = x[(..., *kept)]
+    inner = x[last(kept)]
     grown = tuple((max(b, 0), max(a, 0)) for b, a in edges)
     sizes = tuple(n + b + a for n, (b, a) in zip(inner.shape[-dims:], grown, strict=True))
     padded = x.new_full((*x.shape[:-dims], *sizes), value)
     place = tuple(slice(b, b + n) for (b, _), n in zip(grown, inner.shape[-dims:], strict=True))
-    padded[(..., *place)] = inner
+    padded[last(place)] = inner
     return padded
 
 
@@ -40,7 +46,7 @@ def spread(x: Tensor, stride: Sizes) -> Tensor:
     dims = len(stride)
     sizes = tuple((n - 1) * s + 1 for n, s in zip(x.shape[-dims:], stride, strict=True))
     wide = x.new_zeros((*x.shape[:-dims], *sizes))
-    wide[(..., *(slice(None, None, s) for s in stride))] = x
+    wide[last([slice(None, None, s) for s in stride])] = x
     return wide
 
 
@@ -63,7 +69,7 @@ def unwindow(parts: Tensor, size: Sequence[int], stride: Sizes, dilation: Sizes)
         place = tuple(
             slice(o * d, o * d + (n - 1) * s + 1, s) for o, n, s, d in zip(offset, out, stride, dilation, strict=True)
         )
-        whole[(..., *place)] += parts[(..., *offset)]
+        whole[last(place)] += parts[last(offset)]
     return whole
 
 
