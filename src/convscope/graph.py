@@ -81,7 +81,7 @@ def capture(model: nn.Module) -> fx.GraphModule:
     state = _random_state()
     opaque: frozenset[str] = frozenset()
     try:
-        graph = None if _is_layer(model) else _trace(model, opaque, attributes)
+        graph, constants = (None, {}) if _is_layer(model) else _trace(model, opaque, attributes)
     finally:
         _set_random_state(state)
     if graph is None:
@@ -89,7 +89,12 @@ def capture(model: nn.Module) -> fx.GraphModule:
         graph = _single_leaf(model)
     else:
         root = model
-    captured = fx.GraphModule(root, graph, class_name=type(model).__name__)
+    root.__dict__.update(constants)  # GraphModule copies what the graph names; the model itself keeps none of it
+    try:
+        captured = fx.GraphModule(root, graph, class_name=type(model).__name__)
+    finally:
+        for name in constants:
+            del root.__dict__[name]
     captured.__dict__["convscope_model"] = model
     return captured
 
@@ -113,15 +118,17 @@ def _is_layer(model: nn.Module) -> bool:
 
 def _trace(
     model: nn.Module, opaque: frozenset[str], attributes: list[tuple[nn.Module, dict[str, Any]]]
-) -> fx.Graph | None:
-    """Trace, making the innermost submodule that fails opaque, until it works; None when the model itself fails."""
+) -> tuple[fx.Graph | None, dict[str, torch.Tensor]]:
+    """(graph, tensors made while tracing by name). The innermost submodule that fails is made opaque until tracing
+    works; the graph is None when the model itself fails."""
     while True:
         tracer = _Tracer(opaque)
         before = _random_state()
         try:
             graph = tracer.trace(model)
             if _same_random_state(before, _random_state()):
-                return graph
+                made = [name for name in tracer.tensor_attrs.values() if name in model.__dict__]
+                return graph, {name: model.__dict__[name] for name in made}
         except Exception:  # whatever a forward may raise when it meets a proxy
             if tracer.failed is not None and tracer.failed not in opaque:
                 opaque |= {tracer.failed}
@@ -131,7 +138,7 @@ def _trace(
             for module, saved in attributes:  # a forward may have kept proxies in attributes
                 module.__dict__.clear()
                 module.__dict__.update(saved)
-        return None
+        return None, {}
 
 
 def _single_leaf(model: nn.Module) -> fx.Graph:

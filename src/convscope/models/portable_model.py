@@ -1,0 +1,118 @@
+"""The module that runs a portable description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope.errors import ArgumentError, UnknownNameError
+from convscope.models.portable_names import ATTRIBUTES, FUNCTIONS, LAYERS, METHODS
+from convscope.models.portable_values import decode
+
+VERSION = 1
+_OPS = ("placeholder", "call_module", "call_function", "call_method", "get_attr", "output")
+
+
+class PortableModel(nn.Module):
+    """A model that runs a description's graph; torch.fx traces it into the same graph again.
+
+    Input and output are those of the model that was described.
+    """
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.description = description
+        for path, layer in description["modules"].items():
+            owner, name = _owner(self, path)
+            owner.add_module(name, find(self, layer["same_as"]) if "same_as" in layer else _layer(layer))
+        for path, tensor in description["tensors"].items():
+            _add_tensor(*_owner(self, path), tensor)
+        for first, *others in description["tied"]:
+            for path in others:
+                owner, name = _owner(self, path)
+                owner.register_parameter(name, find(self, first))
+        found = description["graph"]
+        self.graphs = {"train": found, "eval": found} if isinstance(found, list) else found
+        for nodes in self.graphs.values():
+            _check_nodes(nodes)
+
+    def forward(self, x: Any) -> Any:
+        values: dict[str, Any] = {}
+        for node in self.graphs["train" if self.training else "eval"]:
+            args, kwargs = decode(node.get("args", []), values), decode({"dict": node.get("kwargs", {})}, values)
+            target = node.get("target", "")
+            if node["op"] == "output":
+                return args[0]
+            if node["op"] == "placeholder":
+                values[node["name"]] = args[0] if args else x
+            elif node["op"] == "call_module":
+                values[node["name"]] = self.get_submodule(target)(*args, **kwargs)
+            elif node["op"] == "call_function":
+                values[node["name"]] = FUNCTIONS[target](*args, **kwargs)
+            elif node["op"] == "call_method":
+                values[node["name"]] = getattr(args[0], target)(*args[1:], **kwargs)
+            else:
+                values[node["name"]] = find(self, target)
+        raise AssertionError("checked when built: a graph ends in its output")
+
+
+def find(root: nn.Module, path: str) -> Any:
+    """The submodule, parameter, buffer or constant at ``path``."""
+    found: Any = root
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _owner(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module that holds ``path``'s last part, made where it is missing, and that last part."""
+    owner = root
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in owner._modules:
+            owner.add_module(parent, nn.Module())
+        owner = owner.get_submodule(parent)
+    return owner, name
+
+
+def _layer(described: Mapping[str, Any]) -> nn.Module:
+    if described["class"] not in LAYERS:
+        raise UnknownNameError("layer class", described["class"], LAYERS)
+    return LAYERS[described["class"]](**decode({"dict": described["arguments"]}, {}))
+
+
+def _add_tensor(owner: nn.Module, name: str, described: Mapping[str, Any]) -> None:
+    shape = described["shape"]
+    if described["kind"] == "parameter":
+        owner.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+        return
+    dtype = decode({"dtype": described["dtype"]}, {})
+    if "values" in described:
+        value = torch.tensor(decode(described["values"], {}), dtype=dtype).reshape(shape)
+    else:
+        value = torch.zeros(shape, dtype=dtype)
+    owner.register_buffer(name, value, persistent="values" not in described)
+
+
+def _check_nodes(nodes: Any) -> None:
+    """Refuse everything that the lists of allowed names do not hold, before anything runs."""
+    if not isinstance(nodes, list) or not nodes or nodes[-1]["op"] != "output":
+        raise ArgumentError("description", "a graph without output", "a graph that ends in its output")
+    inputs = [node["name"] for node in nodes if node["op"] == "placeholder" and not node.get("args")]
+    if len(inputs) != 1:
+        raise ArgumentError("model", f"inputs {', '.join(inputs) or 'none'}", "one input")
+    for node in nodes:
+        op, target = node["op"], node.get("target", "")
+        if op not in _OPS:
+            raise UnknownNameError("graph operation", op, _OPS)
+        if op == "call_function" and target not in FUNCTIONS:
+            raise UnknownNameError("function", target, FUNCTIONS)
+        if op == "call_method" and target not in METHODS:
+            raise UnknownNameError("tensor method", target, METHODS)
+        if op == "call_function" and target == "getattr" and node["args"][1] not in ATTRIBUTES:
+            raise UnknownNameError("tensor attribute", node["args"][1], ATTRIBUTES)
+        if op in ("call_module", "get_attr") and any(part.startswith("__") for part in target.split(".")):
+            raise ArgumentError("description", target, "the path of a layer or tensor")
