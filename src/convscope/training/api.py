@@ -1,0 +1,266 @@
+"""``fit`` and ``run``: from a model and a data set to a trained, evaluated and saved model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope import spec
+from convscope.data import Dataset, load_dataset
+from convscope.errors import ArgumentError, CheckpointError
+from convscope.layers import loss_for
+from convscope.training import checkpoints, distributed, events
+from convscope.training.config import Config
+from convscope.training.evaluation import default_loss
+from convscope.training.loop import Progress, Run
+from convscope.training.optimisers import usual_learning_rate
+from convscope.training.preparing import build_model, initialise_model, prepare_data
+from convscope.training.results import Result
+from convscope.training.run_folder import RunFolder, new_run_dir, read_config
+from convscope.training.schedules import check_options
+from convscope.training.signals import StopSignals
+from convscope.training.steppers import Task, choose
+
+# Settings that a resumed run may change without becoming another run.
+_CHANGEABLE = {
+    "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints", "threads",
+    "watch", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience", "device",
+}  # fmt: skip
+
+Data = Dataset | str | Path
+
+
+def fit(
+    model: nn.Module | str | None = None,
+    data: Data | None = None,
+    *,
+    listeners: Sequence[events.Listener] = (),
+    model_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Result:
+    """Train ``model`` on ``data`` and return history, figures on the test pictures and the run folder.
+
+    ``model`` is a module or a catalogue name (built with ``model_options``), ``data`` a data set, its name or a path.
+    ``options`` are the fields of ``Config``. Each of ``listeners`` is called with every event. With ``resume=True`` and
+    ``run_dir``, the run in that folder goes on exactly where its newest whole checkpoint was taken; model and data then
+    come from the folder unless given.
+
+    Ctrl-C and SIGTERM finish the batch and save a checkpoint; then KeyboardInterrupt or SystemExit goes on up. Raises
+    ArgumentError (UnknownNameError for names) for settings that cannot work, TrainingError when the loss breaks,
+    CheckpointError when the folder cannot be written.
+    """
+    result: Result | None = None
+    for event in run(model, data, model_options=model_options, **options):
+        for listener in listeners:
+            listener(event)
+        if isinstance(event, events.RunFinished):
+            result = event.result
+        if isinstance(event, events.Interrupted):
+            if event.signal == "SIGINT":
+                raise KeyboardInterrupt(f"training was interrupted; to go on: {event.resume}")
+            raise SystemExit(128 + signal.Signals[event.signal])
+    assert result is not None
+    return result
+
+
+def run(
+    model: nn.Module | str | None = None,
+    data: Data | None = None,
+    *,
+    model_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[events.Event]:
+    """``fit`` as a generator of its events; the last is RunFinished or Interrupted."""
+    config, begun = _configuration(options)
+    if begun is not None:
+        model, data = begun.model(model), data if data is not None else begun.data
+    if model is None or data is None:
+        missing = "model" if model is None else "data"
+        raise ArgumentError(missing, None, "a catalogue name or a module" if model is None else "a data set or its name")
+    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    check_options(config.schedule, config.schedule_options)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if isinstance(model, str):
+        model = build_model(model, dataset, dict(model_options or {}), config)
+        initialise_model(model, config)
+    elif model_options:
+        raise ArgumentError("model_options", model_options, "none beside a module, which is built already")
+    elif begun is None:
+        initialise_model(model, config)
+    home = next(model.parameters(), torch.empty(0)).device
+    device = distributed.own_device(config.device)
+    try:
+        with contextlib.ExitStack() as stack:
+            group = stack.enter_context(distributed.group(device))
+            yield from _run(stack, model, dataset, data, config, group, device)
+    finally:
+        model.to(home)
+
+
+def _run(
+    stack: contextlib.ExitStack,
+    model: nn.Module,
+    dataset: Dataset,
+    data: Data,
+    config: Config,
+    group: distributed.Group,
+    device: torch.device,
+) -> Iterator[events.Event]:
+    loss = loss_for(config.loss or default_loss(model), model)
+    prepared = prepare_data(model, dataset, config, loss)
+    described = spec.spec_of(model)
+    name = described.architecture if described is not None else type(model).__name__
+    task = Task(model, loss, prepared.preprocessing, config, device, group)
+    stepper, reason = choose(task)
+    stack.callback(stepper.close)
+
+    identity = identify(dataset, data)
+    run_dir = Path(config.run_dir) if config.run_dir is not None else new_run_dir(name, dataset.name)
+    folder: RunFolder | None = None
+    if group.writes:
+        folder = RunFolder(run_dir, config.resume)
+        stack.callback(folder.close)
+        run_dir = folder.path
+    config = config.replace(run_dir=str(run_dir))
+    progress = Progress()
+    content = b""
+    if config.resume:
+        path: Path | None = None
+        if folder is not None:
+            for found in folder.newest_state():
+                if isinstance(found, events.CheckpointRefused):
+                    yield found
+                else:
+                    path, content = found
+        content = group.same_bytes(content)
+        if content:
+            state = checkpoints.load_state(path or run_dir, content)
+            _check_identity(path or run_dir, state.data, identity)
+            checkpoints.put_weights(path or run_dir, stepper.model, state.weights)
+            try:
+                stepper.descent.load_state(state.optimiser)
+            except ArgumentError as problem:
+                raise CheckpointError(path or run_dir, str(problem)) from problem
+            progress = Progress.of(state)
+    if folder is not None:
+        folder.write_config(
+            {
+                "model": None if described is None else checkpoints.spec_to_json(described),
+                "data": identity,
+                "config": config.replace(resume=False).to_json(),
+            }
+        )
+    training = Run(
+        config=config,
+        stepper=stepper,
+        prepared=prepared,
+        loss=loss,
+        group=group,
+        folder=folder,
+        run_dir=run_dir,
+        spec=described,
+        data=identity,
+        progress=progress,
+        resume_command=f"convscope train --resume {run_dir}",
+        learning_rate=config.learning_rate or usual_learning_rate(config.optimiser),
+    )
+    started = events.RunStarted(
+        run_dir=run_dir,
+        model=name,
+        data=dataset.name,
+        parameters=len(stepper.parameters.values),
+        train_images=len(dataset.train),
+        test_images=len(dataset.test),
+        epochs=config.epochs,
+        steps=training.steps,
+        engine=stepper.name,
+        device=str(device),
+        reason=reason,
+        processes=group.world,
+        resumed_at=progress.step,
+    )
+    with StopSignals() as signals:
+        for event in _with(started, training.events(signals)):
+            if folder is not None and not isinstance(event, events.BatchDone):
+                folder.note(event)
+            yield event
+
+
+def _with(first: events.Event, others: Iterator[events.Event]) -> Iterator[events.Event]:
+    yield first
+    yield from others
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A run that was begun before, as its folder describes it."""
+
+    run_dir: Path
+    described: dict[str, Any]
+
+    @property
+    def data(self) -> str:
+        return str(self.described["data"]["source"])
+
+    def model(self, given: nn.Module | str | None) -> nn.Module:
+        """The model to go on with: ``given``, or built anew from the folder; its weights come from the checkpoint."""
+        if isinstance(given, nn.Module):
+            return given
+        saved = self.described["model"]
+        if saved is None:
+            raise ArgumentError("model", given, "the module that the run was begun with: the folder cannot rebuild it")
+        described = checkpoints.spec_from_json(saved)
+        if given is not None and given != described.architecture:
+            raise CheckpointError(self.run_dir, f"a run of {described.architecture!r}, not of {given!r}")
+        return checkpoints.rebuild(self.run_dir, described)
+
+
+def _configuration(options: dict[str, Any]) -> tuple[Config, _Begun | None]:
+    """The checked configuration; for a resumed run the folder's, with the few changes that leave it the same run."""
+    config = Config.of(**options)
+    if not config.resume:
+        return config, None
+    run_dir = Path(str(config.run_dir)).expanduser()
+    if not (run_dir / "config.json").is_file():
+        raise ArgumentError("run_dir", str(run_dir), "the folder of a run that was begun (it has no config.json)")
+    described = read_config(run_dir)
+    saved = Config.from_json(described["config"])
+    for name in options:
+        before, now = getattr(saved, name), getattr(config, name)
+        if name not in _CHANGEABLE and before != now:
+            hint = f"Only {', '.join(sorted(_CHANGEABLE - {'resume', 'run_dir'}))} may change"
+            raise ArgumentError(name, now, f"{before!r}, as the run was begun with", hint)
+    return saved.replace(**options), _Begun(run_dir, described)
+
+
+def identify(dataset: Dataset, data: Data) -> dict[str, Any]:
+    """What tells a data set from another: name, sizes, classes, and a checksum over labels and some 256 pictures."""
+    checksum = 0
+    for split in (dataset.train, dataset.test):
+        checksum = zlib.crc32(split.labels.cpu().numpy().tobytes(), checksum)
+        some = split.images[:: max(len(split) // 256, 1)]
+        checksum = zlib.crc32(some.cpu().contiguous().numpy().tobytes(), checksum)
+    return {
+        "source": dataset.name if isinstance(data, Dataset) else str(data),
+        "name": dataset.name,
+        "train_images": len(dataset.train),
+        "test_images": len(dataset.test),
+        "classes": list(dataset.classes),
+        "checksum": checksum,
+    }
+
+
+def _check_identity(path: Path, saved: dict[str, Any], identity: dict[str, Any]) -> None:
+    for name in ("train_images", "test_images", "classes", "checksum"):
+        if saved[name] != identity[name]:
+            problem = f"the run was begun with other data ({name}: {saved[name]}, now {identity[name]})"
+            raise CheckpointError(path, problem, "Resume with the same data set")

@@ -1,0 +1,190 @@
+"""Models and training states as single safetensors files that carry everything needed to use them again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope import spec
+from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
+from convscope.models import MODELS, create_model
+from convscope.training.files import read_description, read_tensors, write_tensors
+
+FORMAT = 1  # raised when a file of this version could not be read by the version before
+_OPTIMISER = "__optimiser__/"
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A training run at a moment between two batches: enough to go on exactly.
+
+    ``position`` holds epoch, batch, step and the sums of the epoch under way; ``config``, ``data`` and ``history`` are
+    JSON values. Chance needs no state: shuffling, dropout and augmentation are functions of seed, epoch and batch.
+    """
+
+    weights: dict[str, torch.Tensor]
+    optimiser: dict[str, torch.Tensor]
+    position: dict[str, Any]
+    config: dict[str, Any]
+    data: dict[str, Any]
+    history: list[dict[str, Any]]
+    model: spec.ModelSpec | None
+
+
+def save(model: nn.Module, path: str | Path, **more: Any) -> Path:
+    """Write ``model`` with its description to ``path`` (safetensors) and return the path.
+
+    ``more`` are JSON values to keep beside it, e.g. ``metrics`` and ``config``. The file is whole or not there at all.
+    Raises CheckpointError when it cannot be written, ArgumentError for a model that nothing describes.
+    """
+    path = Path(path)
+    described = spec.spec_of(model) or _described(model)
+    description = {"format": FORMAT, "kind": "model", "model": spec_to_json(described), **more}
+    write_tensors(path, model.state_dict(), description)
+    return path
+
+
+def load(path: str | Path) -> nn.Module:
+    """The model in ``path``, a file of ``save`` or a checkpoint, on the CPU and in evaluation mode.
+
+    Raises CheckpointError for a file that is damaged, of another program or version, or of an unknown architecture.
+    """
+    path = Path(path)
+    tensors, description = read_tensors(path)
+    described = read_spec(path, description)
+    if described is None:
+        raise CheckpointError(
+            path,
+            "its model is the user's own module, which the file does not describe",
+            "Build that module and put the weights into it with convscope.training.checkpoints.load_weights",
+        )
+    model = rebuild(path, described)
+    put_weights(path, model, {name: each for name, each in tensors.items() if not name.startswith(_OPTIMISER)})
+    return spec.attach(model, described).eval()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Put the weights in ``path`` (any file of ``save`` or a checkpoint) into ``model``, which must fit, and return it."""
+    path = Path(path)
+    tensors, description = read_tensors(path)
+    _check_format(path, description)
+    put_weights(path, model, {name: each for name, each in tensors.items() if not name.startswith(_OPTIMISER)})
+    return model
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What ``path`` says of its model: architecture, options, classes, preprocessing, metrics, configuration."""
+    path = Path(path)
+    description = read_description(path)
+    _check_format(path, description)
+    return description
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write a checkpoint of a run."""
+    description = {
+        "format": FORMAT,
+        "kind": "checkpoint",
+        "model": None if state.model is None else spec_to_json(state.model),
+        "position": state.position,
+        "config": state.config,
+        "data": state.data,
+        "history": state.history,
+    }
+    optimiser = {_OPTIMISER + name: each for name, each in state.optimiser.items()}
+    write_tensors(path, {**state.weights, **optimiser}, description)
+
+
+def load_state(path: Path, content: bytes | None = None) -> State:
+    """Read a checkpoint of a run (or its ``content``, read before). Raises CheckpointError, also for a file that is a
+    finished model alone."""
+    tensors, description = read_tensors(path, content)
+    described = read_spec(path, description)
+    if description["kind"] != "checkpoint":
+        raise CheckpointError(path, "a finished model, not a checkpoint of a run", "Give the run's folder to resume")
+    return State(
+        weights={name: each for name, each in tensors.items() if not name.startswith(_OPTIMISER)},
+        optimiser={name.removeprefix(_OPTIMISER): each for name, each in tensors.items() if name.startswith(_OPTIMISER)},
+        position=description["position"],
+        config=description["config"],
+        data=description["data"],
+        history=description["history"],
+        model=described,
+    )
+
+
+def put_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """``model.load_state_dict`` in place, with an error that names what does not fit."""
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unknown:
+        found = [f"lacks {missing[0]!r}"] if missing else []
+        found += [f"has {unknown[0]!r}, which the model lacks"] if unknown else []
+        raise CheckpointError(path, f"weights of another architecture: it {' and '.join(found)}")
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            shapes = f"{tuple(weights[name].shape)}, the model's is {tuple(tensor.shape)}"
+            raise CheckpointError(path, f"weights of another architecture: {name!r} has the shape {shapes}")
+    model.load_state_dict(dict(weights))
+
+
+def spec_to_json(described: spec.ModelSpec) -> dict[str, Any]:
+    return dataclasses.asdict(described)
+
+
+def spec_from_json(saved: Mapping[str, Any]) -> spec.ModelSpec:
+    preprocessing = saved["preprocessing"]
+    return spec.ModelSpec(
+        architecture=saved["architecture"],
+        options=dict(saved["options"]),
+        input_shape=tuple(saved["input_shape"]),
+        classes=tuple(saved["classes"]),
+        preprocessing=preprocessing
+        and spec.Preprocessing(
+            channels=preprocessing["channels"],
+            size=(preprocessing["size"][0], preprocessing["size"][1]),
+            mean=tuple(preprocessing["mean"]),
+            std=tuple(preprocessing["std"]),
+            fit=preprocessing["fit"],
+        ),
+    )
+
+
+def read_spec(path: Path, description: Mapping[str, Any]) -> spec.ModelSpec | None:
+    """The description's model; CheckpointError for another format version."""
+    _check_format(path, description)
+    saved = description["model"]
+    return None if saved is None else spec_from_json(saved)
+
+
+def _check_format(path: Path, description: Mapping[str, Any]) -> None:
+    version = description.get("format")
+    if version != FORMAT:
+        raise CheckpointError(
+            path, f"of format version {version}; this convscope reads version {FORMAT}", "Use the version that wrote it"
+        )
+
+
+def rebuild(path: Path, described: spec.ModelSpec) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # the fresh random weights, replaced at once, take nobody's numbers
+        try:
+            if described.architecture not in MODELS:
+                raise UnknownNameError("architecture", described.architecture, MODELS)
+            return create_model(described.architecture, **described.options)
+        except ArgumentError as problem:
+            remedy = "It may come from another version of convscope"
+            raise CheckpointError(path, f"this architecture cannot be built here: {problem}", remedy) from problem
+
+
+def _described(model: nn.Module) -> spec.ModelSpec:
+    raise ArgumentError(
+        "model",
+        type(model).__name__,
+        "a model of the catalogue, or one whose description was attached",
+        "convscope.spec.attach(model, ModelSpec(…)) gives it one",
+    )

@@ -1,0 +1,115 @@
+"""Several processes, on one machine or many, that train one model together under ``torchrun``.
+
+Each takes its share of every batch; gradients, loss and right answers are added up in one exchange a step. The result is
+that of one process with the whole batch, but for the order in which floating-point sums are taken. Batch normalisation
+sees a process's own share only, as is usual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+from torch import distributed, nn
+
+from convscope.training.flat import FlatParameters
+
+
+class Group:
+    """One process alone; what ``Processes`` does, done trivially."""
+
+    rank = 0
+    world = 1
+
+    def add_up(self, parameters: FlatParameters, own: int, whole: int) -> None:
+        """Turn mean gradients over ``own`` pictures into those over the ``whole`` batch, in every process; sum the
+        extra numbers behind them."""
+
+    def same_start(self, model: nn.Module) -> None:
+        """Give every process the first one's weights and buffers."""
+
+    def same_buffers(self, model: nn.Module) -> None:
+        """Give every process the first one's buffers (running means of batch normalisation)."""
+
+    def same_bytes(self, content: bytes) -> bytes:
+        """The first process's ``content``, in every process."""
+        return content
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.rank == 0
+
+
+class Processes(Group):
+    """A process of several, through torch.distributed's default group."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank = distributed.get_rank()
+        self.world = distributed.get_world_size()
+        self.device = device
+
+    def add_up(self, parameters: FlatParameters, own: int, whole: int) -> None:
+        parameters.gradients.mul_(own / whole)
+        distributed.all_reduce(parameters.exchange)
+
+    def same_start(self, model: nn.Module) -> None:
+        with torch.no_grad():
+            for each in [*model.parameters(), *model.buffers()]:
+                distributed.broadcast(each.data, 0)
+
+    def same_buffers(self, model: nn.Module) -> None:
+        for each in model.buffers():
+            distributed.broadcast(each, 0)
+
+    def same_bytes(self, content: bytes) -> bytes:
+        length = torch.tensor(len(content), device=self.device)
+        distributed.broadcast(length, 0)
+        if not length:
+            return b""
+        shared = torch.empty(int(length), dtype=torch.uint8, device=self.device)
+        if self.rank == 0:
+            shared.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        distributed.broadcast(shared, 0)
+        return shared.cpu().numpy().tobytes()
+
+    def wait(self) -> None:
+        distributed.barrier()
+
+
+def launched() -> bool:
+    """Whether torchrun (or the like) started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextlib.contextmanager
+def group(device: torch.device) -> Iterator[Group]:
+    """The group this process belongs to: joined here under torchrun (gloo on CPUs, NCCL on GPUs), left at the end."""
+    if not launched():
+        yield Group()
+        return
+    joined_here = not distributed.is_initialized()
+    if joined_here:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(device)
+    finally:
+        if joined_here:
+            distributed.destroy_process_group()
+
+
+def own_device(device: str) -> torch.device:
+    """``device`` of the configuration as this process's own: "auto" is a GPU where there is one, and "cuda" without a
+    number the GPU of this process's place on its machine (LOCAL_RANK)."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % max(torch.cuda.device_count(), 1))
+    return torch.device(device)

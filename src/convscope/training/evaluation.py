@@ -1,0 +1,76 @@
+"""How good a classifier is on a set of pictures it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convscope import spec
+from convscope.data import Batches, Dataset, Split, load_dataset
+from convscope.errors import ArgumentError
+from convscope.layers import Loss, loss_for
+from convscope.models import MODELS
+from convscope.training.metrics import Metrics, Tally
+
+
+def evaluate(
+    model: nn.Module,
+    data: Split | Dataset | str | Path,
+    batch_size: int = 256,
+    loss: str | Loss | None = None,
+    preprocessing: spec.Preprocessing | None = None,
+) -> Metrics:
+    """Loss, accuracy, error, top-5, accuracy of each class, their mean, and the confusion matrix.
+
+    ``data`` is a split, a data set or its name (then its test pictures). The model runs in evaluation mode where its
+    parameters are, and is left in the mode it had. ``preprocessing`` defaults to the one the model carries. Raises
+    ArgumentError when pictures, classes and model do not go together.
+    """
+    if isinstance(data, str | Path):
+        data = load_dataset(data)
+    described = spec.spec_of(model)
+    if preprocessing is None and described is not None:
+        preprocessing = described.preprocessing
+    if preprocessing is None and isinstance(data, Dataset):
+        preprocessing = data.preprocessing()
+    if preprocessing is None:
+        raise ArgumentError("preprocessing", None, "how pictures become this model's input, as it does not carry it")
+    split = data.test if isinstance(data, Dataset) else data
+    if described is not None and described.classes and described.classes != split.classes:
+        raise ArgumentError("data", split.classes, f"pictures of the model's own classes, {described.classes}")
+    objective = loss if isinstance(loss, Loss) else loss_for(loss or default_loss(model), model)
+    return evaluate_batches(model, split, batch_size, objective, preprocessing)
+
+
+def evaluate_batches(
+    model: nn.Module, split: Split, batch_size: int, loss: Loss, preprocessing: spec.Preprocessing
+) -> Metrics:
+    """``evaluate`` with everything given; pictures that do not have the model's size yet are prepared batch by batch."""
+    first = next(model.parameters())
+    training = model.training
+    model.eval()
+    tally: Tally | None = None
+    try:
+        with torch.inference_mode():
+            batches = Batches(
+                split, batch_size, shuffle=False, device=first.device, preprocessing=preprocessing
+            )
+            for images, labels in batches:
+                outputs = model(preprocessing.normalise(images).to(first.dtype))
+                scores = loss.predictions(outputs)
+                tally = tally or Tally(scores.shape[1], scores.device)
+                tally.add(scores, labels, loss.value(outputs, labels))
+    finally:
+        model.train(training)
+    assert tally is not None  # Batches refuses a split without pictures
+    return tally.metrics(split.classes)
+
+
+def default_loss(model: nn.Module) -> str:
+    """The loss on the card of the model's architecture, else cross-entropy."""
+    described = spec.spec_of(model)
+    if described is not None and described.architecture in MODELS:
+        return MODELS[described.architecture].card.loss
+    return "cross_entropy"

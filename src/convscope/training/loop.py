@@ -1,0 +1,299 @@
+"""The one training loop. It yields events and prints nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convscope import seeding
+from convscope.data import Batches
+from convscope.errors import TrainingError
+from convscope.layers import Loss
+from convscope.spec import ModelSpec
+from convscope.training import events
+from convscope.training.checkpoints import State, save
+from convscope.training.config import Config
+from convscope.training.distributed import Group
+from convscope.training.evaluation import evaluate_batches
+from convscope.training.files import write_tensors
+from convscope.training.metrics import Metrics
+from convscope.training.preparing import Prepared
+from convscope.training.results import Result
+from convscope.training.run_folder import RunFolder
+from convscope.training.schedules import Clock, rate_at
+from convscope.training.signals import StopSignals
+from convscope.training.steppers import Stepper
+from convscope.training.stopping import LossGuard, converged, first_broken_layer
+from convscope.training.watching import PICTURES, watch
+
+_NOISE_SEEDS = 1 << 62
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands between two batches, and the sums of the epoch under way."""
+
+    epoch: int = 1
+    batch: int = 0  # batches done in this epoch
+    step: int = 0  # steps done in all
+    loss: float = 0.0  # sum over this epoch's pictures so far
+    correct: float = 0.0
+    images: int = 0
+    seconds: float = 0.0  # of training in this epoch, all its processes' runs together
+    history: list[events.EpochDone] = dataclasses.field(default_factory=list)
+
+    def position(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "history"}
+
+    @classmethod
+    def of(cls, state: State) -> Progress:
+        return cls(**state.position, history=[events.EpochDone(**row) for row in state.history])
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything a run needs; ``events()`` does it.
+
+    ``folder`` is None in the processes that do not write. ``resume_command`` is what a person types to go on.
+    """
+
+    config: Config
+    stepper: Stepper
+    prepared: Prepared
+    loss: Loss
+    group: Group
+    folder: RunFolder | None
+    run_dir: Path
+    spec: ModelSpec | None
+    data: dict[str, Any]
+    progress: Progress
+    resume_command: str
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        batches = self._batches(1)
+        self.steps_per_epoch = batches.count
+        self.steps = self.config.epochs * batches.count
+        if self.config.max_steps is not None:
+            self.steps = min(self.steps, self.config.max_steps)
+        self._guard = LossGuard()
+        self._saved_at = time.monotonic()
+        self._last_good: Path | None = None
+        self.metrics: Metrics | None = None
+
+    def events(self, signals: StopSignals) -> Iterator[events.Event]:
+        """Train to the end, or until a signal, divergence or convergence. Raises TrainingError when the loss breaks."""
+        started = time.monotonic()
+        stopped = "epochs"
+        if self.progress.step == 0:
+            # So that a run of a user's own module begins from the same weights however early it was killed.
+            yield from self._save()
+        while self.progress.epoch <= self.config.epochs:
+            if self.progress.step >= self.steps:
+                stopped = "max_steps"
+                break
+            finished = yield from self._epoch(signals)
+            if not finished:
+                return
+            change = self._converged()
+            if change is not None:
+                yield events.Converged(len(self.progress.history), change, self.config.stop_tolerance)
+                stopped = "converged"
+                break
+        metrics = self.metrics or self._evaluate()
+        if self.folder is not None:
+            figures = metrics.to_json()
+            save(self.stepper.model, self.folder.model, metrics=figures, config=self.config.to_json(), data=self.data)
+            self.folder.write_metrics(figures)
+        yield events.RunFinished(
+            Result(
+                model=self.stepper.model,
+                history=list(self.progress.history),
+                metrics=metrics,
+                run_dir=self.run_dir,
+                config=self.config,
+                stopped=stopped,
+                seconds=time.monotonic() - started,
+            )
+        )
+
+    def _epoch(self, signals: StopSignals) -> Iterator[Any]:
+        """Train one epoch from where it stands; returns whether to go on."""
+        progress, config, stepper = self.progress, self.config, self.stepper
+        batches = self._batches(progress.epoch, progress.batch)
+        yield events.EpochStarted(progress.epoch, batches.count, progress.batch, self._rate())
+        stepper.model.train()
+        noise = seeding.derive(config.seed, "noise", progress.epoch, self.group.rank)
+        begun, begun_images, seconds_before = time.monotonic(), progress.images, progress.seconds
+        rate = self._rate()
+        for images, targets in batches:
+            rate = self._rate()
+            stepper.wants_to_stop = signals.received is not None
+            stepper.step(images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches.global_size(progress.batch))
+            progress.step += 1
+            progress.batch += 1
+            at_end = progress.batch == batches.count or progress.step == self.steps
+            stop = False
+            if at_end or progress.batch % stepper.reads_every == 0:
+                reading = stepper.read()
+                progress.loss += reading.loss
+                progress.correct += reading.correct
+                progress.images += reading.images
+                stop = reading.stop
+                if self._guard.broken(reading.loss / max(reading.images, 1)):
+                    yield from self._diverged(reading.loss / max(reading.images, 1), images)
+                progress.seconds = seconds_before + time.monotonic() - begun
+            done = max(progress.images, 1)
+            yield events.BatchDone(
+                epoch=progress.epoch,
+                batch=progress.batch,
+                batches=batches.count,
+                step=progress.step,
+                images=progress.images,
+                loss=progress.loss / done,
+                accuracy=progress.correct / done,
+                images_per_second=(progress.images - begun_images) / max(time.monotonic() - begun, 1e-9),
+                learning_rate=rate,
+            )
+            if stop and not at_end:
+                yield from self._interrupt(signals)
+                return False
+            if self._checkpoint_is_due() and not at_end:
+                yield from self._save()
+            if at_end:
+                break
+        yield from self._end_of_epoch(rate)
+        if stepper.wants_to_stop or signals.received is not None:
+            yield from self._interrupt(signals)
+            return False
+        return True
+
+    def _end_of_epoch(self, rate: float) -> Iterator[events.Event]:
+        progress, config = self.progress, self.config
+        begun = time.monotonic()
+        self.group.same_buffers(self.stepper.model)
+        last = progress.epoch == config.epochs or progress.step >= self.steps
+        self.metrics = self._evaluate() if last or progress.epoch % config.evaluate_every == 0 else None
+        row = events.EpochDone(
+            epoch=progress.epoch,
+            step=progress.step,
+            learning_rate=rate,
+            train_loss=progress.loss / progress.images,
+            train_accuracy=progress.correct / progress.images,
+            test_loss=None if self.metrics is None else self.metrics.loss,
+            test_accuracy=None if self.metrics is None else self.metrics.accuracy,
+            images_per_second=progress.images / max(progress.seconds, 1e-9),
+            seconds=progress.seconds + time.monotonic() - begun,
+        )
+        watched = self._watch() if config.watch and self.folder is not None else None
+        self.progress = Progress(progress.epoch + 1, step=progress.step, history=[*progress.history, row])
+        if self.folder is not None:
+            self.folder.write_history(self.progress.history)
+        yield row
+        if watched is not None:
+            yield watched
+        yield from self._save()
+
+    def _rate(self) -> float:
+        clock = Clock(self.progress.step, self.steps, self.steps_per_epoch)
+        config = self.config
+        return rate_at(clock, self.learning_rate, config.schedule, config.schedule_options, config.warmup)
+
+    def _batches(self, epoch: int, start: int = 0) -> Batches:
+        return Batches(
+            self.prepared.train,
+            self.config.batch_size,
+            self.config.seed,
+            epoch,
+            start=start,
+            rank=self.group.rank,
+            world=self.group.world,
+            preprocessing=self.prepared.preprocessing if self.prepared.per_batch else None,
+            device=self.stepper.task.device,
+        )
+
+    def _evaluate(self) -> Metrics:
+        return evaluate_batches(
+            self.stepper.model,
+            self.prepared.test,
+            self.config.evaluation_batch_size,
+            self.loss,
+            self.prepared.preprocessing,
+        )
+
+    def _watch(self) -> events.LayersWatched:
+        assert self.folder is not None
+        device = self.stepper.task.device
+        test = self.prepared.test.select(torch.arange(min(PICTURES, len(self.prepared.test))))
+        images = test.images.to(device)
+        if self.prepared.per_batch:
+            from convscope.data import prepare
+
+            images = prepare(images, self.prepared.preprocessing)
+        watched = watch(self.stepper.model, self.stepper.input(images), test.labels.to(device), self.loss)
+        path = self.folder.path / "watch" / f"epoch-{self.progress.epoch:04d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        layers = [dataclasses.asdict(each) for each in watched.layers]
+        write_tensors(path, watched.tensors, {"format": 1, "kind": "watch", "epoch": self.progress.epoch, "layers": layers})
+        return events.LayersWatched(self.progress.epoch, watched.layers)
+
+    def _converged(self) -> float | None:
+        losses = [row.train_loss for row in self.progress.history]
+        if converged(losses, self.config.stop_tolerance, self.config.stop_patience):
+            return abs(losses[-1] - losses[-2])
+        return None
+
+    def _checkpoint_is_due(self) -> bool:
+        batches = self.config.checkpoint_batches
+        if batches is not None and self.progress.step % batches == 0:
+            return True
+        return time.monotonic() - self._saved_at >= self.config.checkpoint_seconds > 0
+
+    def _save(self) -> Iterator[events.Event]:
+        """A checkpoint of this moment, unless the weights are broken: then the last good one stays the newest."""
+        self._saved_at = time.monotonic()
+        if self.folder is None:
+            return
+        progress = self.progress
+        if progress.batch % self.stepper.reads_every and progress.batch:
+            reading = self.stepper.read()
+            progress.loss += reading.loss
+            progress.correct += reading.correct
+            progress.images += reading.images
+        if not torch.isfinite(self.stepper.parameters.values).all():
+            return
+        state = State(
+            weights=self.stepper.model.state_dict(),
+            optimiser=self.stepper.descent.state(),
+            position=progress.position(),
+            config=self.config.to_json(),
+            data=self.data,
+            history=[dataclasses.asdict(row) for row in progress.history],
+            model=self.spec,
+        )
+        self._last_good = self.folder.save_state(state, self.config.keep_checkpoints)
+        yield events.CheckpointSaved(self._last_good, progress.epoch, progress.step)
+
+    def _interrupt(self, signals: StopSignals) -> Iterator[events.Event]:
+        yield from self._save()
+        where = self._last_good or self.run_dir
+        name = signals.received or "SIGTERM"  # another process's signal, when this one has none
+        yield events.Interrupted(name, where, self.progress.epoch, self.progress.step, self.resume_command)
+
+    def _diverged(self, loss: float, images: torch.Tensor) -> Iterator[events.Event]:
+        progress = self.progress
+        what = "is not a number" if loss != loss else f"has exploded to {loss:.4g}"
+        where = first_broken_layer(self.stepper.model, self.stepper.input(images))
+        rate = self._rate()
+        kept = f" The last good checkpoint is {self._last_good}." if self._last_good is not None else ""
+        message = (
+            f"the loss {what} in epoch {progress.epoch}, batch {progress.batch} (step {progress.step}): {where}. "
+            f"Lower learning_rate (it was {rate:.3g}), or set warmup or gradient_clip.{kept}"
+        )
+        yield events.Diverged(progress.epoch, progress.step, loss, message, self._last_good)
+        raise TrainingError(message)

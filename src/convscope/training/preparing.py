@@ -1,0 +1,106 @@
+"""Bringing a model and a data set together: picture size, channels, normalisation, class names, fresh weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from convscope import seeding, spec
+from convscope.data import Dataset, Split, prepare
+from convscope.errors import ArgumentError
+from convscope.layers import Loss, initialise
+from convscope.models import create_model
+from convscope.training.config import Config
+
+# Splits up to this size are prepared once, as a whole; larger ones batch by batch.
+_WHOLE_BYTES = 2 << 30
+# A picture at most this much smaller than the input is padded (MNIST's 28 in 32, as LeCun did), else it is stretched.
+_PADDED = 1.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """``train`` and ``test`` are of the model's size already, unless ``per_batch`` says that batches still have to be."""
+
+    train: Split
+    test: Split
+    preprocessing: spec.Preprocessing
+    per_batch: bool
+
+
+def build_model(name: str, dataset: Dataset, options: dict[str, object], config: Config) -> nn.Module:
+    """A catalogue model for the data set's classes and channels, its weights drawn from the configuration's seed."""
+    options = {"classes": len(dataset.classes), "in_channels": dataset.shape[0], **options}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeding.derive(config.seed, "model"))
+        return create_model(name, **options)  # type: ignore[arg-type]
+
+
+def initialise_model(model: nn.Module, config: Config) -> None:
+    """Draw the weights anew by ``config.init``; "default" leaves them as they are. UnknownNameError for other names."""
+    if config.init != "default":
+        initialise(model, config.init, seed=config.seed, scale=config.init_scale)
+
+
+def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss) -> Prepared:
+    """Make the data set's pictures fit ``model``, and attach preprocessing and class names to the model's description.
+
+    A model that has its preprocessing already (one that was loaded, to train on) keeps it. Raises ArgumentError when
+    pictures or classes cannot fit.
+    """
+    described = spec.spec_of(model)
+    shape = described.input_shape if described is not None and len(described.input_shape) == 3 else dataset.shape
+    preprocessing = described.preprocessing if described is not None else None
+    if preprocessing is None:
+        preprocessing = dataset.preprocessing((shape[1], shape[2]), shape[0], how_to_fit(dataset.shape, shape, config))
+    if described is not None:
+        spec.attach(model, described.replace(classes=dataset.classes, preprocessing=preprocessing))
+    splits = []
+    per_batch = False
+    for split in (dataset.train, dataset.test):
+        size = len(split) * preprocessing.channels * preprocessing.size[0] * preprocessing.size[1]
+        if size > _WHOLE_BYTES:
+            per_batch = True
+    for split in (dataset.train, dataset.test):
+        splits.append(split if per_batch else fitted(split, preprocessing))
+    prepared = Prepared(splits[0], splits[1], preprocessing, per_batch)
+    _try_out(model, prepared, dataset, loss)
+    return prepared
+
+
+def fitted(split: Split, preprocessing: spec.Preprocessing) -> Split:
+    """The split with its pictures in the model's size and channels."""
+    return Split(prepare(split.images, preprocessing), split.labels, split.classes)
+
+
+def how_to_fit(picture: tuple[int, ...], wanted: tuple[int, ...], config: Config) -> spec.Fit:
+    """The configuration's way, or for "auto": pad pictures a little smaller than the input, resize all others."""
+    if config.fit != "auto":
+        return config.fit
+    slightly_smaller = all(own <= full <= own * _PADDED for own, full in zip(picture[1:], wanted[1:], strict=True))
+    return "pad" if slightly_smaller else "resize"
+
+
+def _try_out(model: nn.Module, prepared: Prepared, dataset: Dataset, loss: Loss) -> None:
+    """One forward pass of two pictures, in evaluation mode, to meet what does not fit before anything is written."""
+    pixels = prepare(prepared.train.images[:2], prepared.preprocessing)
+    first = next(model.parameters(), None)
+    if first is None:
+        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            x = prepared.preprocessing.normalise(pixels.to(first.device)).to(first.dtype)
+            scores = loss.predictions(model(x))
+    except (RuntimeError, ValueError) as problem:
+        shape = f"{dataset.name!r}, pictures of shape {tuple(x.shape[1:])}"
+        raise ArgumentError("data", shape, "pictures that the model can take", str(problem).split("\n")[0]) from problem
+    finally:
+        model.train(training)
+    classes = len(dataset.classes)
+    if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or scores.shape[1] < classes:
+        got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ArgumentError("model", f"outputs of shape {got}", f"(pictures, {classes}): {dataset.name} has {classes} classes")

@@ -1,0 +1,153 @@
+"""The folder of a run: what was asked for, how it went, checkpoints on the way, the finished model.
+
+    config.json           model, data and configuration
+    history.csv           a row an epoch, written as the epochs end
+    events.jsonl          what happened, a JSON object a line (single batches left out)
+    checkpoints/          the newest few states of the run
+    watch/                activations, deltas and first-layer kernels after every epoch
+    model.safetensors     the finished model; metrics.json its figures on the test pictures
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from convscope.errors import ArgumentError, CheckpointError
+from convscope.training import checkpoints, events
+from convscope.training.files import PART, explain, read_bytes, write_text
+
+_LOCK = "lock"
+
+
+class RunFolder:
+    """One process's hold on a run folder; a second one, of this or another process, is refused until ``close``.
+
+    Raises ArgumentError for a folder that is in use, or that holds a run already (or none, to resume), and
+    CheckpointError when it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, resume: bool = False) -> None:
+        self.path = Path(path).expanduser().absolute()
+        if resume and not (self.path / "config.json").is_file():
+            raise ArgumentError("run_dir", str(path), "the folder of a run that was begun (it has no config.json)")
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as problem:
+            raise CheckpointError(self.path, explain(problem), "Choose another run_dir") from problem
+        try:
+            # The lock goes with the process, even with one that is killed.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._lock, 32, 0).decode() or "another process"
+            os.close(self._lock)
+            raise ArgumentError("run_dir", str(path), f"a folder that no run is using (process {holder} is)") from None
+        if not resume and (self.path / "config.json").exists():
+            self.close()
+            hint = "resume=True goes on with it; another run_dir starts afresh"
+            raise ArgumentError("run_dir", str(path), "a folder without a run", hint)
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        for unfinished in [*self.path.glob(f".*{PART}"), *self.checkpoints.glob(f".*{PART}")]:
+            unfinished.unlink()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def write_config(self, described: dict[str, Any]) -> None:
+        write_text(self.path / "config.json", json.dumps(described, indent=2, ensure_ascii=False) + "\n")
+
+    def read_config(self) -> dict[str, Any]:
+        return read_config(self.path)
+
+    def write_history(self, history: list[events.EpochDone]) -> None:
+        """The whole table anew, so that rows after a resumed epoch's checkpoint are not there twice."""
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        names = [field.name for field in dataclasses.fields(events.EpochDone)]
+        writer.writerow(names)
+        writer.writerows(["" if row[name] is None else row[name] for name in names] for row in history)
+        write_text(self.path / "history.csv", table.getvalue())
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_text(self.path / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+
+    def note(self, event: events.Event) -> None:
+        """Add an event to events.jsonl."""
+        try:
+            with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(events.to_json(event), ensure_ascii=False) + "\n")
+        except OSError as problem:
+            raise CheckpointError(self.path / "events.jsonl", explain(problem)) from problem
+
+    def save_state(self, state: checkpoints.State, keep: int) -> Path:
+        """Write a checkpoint; the ``keep`` newest stay."""
+        path = self.checkpoints / f"step-{state.position['step']:09d}.safetensors"
+        checkpoints.save_state(path, state)
+        for old in self.states()[keep:]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def states(self) -> list[Path]:
+        """The checkpoints, newest first."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
+
+    def newest_state(self) -> Iterator[events.CheckpointRefused | tuple[Path, bytes]]:
+        """First the damaged checkpoints that had to be passed over, then path and content of the newest whole one.
+
+        Nothing more comes when there are no checkpoints at all; CheckpointError when all of them are damaged.
+        """
+        refused: CheckpointError | None = None
+        for path in self.states():
+            try:
+                content = read_bytes(path)
+                checkpoints.load_state(path, content)
+                yield path, content
+                return
+            except CheckpointError as problem:
+                refused = problem
+                yield events.CheckpointRefused(path, problem.problem)
+        if refused is not None:
+            raise CheckpointError(
+                self.checkpoints, f"no whole checkpoint is left; the oldest: {refused.problem}", "Start the run anew"
+            )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.json of run folder ``path``; CheckpointError when it is missing or damaged."""
+    file = path / "config.json"
+    try:
+        described = json.loads(read_bytes(file))
+    except ValueError as problem:
+        raise CheckpointError(file, f"damaged ({problem})") from problem
+    if not isinstance(described, dict) or not {"model", "data", "config"} <= described.keys():
+        raise CheckpointError(file, "not the configuration of a run")
+    return described
+
+
+def new_run_dir(model: str, data: str, below: Path = Path("runs")) -> Path:
+    """runs/<model>-<data>-<number>, the first number that is free; the folder is not made yet."""
+    stem = "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in f"{model}-{data}")
+    number = 1
+    while (below / f"{stem}-{number:03d}").exists():
+        number += 1
+    return below / f"{stem}-{number:03d}"
