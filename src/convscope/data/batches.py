@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from convscope import seeding
+from convscope.data.augment import Augmentation, parse_augmentation
 from convscope.data.dataset import Split
 from convscope.data.transforms import prepare
 from convscope.errors import ArgumentError
@@ -26,6 +27,8 @@ class Batches:
 
     ``preprocessing`` prepares each batch to the model's size, for splits too large to be prepared as a whole.
     ``device`` moves the batches, through pinned memory where the split is on the CPU and the device is not.
+    ``augment`` (see ``convscope.data.augment``) acts on the prepared batch; its chance depends on ``seed``, ``epoch``,
+    the batch's number and the rank alone. Given as text it is fitted to ``split``; given parsed, it is taken as it is.
     Raises ArgumentError for sizes, ranks or starts that cannot be.
     """
 
@@ -40,6 +43,7 @@ class Batches:
         start: int = 0,
         rank: int = 0,
         world: int = 1,
+        augment: str | Sequence[str] | Augmentation | None = None,
         preprocessing: Preprocessing | None = None,
         device: torch.device | str | None = None,
     ) -> None:
@@ -54,6 +58,9 @@ class Batches:
         self.split, self.batch_size, self.seed, self.epoch = split, batch_size, seed, epoch
         self.rank, self.world, self.start = rank, world, start
         self.preprocessing = preprocessing
+        if augment is not None and not isinstance(augment, Augmentation):
+            augment = parse_augmentation(augment).fitted(split)
+        self.augment = augment
         self.device = torch.device(device) if device is not None else split.images.device
         self.count = len(split) // batch_size + (len(split) % batch_size >= world)
         if self.count == 0:
@@ -87,6 +94,8 @@ class Batches:
                 batch, numbers = _moved(batch, self.device), _moved(numbers, self.device)
             if self.preprocessing is not None:
                 batch = prepare(batch, self.preprocessing)
+            if self.augment is not None:
+                batch = self.augment(batch, seeding.generator(self.seed, "augment", self.epoch, index, self.rank))
             yield batch, numbers
 
 

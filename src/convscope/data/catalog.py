@@ -38,6 +38,7 @@ class Remote:
 
     ``checksum`` is "md5:…" or "sha256:…" as published. ``provides`` are patterns below the data set's folder; where
     one of them is found, the file is not needed. ``unpack``: a tar archive, unpacked into the folder.
+    ``page``: where a person finds a file that has no fixed address.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Remote:
     checksum: str
     provides: tuple[str, ...] = ()
     unpack: bool = False
+    page: str = ""
 
     def present(self, folder: Path) -> bool:
         patterns = self.provides or (self.name,)

@@ -7,7 +7,6 @@ decoded anew. A disk that is full or read-only costs the copy, never the data se
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -18,6 +17,8 @@ from pathlib import Path
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
+
+from convscope.data.files import make_folder
 
 _log = logging.getLogger("convscope.data")
 Tensors = dict[str, torch.Tensor]
@@ -62,9 +63,7 @@ def _keep(tensors: Tensors, folders: list[Path], name: str, file_name: str) -> N
     for folder in folders:
         path, temporary = folder / file_name, folder / f".{file_name}.{os.getpid()}.tmp"
         try:
-            if folder.parent.is_dir() and not folder.parent.stat().st_mode & 0o222:  # root could write even there
-                raise OSError(errno.EROFS, "read-only folder")
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             try:
                 save_file(tensors, temporary)
                 with open(temporary, "rb+") as file:

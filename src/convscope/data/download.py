@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from convscope.data.catalog import Remote
-from convscope.data.files import replacing
+from convscope.data.files import make_folder, replacing
 from convscope.errors import DataError
 
 Progress = Callable[[str, int, int | None], None]
@@ -60,11 +60,11 @@ def obtain(
             unpack(archive, folder)
     if wanting:
         files = ", ".join(remote.name for remote in wanting)
-        addresses = sorted({remote.urls[0] for remote in wanting if remote.urls})
+        addresses = sorted({remote.page or remote.urls[0].rpartition("/")[0] for remote in wanting} - {""})
         why = "; ".join(reasons) or ("downloading is switched off" if not allowed else "it is to be fetched by hand")
         raise DataError(
-            folder, f"{name} is not complete: {files} missing ({why})",
-            f"Put {files} into the folder {folder}" + (f"; published at {' '.join(addresses)}" if addresses else ""),
+            folder, f"{name} is not complete ({why})",
+            f"Put {files} into the folder {folder}" + (f"; published at {', '.join(addresses)}" if addresses else ""),
         )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Pat
     """Download ``remote`` into ``folder`` from the first mirror that has it whole; DataError if none has."""
     path, part = folder / remote.name, folder / (remote.name + ".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with _alone(part):
             if path.is_file():  # another process was faster
                 return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +42,14 @@ def read_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(path, "holds no class names")
     return names
+
+
+def make_folder(folder: Path) -> None:
+    """``mkdir -p``; OSError also where the folder to write into is marked read-only, whoever runs this."""
+    ancestor = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    if not ancestor.stat().st_mode & 0o222:
+        raise OSError(errno.EROFS, f"read-only folder {ancestor}")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,9 @@ _PLACES = ("101_ObjectCategories", "caltech-101/101_ObjectCategories", "caltech1
         note="About 8,700 pictures of some 300×200. classes=slides takes the ten of Xue's slides of 2016, 50 and 50 "
         "pictures of each. BACKGROUND_Google is left out.",
     ),
-    Remote("101_ObjectCategories.tar.gz", (), "", provides=_PLACES, unpack=True),
+    Remote(
+        "101_ObjectCategories.tar.gz", (), "", _PLACES, unpack=True, page="https://data.caltech.edu/records/mzrjq-6wc02"
+    ),
 )
 def load(
     folder: Path,

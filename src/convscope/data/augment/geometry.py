@@ -1,0 +1,209 @@
+"""Augmentation by moving pixels: whole-pixel shifts and mirroring, or one bilinear sampling of all else.
+
+Every geometric operation gives, for each pixel of the result, the place in the source that it is taken from. The
+places of all operations are composed first, so that a batch is interpolated only once, however many there are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy
+import torch
+from torch.nn import functional
+
+from convscope.data.augment.operations import Operation
+
+Floats = numpy.ndarray  # float32
+
+
+class Shift:
+    """flip and crop: no interpolation."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.operations = tuple(operations)
+
+    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        for operation in self.operations:
+            if operation.name == "flip":
+                images = _flip(images, operation.values[0], generator)
+            else:
+                images = _crop(images, int(operation.values[0]), generator)
+        return images
+
+
+def _flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+    chosen = torch.nonzero(torch.rand(len(images), generator=generator) < probability).flatten().to(images.device)
+    # 50 µs for 64 pictures of 3×32×32; torch.where with a mask took 190
+    return images.index_copy(0, chosen, images.index_select(0, chosen).flip(3))
+
+
+def _crop(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    count, _, height, width = images.shape
+    offsets = torch.randint(0, 2 * pixels + 1, (2, count), generator=generator).to(images.device)
+    padded = functional.pad(images, (pixels, pixels, pixels, pixels))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, c, 2p + 1, 2p + 1, h, w), a view
+    return windows[torch.arange(count, device=images.device), :, offsets[0], offsets[1]]
+
+
+class Sample:
+    """Affine operations and elastic distortion, composed into one sampling grid.
+
+    The place that pixel (x, y) of the result is taken from is A(x, y) + d(x, y), in pixels from the centre: A is the
+    product of the affine operations, d the elastic displacement. Outside the picture there is 0.
+    """
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.affine = tuple(operation for operation in operations if operation.name != "elastic")
+        self.elastic = next((operation for operation in operations if operation.name == "elastic"), None)
+
+    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        count, _, height, width = images.shape
+        matrix = numpy.tile(numpy.eye(3, dtype=numpy.float32), (count, 1, 1))
+        if self.affine:
+            uniform = torch.rand((2 * len(self.affine), count), generator=generator).numpy() * 2 - 1  # −1 … 1
+            for place, operation in enumerate(self.affine):
+                matrix = matrix @ _inverse_map(operation, uniform[2 * place : 2 * place + 2], images)
+        alpha, sigma = self.elastic.values if self.elastic else (0.0, 0.0)
+        rows, columns = _bases(height, width, alpha, sigma, images.device)
+        terms_y, terms_x = rows.shape[1], columns.shape[0] // 2
+        # coefficients of the fields, [term over y, picture, term over x, component], see _bases
+        terms = images.new_zeros((terms_y, count, terms_x, 2), dtype=torch.float32)
+        if alpha:
+            own = generator if images.device.type == "cpu" else _on_device(generator, images.device)
+            noise = torch.randn((terms_y - 2, count, terms_x - 2, 2), generator=own, device=images.device)
+            terms[:-2, :, :-2] = noise
+        affine = torch.from_numpy(numpy.ascontiguousarray(matrix[:, :2])).to(images.device, non_blocking=True)
+        terms[-2, :, -1] = affine[:, :, 0]  # 1 · x
+        terms[-1, :, -2] = affine[:, :, 1]  # y · 1
+        terms[-2, :, -2] = affine[:, :, 2]  # 1 · 1
+        return _sample(images, _grid(rows, columns, terms))
+
+
+def normalise_width(images: torch.Tensor, width: int, threshold: int = 0) -> torch.Tensor:
+    """uint8 (n, c, h, w) with each figure scaled horizontally so that its bounding box is ``width`` pixels wide.
+
+    The figure is what is brighter than ``threshold``; its box keeps its middle. Blank pictures stay as they are.
+    Used for the columns W10 … W20 of Cireşan, Meier, Schmidhuber, "Multi-column deep neural networks" (2012).
+    """
+    matrix = _width_map(images, numpy.full(len(images), width, dtype=numpy.float32), threshold)
+    rows, columns = _bases(images.shape[2], images.shape[3], 0.0, 0.0, images.device)
+    affine = torch.from_numpy(matrix[:, :2]).to(images.device)
+    terms = images.new_zeros((2, len(images), 2, 2), dtype=torch.float32)
+    terms[0, :, 1], terms[1, :, 0], terms[0, :, 0] = affine[:, :, 0], affine[:, :, 1], affine[:, :, 2]
+    return _sample(images, _grid(rows, columns, terms))
+
+
+def _inverse_map(operation: Operation, uniform: Floats, images: torch.Tensor) -> Floats:
+    """(n, 3, 3): from places in the operation's result to places in its source; ``uniform`` is (2, n) in −1 … 1."""
+    count = uniform.shape[1]
+    amount = operation.values[0]
+    result = numpy.zeros((count, 3, 3), dtype=numpy.float32)
+    result[:, 0, 0] = result[:, 1, 1] = result[:, 2, 2] = 1
+    if operation.name == "translate":
+        result[:, :2, 2] = uniform.T * amount
+    elif operation.name == "rotate":
+        angle = uniform[0] * numpy.float32(numpy.pi / 180 * amount)
+        result[:, 0, 0] = result[:, 1, 1] = numpy.cos(angle)
+        result[:, 0, 1] = numpy.sin(angle)
+        result[:, 1, 0] = -result[:, 0, 1]
+    elif operation.name == "scale":
+        result[:, 0, 0] = result[:, 1, 1] = 1 / (1 + uniform[0] * amount)
+    elif operation.name == "stretch":
+        result[:, 0, 0], result[:, 1, 1] = 1 / (1 + uniform * amount)
+    elif operation.name == "shear":
+        result[:, 0, 1] = numpy.tan(uniform[0] * numpy.float32(numpy.pi / 180 * amount))
+    else:
+        assert operation.name == "width"
+        least, most = operation.values
+        choices = numpy.arange(least, most + 1, 2, dtype=numpy.float32)
+        drawn = ((uniform[0] + 1) / 2 * len(choices)).astype(numpy.int64).clip(max=len(choices) - 1)
+        result = _width_map(images, choices[drawn], 0)
+    return result
+
+
+def _width_map(images: torch.Tensor, widths: Floats, threshold: int) -> Floats:
+    """(n, 3, 3) maps that scale each figure's bounding box to its width."""
+    inked = (images.amax(dim=(1, 2)) > threshold).cpu().numpy()  # (n, w)
+    left = inked.argmax(axis=1)
+    right = inked.shape[1] - 1 - inked[:, ::-1].argmax(axis=1)
+    middle = ((left + right) / 2 - (inked.shape[1] - 1) / 2).astype(numpy.float32)
+    ratio = numpy.where(inked.any(axis=1), (right - left + 1) / widths, 1).astype(numpy.float32)
+    result = numpy.zeros((len(widths), 3, 3), dtype=numpy.float32)
+    result[:, 0, 0] = ratio
+    result[:, 0, 2] = middle * (1 - ratio)
+    result[:, 1, 1] = result[:, 2, 2] = 1
+    return result
+
+
+def _grid(rows: torch.Tensor, columns: torch.Tensor, terms: torch.Tensor) -> torch.Tensor:
+    """The sampling grid (n, h, w, 2).
+
+    Every field is a sum of products of a term over y and a term over x, so two matrix products make the grid: 0.06 ms
+    for 64 grids of 28×28, where torch's affine_grid takes 0.5 ms for the affine part alone.
+    """
+    height, (_, count, terms_x, _) = rows.shape[0], terms.shape
+    over_y = rows @ terms.reshape(terms.shape[0], -1)  # (h, n·q·2)
+    grid = over_y.reshape(height * count, terms_x * 2) @ columns  # (h·n, w·2)
+    # grid_sample takes twice as long (0.1 ms more) on a view laid out as (h, n, w, 2); the copy takes 0.01 ms
+    return grid.reshape(height, count, -1, 2).transpose(0, 1).contiguous()
+
+
+def _sample(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Bilinear, 0 outside, rounded. A mean of values from 0 to 255 needs no clamping."""
+    sampled = functional.grid_sample(images.to(torch.float32), grid, align_corners=False)
+    return rounded(sampled)
+
+
+def rounded(pixels: torch.Tensor) -> torch.Tensor:
+    """Floats from 0 to 255 to the nearest uint8; by way of int32, since torch converts that three times faster."""
+    return pixels.add_(0.5).to(torch.int32).to(torch.uint8)
+
+
+@functools.lru_cache(maxsize=32)
+def _bases(
+    height: int, width: int, alpha: float, sigma: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Terms over y, (h, p), and over x for both components at once, (q·2, w·2), that all fields are sums of.
+
+    The last two are 1 and the coordinate, in pixels from the centre; those before are the elastic field's. ``columns``
+    also turns pixels into grid_sample's units of half a picture.
+    """
+    smooth_y = _smooth_terms(height, sigma) if alpha else numpy.zeros((height, 0))
+    smooth_x = _smooth_terms(width, sigma) if alpha else numpy.zeros((width, 0))
+    rows = numpy.column_stack([smooth_y * alpha / 3**0.5, numpy.ones(height), numpy.arange(height) - (height - 1) / 2])
+    over_x = numpy.column_stack([smooth_x, numpy.ones(width), numpy.arange(width) - (width - 1) / 2])
+    columns = numpy.einsum("wq,de->qdwe", over_x, numpy.diag([2 / width, 2 / height]))
+    return (
+        torch.from_numpy(rows.astype(numpy.float32)).to(device),
+        torch.from_numpy(columns.reshape(2 * over_x.shape[1], 2 * width).astype(numpy.float32)).to(device),
+    )
+
+
+def _smooth_terms(size: int, sigma: float) -> numpy.ndarray:
+    """(size, k): factors F with F·Fᵀ = the covariance of white noise of variance 1, smoothed by a Gaussian of σ.
+
+    Simard, Steinkraus, Platt, "Best practices for convolutional neural networks" (2003): each component of the
+    displacement is α times noise uniform in −1 … 1 (variance 1/3), smoothed by a Gaussian of σ that sums to 1. A sum of
+    so many is near normal, so drawing normal numbers with the same covariance is the same field; and the covariance
+    is so smooth that few terms carry it: 7 instead of 28 at σ = 4 keep 99.9 % of the variance, which is 16 times
+    fewer random numbers, the costliest part. The noise goes on outside the picture, so the edge moves as the middle.
+    """
+    reach = int(4 * sigma + 0.5)
+    kernel = numpy.exp(-(numpy.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    covariance_at = numpy.correlate(kernel, kernel, mode="full")[len(kernel) - 1 :]  # by distance
+    covariance_at = numpy.concatenate([covariance_at, numpy.zeros(size)])
+    distance = numpy.abs(numpy.arange(size)[:, None] - numpy.arange(size)[None, :])
+    variances, vectors = numpy.linalg.eigh(covariance_at[distance])
+    variances, vectors = variances[::-1].clip(min=0), vectors[:, ::-1]
+    kept = int(numpy.searchsorted(numpy.cumsum(variances) / variances.sum(), 0.999)) + 1
+    terms: Floats = vectors[:, :kept] * numpy.sqrt(variances[:kept])
+    return terms
+
+
+def _on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """A generator on ``device`` that goes on from ``generator``."""
+    seed = int(torch.randint(0, 2**62, (), generator=generator))
+    return torch.Generator(device=device).manual_seed(seed)
