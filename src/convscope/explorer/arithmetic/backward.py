@@ -1,0 +1,264 @@
+"""The sensitivity of one unit as a sum over what it feeds: Σ ∂u_next/∂y · δ_next, times f′ where a non-linearity stands.
+
+δ of a layer is ∂J/∂u. A unit whose only reader is an activation is explained through it, as the sources do: the sum
+runs over the layer behind the activation and is multiplied by f′(u).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from convscope import layers as own
+from convscope.explorer.arithmetic import local
+from convscope.explorer.arithmetic.forward import concat_axis
+from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
+from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, places
+from convscope.explorer.arithmetic.windows import window_of
+
+Reader = Callable[[Layer, int, Index, Floats], Terms]
+READERS: dict[str, Reader] = {}
+
+HEADINGS = ("∂u/∂y", "δ", "∂u/∂y·δ")
+BACKWARD_RULES = ("plain", "deconv", "guided")
+
+
+def explain(
+    layer: Layer,
+    unit: Index,
+    readers: Callable[[str], Sequence[tuple[Layer, int]]],
+    deltas: Mapping[str, torch.Tensor],
+    rule: str = "plain",
+) -> Explanation:
+    """The arithmetic of δ = ∂J/∂u at ``unit``.
+
+    ``readers(name)`` lists the layers that read a layer's output, each with the number of its input; ``deltas`` gives
+    δ of every layer by name under the backward ``rule``: "plain" is the derivative; "deconv" and "guided" treat a
+    ReLU's δ otherwise (Zeiler and Fergus 2014; Springenberg et al. 2015). The layer must be read by something.
+    """
+    through: Layer | None = layer if layer.family in ("activation", "subsample") else None
+    following = list(readers(layer.name))
+    if through is None and len(following) == 1 and following[0][0].family == "activation":
+        through = following[0][0]
+        following = list(readers(through.name))
+    value = float(deltas[layer.name][(0, *unit)])
+    if layer.delta_at_input and through is None:
+        return _through_itself(layer, unit, value)
+    parts, names = [], []
+    for reader, place in following:
+        parts.append(back_through(reader, place, unit, doubles(deltas[reader.name][0])))
+        names.append(reader.name)
+    terms = Terms.join(parts)
+    steps: list[Step] = []
+    formula = "δ = Σ ∂u/∂y·δ"
+    if through is not None:
+        above = float(terms.product.sum())
+        steps.append(Step("=", "∂J/∂y", above))
+        steps.append(_factor(through, unit, above, rule))
+        formula = "δ = f′(u)·Σ ∂u/∂y·δ"
+    steps.append(Step("=", "δ", value))
+    only_weights = all(reader.family in ("conv", "linear") for reader, _ in following)
+    headings = ("w", "δ", "w·δ") if only_weights else HEADINGS
+    if only_weights:
+        formula = formula.replace("∂u/∂y", "w")
+    return Explanation(
+        layer.name,
+        "backward",
+        layer.family,
+        unit,
+        formula,
+        headings,
+        terms,
+        tuple(steps),
+        value,
+        tuple(names),
+        through=through.name if through is not None and through is not layer else None,
+        note=rule if through is not None and is_relu(through) else "",
+    )
+
+
+def _through_itself(layer: Layer, unit: Index, value: float) -> Explanation:
+    """A layer such as softmax, whose δ stands before it: its own derivative times ∂J/∂y."""
+    assert layer.upstream is not None
+    terms = _jacobian(layer, 0, unit, doubles(layer.upstream[0]))
+    headings = ("∂y/∂u", "∂J/∂y", "∂y/∂u·∂J/∂y")
+    steps = (Step("=", "δ", value),)
+    formula = "δ = Σ ∂y/∂u·∂J/∂y"
+    return Explanation(
+        layer.name, "backward", layer.family, unit, formula, headings, terms, steps, value, (layer.name,)
+    )
+
+
+def back_through(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    """The terms that δ of ``reader`` (its shape without the batch) sends to position ``index`` of its input ``place``."""
+    if reader.delta_at_input:
+        return _one(1.0, float(delta[index]), index)
+    return READERS.get(reader.family, _jacobian)(reader, place, index, delta)
+
+
+def is_relu(layer: Layer) -> bool:
+    return layer.kind in ("ReLU", "relu", "relu_")
+
+
+def derivative(layer: Layer, unit: Index) -> float:
+    """f′(u) of an activation, or of a subsampling layer's own activation."""
+    u = layer.u[(0, *unit)].detach().double().requires_grad_()
+    with torch.enable_grad():
+        if layer.family == "subsample":
+            function = own.activations.ACTIVATION_FUNCTIONS[str(layer.module.activation)]  # type: ignore[union-attr]
+            y = function(u)
+        else:
+            y = layer.call(u.reshape(1, 1).clone()).reshape(())
+    (slope,) = torch.autograd.grad(y, u)
+    return scalar(slope)
+
+
+def _factor(through: Layer, unit: Index, above: float, rule: str) -> Step:
+    """What multiplies ∂J/∂y: f′(u), or what a deconvnet or guided backpropagation puts in its place at a ReLU."""
+    slope = derivative(through, unit)
+    if rule != "plain" and is_relu(through):
+        passes = float(above > 0)
+        return Step("×", "[∂J/∂y > 0]" if rule == "deconv" else "f′(u)·[∂J/∂y > 0]", passes * (slope if rule == "guided" else 1))
+    return Step("×", "f′(u)", slope)
+
+
+def reads(*families: str) -> Callable[[Reader], Reader]:
+    def enrol(reader: Reader) -> Reader:
+        for name in families:
+            READERS[name] = reader
+        return reader
+
+    return enrol
+
+
+@reads("conv")
+def _conv(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    window, kernels = window_of(reader), Kernels(reader)
+    assert window is not None
+    offsets, outputs = window.readers(index[1:], delta.shape[1:])
+    flat = np.ravel_multi_index(tuple(offsets.T), window.kernel) if len(offsets) else np.zeros(0, np.int64)
+    maps, weights, where = kernels.fed_by(index[0])
+    coefficient = weights[:, flat]  # (m, hits)
+    values = delta[(maps[:, None], *(column[None, :] for column in outputs.T))]
+    m, hits = coefficient.shape
+    return Terms(
+        value=values.reshape(-1),
+        product=(coefficient * values).reshape(-1),
+        coefficient=coefficient.reshape(-1),
+        source=np.concatenate([np.repeat(maps, hits)[:, None], np.tile(outputs, (m, 1))], axis=1),
+        weight=where[:, flat].reshape(m * hits, -1),
+        parameter="weight",
+    )
+
+
+@reads("linear")
+def _linear(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    assert reader.module is not None
+    weights = doubles(reader.module.weight[:, index[-1]])
+    values = delta[index[:-1]]
+    rows = np.arange(len(values))
+    leading = [np.full(len(values), at) for at in index[:-1]]
+    return Terms(
+        value=values,
+        product=weights * values,
+        coefficient=weights,
+        source=places(*leading, rows, rows=len(rows)),
+        weight=places(rows, index[-1], rows=len(rows)),
+        parameter="weight",
+    )
+
+
+@reads("identity")
+def _identity(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    return _one(1.0, float(delta[index]), index)
+
+
+@reads("batch_norm")
+def _batch_norm(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    module = reader.module
+    assert module is not None
+    slope = 1 / np.sqrt(float(module.running_var[index[0]]) + module.eps)  # type: ignore[index]
+    if module.affine:
+        slope *= scalar(module.weight[index[0]])
+    return _one(float(slope), float(delta[index]), index)
+
+
+@reads("add")
+def _add(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    if reader.inputs[place].shape != reader.y.shape or reader.keywords.get("alpha", 1) != 1:
+        return _jacobian(reader, place, index, delta)
+    return _one(1.0, float(delta[index]), index)
+
+
+@reads("concat")
+def _concat(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    axis = concat_axis(reader)
+    if axis < 0:
+        return _jacobian(reader, place, index, delta)
+    before = sum(value.shape[axis + 1] for value in reader.inputs[:place])
+    at = (*index[:axis], index[axis] + before, *index[axis + 1 :])
+    return _one(1.0, float(delta[at]), at)
+
+
+@reads("reshape")
+def _reshape(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    flat = np.ravel_multi_index(index, tuple(reader.inputs[0].shape[1:])) if index else 0
+    at = tuple(int(side) for side in np.unravel_index(int(flat), delta.shape))
+    return _one(1.0, float(delta[at]), at)
+
+
+@reads("rbf")
+def _rbf(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    assert isinstance(reader.module, own.RBF)
+    coefficient = 2 * (number(reader.inputs[0], index) - doubles(reader.module.weight[:, index[0]]))
+    rows = np.arange(len(delta))
+    return Terms(delta, coefficient * delta, coefficient, source=rows[:, None])
+
+
+@reads("mean_pool", "sum_pool", "max_pool", "min_pool", "l2_pool", "subsample")
+def _pool(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    """Each window over the position; for a maximum the coefficient is 1 where this position won and 0 elsewhere."""
+    from convscope.explorer.arithmetic.forward import explain as forward
+
+    window = window_of(reader)
+    if window is None or reader.inputs[0].ndim != len(index) + 1:
+        return _jacobian(reader, place, index, delta)
+    _, outputs = window.readers(index[1:], delta.shape[1:])
+    coefficients = []
+    for output in outputs:
+        unit = (index[0], *(int(at) for at in output))
+        terms = forward(reader, unit).terms
+        assert terms.source is not None
+        row = int(np.flatnonzero((terms.source == np.array(index)).all(axis=1))[0])
+        if reader.family == "l2_pool":
+            norm = number(reader.y, unit)
+            coefficients.append(float(terms.value[row]) / norm if norm else 0.0)
+        elif reader.family == "subsample":
+            coefficients.append(scalar(reader.module.weight[index[0]]))  # type: ignore[union-attr,index,arg-type]
+        else:
+            assert terms.coefficient is not None
+            coefficients.append(float(terms.coefficient[row]))
+    coefficient = np.array(coefficients)
+    values = np.array([float(delta[(index[0], *output)]) for output in outputs])
+    source = places(index[0], *outputs.T, rows=len(outputs)) if len(outputs) else np.zeros((0, len(index)), np.int64)
+    return Terms(values, coefficient * values, coefficient, source=source)
+
+
+def _jacobian(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    coefficient = local.column(reader, place, index)
+    hit = np.argwhere(coefficient != 0)
+    picked = coefficient[coefficient != 0]
+    values = delta[coefficient != 0]
+    return Terms(values, picked * values, picked, source=hit.reshape(len(hit), -1))
+
+
+def _one(coefficient: float, value: float, at: Index) -> Terms:
+    return Terms(
+        np.array([value]),
+        np.array([coefficient * value]),
+        np.array([coefficient]),
+        source=np.array([at], np.int64).reshape(1, len(at)),
+    )

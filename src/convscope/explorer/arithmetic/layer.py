@@ -1,0 +1,142 @@
+"""One layer with everything that went through it: what the arithmetic of its units is written from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from convscope import layers as own
+from convscope.inspect.steps import TensorLike
+
+Floats = npt.NDArray[np.float64]
+Index = tuple[int, ...]
+
+_MODULES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((nn.Conv1d, nn.Conv2d, nn.Conv3d, own.TableConv2d), "conv"),
+    ((nn.Linear,), "linear"),
+    ((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), "max_pool"),
+    ((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), "mean_pool"),
+    ((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), "adaptive_mean_pool"),
+    ((own.SumPool2d,), "sum_pool"),
+    ((own.L2Pool2d,), "l2_pool"),
+    ((own.MinPool2d,), "min_pool"),
+    ((own.MedianPool2d,), "median_pool"),
+    ((own.Subsample2d,), "subsample"),
+    ((own.RBF,), "rbf"),
+    ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "batch_norm"),
+    ((nn.LocalResponseNorm,), "lrn"),
+    ((nn.Softmax,), "softmax"),
+    ((nn.Flatten, nn.Unflatten), "reshape"),
+    ((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity), "identity"),
+    (
+        (
+            nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
+            nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
+            own.ScaledSigmoid, own.ScaledTanh,
+        ),
+        "activation",
+    ),
+)  # fmt: skip
+_FUNCTIONS = {
+    "relu": "activation", "relu_": "activation", "sigmoid": "activation", "tanh": "activation", "relu6": "activation",
+    "leaky_relu": "activation", "elu": "activation", "gelu": "activation", "silu": "activation",
+    "hardtanh": "activation", "softplus": "activation", "hardswish": "activation", "hardsigmoid": "activation",
+    "add": "add", "iadd": "add", "cat": "concat", "concat": "concat",
+    "flatten": "reshape", "view": "reshape", "reshape": "reshape", "squeeze": "reshape", "unsqueeze": "reshape",
+    "contiguous": "identity", "clone": "identity", "dropout": "identity", "detach": "identity",
+    "softmax": "softmax",
+}  # fmt: skip
+
+
+def family_of(module: nn.Module | None, kind: str, parents: int = 1) -> str:
+    """The arithmetic that a layer follows; "other" where only its local derivative can be shown."""
+    if module is not None:
+        for classes, family in _MODULES:
+            if isinstance(module, classes):
+                if family == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
+                    return "other"
+                if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.running_mean is None:
+                    return "other"
+                return family
+        return "other"
+    family = _FUNCTIONS.get(kind, "other")
+    return "other" if family == "add" and parents < 1 else family
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One call of the graph for one input (batch of 1).
+
+    ``sources`` are the names of the calls whose outputs come in, "input" for the picture itself. ``y`` is the output, ``u``
+    the value before the layer's own non-linearity (u = y where it has none, u = x for an activation), ``delta`` =
+    ∂J/∂u and ``upstream`` = ∂J/∂y, None while there is no loss. ``gradients`` are ∂J/∂parameter by the module's own parameter names.
+    ``call(*inputs)`` runs the layer again. All tensors are detached.
+    """
+
+    name: str
+    kind: str
+    family: str
+    module: nn.Module | None
+    function: Any
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    sources: tuple[str, ...]
+    inputs: tuple[Tensor, ...]
+    u: Tensor
+    y: Tensor
+    delta: Tensor | None = None
+    upstream: Tensor | None = None
+    gradients: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    @property
+    def delta_at_input(self) -> bool:
+        """Whether δ stands before the whole layer (u = x), as for an activation."""
+        return self.u is not self.y and self.family != "subsample"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Output shape without the batch."""
+        return tuple(self.y.shape[1:])
+
+    def call(self, *inputs: Tensor, module: nn.Module | None = None) -> Any:
+        """The layer on other inputs; ``module`` may be a copy of another dtype."""
+        remaining = list(inputs)
+
+        def fill(value: Any) -> Any:
+            if isinstance(value, TensorLike):
+                return remaining.pop(0)
+            if isinstance(value, dict):
+                return {key: fill(item) for key, item in value.items()}
+            if isinstance(value, tuple | list):
+                return type(value)(fill(item) for item in value)
+            return value
+
+        arguments, keywords = fill(tuple(self.arguments)), fill(dict(self.keywords))
+        runner = module if module is not None else self.module
+        if runner is not None:
+            return runner(*arguments, **keywords)
+        if isinstance(self.function, str):
+            return getattr(arguments[0], self.function)(*arguments[1:], **keywords)
+        return self.function(*arguments, **keywords)
+
+
+def doubles(tensor: Tensor) -> Floats:
+    """A tensor's values as float64."""
+    values: Floats = tensor.detach().to("cpu", torch.float64).numpy()
+    return values
+
+
+def number(tensor: Tensor, index: Index) -> float:
+    """One value; ``index`` is without the batch."""
+    return float(tensor[(0, *index)])
+
+
+def scalar(tensor: Tensor) -> float:
+    """A one-element tensor's value, parameters included."""
+    return float(tensor.detach())

@@ -1,0 +1,263 @@
+"""One forward and backward pass for one input: every number and picture on the page is read from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from convscope import graph as graphs
+from convscope.errors import ArgumentError, UnknownNameError
+from convscope.explorer import arithmetic
+from convscope.explorer.arithmetic import Explanation, Layer, Step, Terms
+from convscope.explorer.arithmetic.layer import Index, doubles
+from convscope.explorer.arithmetic.terms import places
+from convscope.explorer.network import INPUT, Network
+from convscope.inspect import trace
+from convscope.layers.activations import ACTIVATION_FUNCTIONS
+from convscope.layers.losses import loss_for
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked of the network: the input, and for the backward pass a class and a loss (None: forward only)."""
+
+    x: Tensor
+    target: int | None
+    loss: str
+
+
+class Snapshot:
+    """The trace of one question. It never changes, so that it can be read from any thread while the next is made."""
+
+    def __init__(self, network: Network, question: Question, version: int) -> None:
+        self.network, self.question, self.version = network, question, version
+        found = loss_for(question.loss, network.model)
+        ran = trace(network.model, question.x, question.target, found)
+        self.logits = ran.logits
+        self.loss = None if ran.loss is None else float(ran.loss)
+        self.grad_x = ran.grad_x
+        self.gradients = ran.gradients
+        self.scores = found.predictions(ran.logits) if ran.logits.ndim == 2 else None
+        self.delta_logits = None
+        if question.target is not None:
+            target = torch.tensor([question.target], device=ran.logits.device)
+            delta = found.value_and_delta(ran.logits, target)[1]
+            self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
+        records = [record for record in ran if record.name in network.nodes]
+        upstream: dict[str, Tensor] = {}
+        if self.delta_logits is not None:
+            upstream[network.output] = self.delta_logits
+        for record in records:
+            for source, part in zip(network.nodes[record.name].sources, record.grad_x, strict=False):
+                upstream[source] = upstream[source] + part if source in upstream else part
+        self.layers: dict[str, Layer] = {
+            record.name: network.layer(record, upstream.get(record.name)) for record in records
+        }
+        self._deltas: dict[str, Mapping[str, Tensor]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def predicted(self) -> int | None:
+        return None if self.scores is None else int(self.scores[0].argmax())
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """softmax of the scores, float64; for outputs that are no logits this is only a way to draw them."""
+        return None if self.scores is None else torch.softmax(self.scores[0].detach().double(), 0)
+
+    def layer(self, name: str) -> Layer:
+        if name not in self.layers:
+            raise UnknownNameError("layer", name, self.layers)
+        return self.layers[name]
+
+    def unit(self, name: str, index: Sequence[int]) -> tuple[Layer, Index]:
+        """A layer and a place in its output; ArgumentError when the place lies outside."""
+        layer = self.layer(name)
+        at = tuple(index)
+        check_index("unit", at, layer.shape)
+        return layer, at
+
+    def deltas(self, rule: str = "plain") -> Mapping[str, Tensor]:
+        """δ = ∂J/∂u of every layer under a backward rule; empty without a target."""
+        if self.loss is None:
+            return {}
+        if rule == "plain":
+            return {name: layer.delta for name, layer in self.layers.items() if layer.delta is not None}
+        if rule not in arithmetic.BACKWARD_RULES:
+            raise UnknownNameError("rule", rule, arithmetic.BACKWARD_RULES)
+        with self._lock:
+            if rule not in self._deltas:
+                self._deltas[rule] = modified_deltas(self, rule)
+            return self._deltas[rule]
+
+    def forward(self, name: str, index: Sequence[int]) -> Explanation:
+        return arithmetic.explain_forward(*self.unit(name, index))
+
+    def backward(self, name: str, index: Sequence[int], rule: str = "plain") -> Explanation:
+        """δ of a unit; at the network's output it is the derivative of the loss."""
+        layer, at = self.unit(name, index)
+        deltas = self.deltas(rule)
+        if not deltas:
+            raise ArgumentError("target", None, "a class, so that there is a loss to take back")
+        behind = self.network.activation_after(name)
+        last = name == self.network.output or (behind == self.network.output and not self.network.readers[behind])
+        if last and not self.network.readers[name] and not (layer.delta_at_input and layer.family != "activation"):
+            return self._loss_delta(layer, at, float(deltas[name][(0, *at)]))
+        if behind is not None and behind == self.network.output and last:
+            assert self.delta_logits is not None
+            return self._through_output(layer, self.layers[behind], at, float(deltas[name][(0, *at)]))
+        if not self.network.readers[name] and not last:
+            raise ArgumentError("layer", name, "a layer that the loss depends on")
+        return arithmetic.explain_backward(layer, at, self._readers, deltas, rule)
+
+    def gradient(self, name: str, parameter: str, index: Sequence[int]) -> Explanation:
+        layer = self.layer(name)
+        if self.loss is None or layer.delta is None:
+            raise ArgumentError("target", None, "a class, so that there is a loss to take back")
+        if parameter not in layer.gradients:
+            raise UnknownNameError("parameter", parameter, layer.gradients)
+        check_index("index", tuple(index), tuple(layer.gradients[parameter].shape))
+        return arithmetic.explain_gradient(layer, parameter, tuple(index), layer.delta)
+
+    def _readers(self, name: str) -> list[tuple[Layer, int]]:
+        return [(self.layers[reader], place) for reader, place in self.network.readers[name] if reader in self.layers]
+
+    def _loss_delta(self, layer: Layer, at: Index, value: float) -> Explanation:
+        """δ = ∂J/∂y at the output: p − t for cross-entropy, with the softmax's own sum written out."""
+        y = doubles(self.logits[0]).reshape(-1)
+        here = int(at[-1]) if at else 0
+        target = self.question.target
+        if layer.family == "activation":
+            return self._through_output(layer, layer, at, value)
+        if self.question.loss == "cross_entropy":
+            top = float(y.max())
+            powers = np.exp(y - top)
+            terms = Terms(y, powers, source=places(np.arange(len(y)), rows=len(y)))
+            steps = [
+                Step("^", "−1", -1.0),
+                Step("×", "exp(z − max)", float(powers[here])),
+                Step("=", "p", float(powers[here] / powers.sum())),
+                Step("−", "t", 1.0 if here == target else 0.0),
+                Step("=", "δ", value),
+            ]
+            return Explanation(
+                layer.name, "backward", "loss", at, "δ = p − t,  p = exp(z − max) / Σ exp(z − max)",
+                ("", "z", "exp(z − max)"), terms, tuple(steps), value, (layer.name,), note=self.question.loss,
+            )  # fmt: skip
+        terms = Terms(y[here : here + 1], doubles(self._output_delta())[here : here + 1], source=places(here, rows=1))
+        return Explanation(
+            layer.name, "backward", "loss", at, "δ = ∂J/∂y", ("", "y", "∂J/∂y"), terms, (Step("=", "δ", value),), value,
+            (layer.name,), note=self.question.loss,
+        )  # fmt: skip
+
+    def _through_output(self, layer: Layer, last: Layer, at: Index, value: float) -> Explanation:
+        """δ before the activation that ends the network: ∂J/∂y times f′(u)."""
+        from convscope.explorer.arithmetic.backward import derivative
+
+        here = int(at[-1]) if at else 0
+        y, delta = doubles(self.logits[0]).reshape(-1), doubles(self._output_delta())
+        terms = Terms(y[here : here + 1], delta[here : here + 1], source=places(here, rows=1))
+        steps = (Step("×", "f′(u)", derivative(last, at)), Step("=", "δ", value))
+        return Explanation(
+            layer.name, "backward", "loss", at, "δ = f′(u)·∂J/∂y", ("", "y", "∂J/∂y"), terms, steps, value,
+            (last.name,), through=last.name if last is not layer else None, note=self.question.loss,
+        )  # fmt: skip
+
+    def _output_delta(self) -> Tensor:
+        assert self.delta_logits is not None
+        return self.delta_logits[0].reshape(-1)
+
+
+def check_index(argument: str, index: Index, shape: tuple[int, ...]) -> None:
+    fits = len(index) == len(shape) and all(
+        isinstance(at, int) and not isinstance(at, bool) and 0 <= at < side
+        for at, side in zip(index, shape, strict=False)
+    )
+    if not fits:
+        limits = ", ".join(f"0…{side - 1}" for side in shape)
+        raise ArgumentError(argument, list(index), f"{len(shape)} indices: {limits}")
+
+
+class _ReluRule(torch.autograd.Function):
+    """A ReLU whose way back is a deconvnet's or guided backpropagation's."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, guided: bool) -> Tensor:
+        ctx.guided = guided
+        ctx.save_for_backward(u)
+        return u.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        passed = grad_outputs[0].clamp_min(0)
+        return (passed * (u > 0) if ctx.guided else passed), None
+
+
+class _Keeper(fx.Interpreter):
+    """Runs the graph with such ReLUs, keeping every node's input and output for the way back."""
+
+    def __init__(self, captured: fx.GraphModule, guided: bool) -> None:
+        super().__init__(captured)
+        self.guided = guided
+        self.kept: dict[str, tuple[Tensor | None, Tensor]] = {}
+        self._uses: dict[str, int] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        name = str(getattr(n.target, "__name__", n.target))
+        relu = isinstance(module, nn.ReLU) or (n.op in ("call_function", "call_method") and name in ("relu", "relu_"))
+        source = next((item for item in args if isinstance(item, Tensor)), None)
+        result = _ReluRule.apply(args[0], self.guided) if relu else super().run_node(n)  # type: ignore[no-untyped-call]
+        if isinstance(result, Tensor) and n.op in ("call_module", "call_function", "call_method"):
+            key = str(n.target) if n.op == "call_module" else n.name
+            self._uses[key] = self._uses.get(key, 0) + 1
+            key = key if self._uses[key] == 1 else f"{key}:{self._uses[key]}"
+            if result.requires_grad:
+                self.kept[key] = (source, result)
+                return result.view_as(result)  # a later in-place call must not change what is kept
+        return result
+
+
+def modified_deltas(snapshot: Snapshot, rule: str) -> dict[str, Tensor]:
+    """δ of every layer when each ReLU passes back by ``rule``; the start is the same ∂J/∂output as for "plain"."""
+    model = snapshot.network.model
+    keeper = _Keeper(graphs.capture(model), rule == "guided")
+    inplace = [module for module in model.modules() if getattr(module, "inplace", False)]
+    for module in inplace:
+        module.inplace = False
+    try:
+        with torch.enable_grad():
+            x = snapshot.question.x.detach().clone().requires_grad_()
+            output = keeper.run(x)
+            logits = output if isinstance(output, Tensor) else output[0]
+            wanted = {}
+            for name, layer in snapshot.layers.items():
+                source, result = keeper.kept.get(name, (None, None))
+                kept = source if layer.delta_at_input else result
+                if kept is not None and kept.requires_grad:
+                    wanted[name] = kept
+            found = torch.autograd.grad(logits, list(wanted.values()), snapshot.delta_logits, allow_unused=True)
+    finally:
+        for module in inplace:
+            module.inplace = True
+    deltas = {}
+    for (name, kept), gradient in zip(wanted.items(), found, strict=True):
+        layer = snapshot.layers[name]
+        deltas[name] = torch.zeros_like(kept) if gradient is None else gradient
+        if layer.family == "subsample" and layer.module is not None:  # what was found is ∂J/∂y
+            with torch.enable_grad():
+                u = layer.u.detach().clone().requires_grad_()
+                y = ACTIVATION_FUNCTIONS[str(layer.module.activation)](u)
+                (deltas[name],) = torch.autograd.grad(y, u, deltas[name])
+    return {name: delta.detach() for name, delta in deltas.items()}
+
+
+__all__ = ["INPUT", "Question", "Snapshot", "check_index", "modified_deltas"]
