@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from convscope.data.augment.geometry import chosen
+
 
 def cutout(images: torch.Tensor, side: int, fill: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """A square of ``side`` pixels, its centre anywhere in the picture (so that it may hang over the edge), filled.
@@ -19,4 +21,4 @@ def cutout(images: torch.Tensor, side: int, fill: torch.Tensor, generator: torch
     columns = torch.arange(width, device=images.device) - first[1]
     inside_rows, inside_columns = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
     inside = (inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)).unsqueeze(1)  # (n, 1, h, w)
-    return torch.where(inside, fill.to(images.device).reshape(1, channels, 1, 1), images)
+    return chosen(inside, fill.to(images.device).reshape(1, channels, 1, 1), images)

