@@ -31,8 +31,8 @@ from convscope.training.steppers import Task, choose
 
 # Settings that a resumed run may change without becoming another run.
 _CHANGEABLE = {
-    "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints", "threads",
-    "watch", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience", "device",
+    "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints",
+    "threads", "watch", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience", "device",
 }  # fmt: skip
 
 Data = Dataset | str | Path
@@ -84,7 +84,9 @@ def run(
         model, data = begun.model(model), data if data is not None else begun.data
     if model is None or data is None:
         missing = "model" if model is None else "data"
-        raise ArgumentError(missing, None, "a catalogue name or a module" if model is None else "a data set or its name")
+        raise ArgumentError(
+            missing, None, "a catalogue name or a module" if model is None else "a data set or its name"
+        )
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     check_options(config.schedule, config.schedule_options)
     if config.threads is not None:
@@ -189,7 +191,7 @@ def _run(
         resumed_at=progress.step,
     )
     with StopSignals() as signals:
-        for event in _with(started, training.events(signals)):
+        for event in _with(started, training.train(signals)):
             if folder is not None and not isinstance(event, events.BatchDone):
                 folder.note(event)
             yield event

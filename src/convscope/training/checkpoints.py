@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from convscope import spec
 from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
-from convscope.models import MODELS, create_model
+from convscope.models import MODELS, portable
 from convscope.training.files import read_description, read_tensors, write_tensors
 
 FORMAT = 1  # raised when a file of this version could not be read by the version before
@@ -36,17 +36,48 @@ class State:
     model: spec.ModelSpec | None
 
 
-def save(model: nn.Module, path: str | Path, **more: Any) -> Path:
+def save(model: nn.Module, path: str | Path, input_shape: Sequence[int] | None = None, **more: Any) -> Path:
     """Write ``model`` with its description to ``path`` (safetensors) and return the path.
 
-    ``more`` are JSON values to keep beside it, e.g. ``metrics`` and ``config``. The file is whole or not there at all.
-    Raises CheckpointError when it cannot be written, ArgumentError for a model that nothing describes.
+    A user's own module is described by its layers; it needs ``input_shape`` (channels, height, width) unless it was
+    trained by ``fit``. ``more`` are JSON values to keep beside it, e.g. ``metrics``. The file is whole or not there at
+    all. Raises CheckpointError when it cannot be written, ArgumentError for a model that cannot be described.
     """
     path = Path(path)
-    described = spec.spec_of(model) or _described(model)
-    description = {"format": FORMAT, "kind": "model", "model": spec_to_json(described), **more}
-    write_tensors(path, model.state_dict(), description)
+    described = current_spec(model, input_shape)
+    write_model(model, path, described, **more)
     return path
+
+
+def write_model(model: nn.Module, path: Path, described: spec.ModelSpec | None, **more: Any) -> None:
+    """``save`` with the description given; without one the file can only be read by ``load_weights``."""
+    saved = None if described is None else spec_to_json(described)
+    write_tensors(path, model.state_dict(), {"format": FORMAT, "kind": "model", "model": saved, **more})
+
+
+def current_spec(model: nn.Module, input_shape: Sequence[int] | None = None) -> spec.ModelSpec:
+    """The description of ``model`` as it is now: its layers are described anew where they were changed since it was
+    built (a head replaced, say). Raises ArgumentError for a module that cannot be described."""
+    described = spec.spec_of(model)
+    if described is None:
+        if input_shape is None:
+            raise ArgumentError("input_shape", None, "the (channels, height, width) of the model's input")
+        return portable.describe_spec(model, tuple(input_shape))
+    if _fits(model, described):
+        return described
+    return described.replace(architecture="graph", options=portable.describe(model))
+
+
+def _fits(model: nn.Module, described: spec.ModelSpec) -> bool:
+    """Whether a model built from ``described`` has this model's weights by name and shape; built without memory."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                rebuilt = portable.rebuild(described).state_dict()
+        except (RuntimeError, NotImplementedError):  # a builder that looks at its own numbers
+            rebuilt = portable.rebuild(described).state_dict()
+    own = model.state_dict()
+    return {name: each.shape for name, each in own.items()} == {name: each.shape for name, each in rebuilt.items()}
 
 
 def load(path: str | Path) -> nn.Module:
@@ -69,7 +100,7 @@ def load(path: str | Path) -> nn.Module:
 
 
 def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
-    """Put the weights in ``path`` (any file of ``save`` or a checkpoint) into ``model``, which must fit, and return it."""
+    """Put the weights in ``path`` (a file of ``save`` or a checkpoint) into ``model``, which must fit; return it."""
     path = Path(path)
     tensors, description = read_tensors(path)
     _check_format(path, description)
@@ -109,7 +140,9 @@ def load_state(path: Path, content: bytes | None = None) -> State:
         raise CheckpointError(path, "a finished model, not a checkpoint of a run", "Give the run's folder to resume")
     return State(
         weights={name: each for name, each in tensors.items() if not name.startswith(_OPTIMISER)},
-        optimiser={name.removeprefix(_OPTIMISER): each for name, each in tensors.items() if name.startswith(_OPTIMISER)},
+        optimiser={
+            name.removeprefix(_OPTIMISER): each for name, each in tensors.items() if name.startswith(_OPTIMISER)
+        },
         position=description["position"],
         config=description["config"],
         data=description["data"],
@@ -171,20 +204,12 @@ def _check_format(path: Path, description: Mapping[str, Any]) -> None:
 
 
 def rebuild(path: Path, described: spec.ModelSpec) -> nn.Module:
+    """A model with fresh weights from its description; CheckpointError when this convscope cannot build it."""
     with torch.random.fork_rng(devices=[]):  # the fresh random weights, replaced at once, take nobody's numbers
         try:
-            if described.architecture not in MODELS:
+            if described.architecture != "graph" and described.architecture not in MODELS:
                 raise UnknownNameError("architecture", described.architecture, MODELS)
-            return create_model(described.architecture, **described.options)
+            return portable.rebuild(described)
         except ArgumentError as problem:
             remedy = "It may come from another version of convscope"
             raise CheckpointError(path, f"this architecture cannot be built here: {problem}", remedy) from problem
-
-
-def _described(model: nn.Module) -> spec.ModelSpec:
-    raise ArgumentError(
-        "model",
-        type(model).__name__,
-        "a model of the catalogue, or one whose description was attached",
-        "convscope.spec.attach(model, ModelSpec(…)) gives it one",
-    )

@@ -34,7 +34,9 @@ class Config:
     momentum: float = 0.9  # share of the last step kept (sgd, nesterov, rmsprop)
     weight_decay: float = 0.0  # λ of the penalty λ/2·‖w‖²; adamw takes it off the weights directly
     optimiser_options: dict[str, Any] = dataclasses.field(default_factory=dict)  # passed on by name, e.g. betas
-    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)  # parameter-name prefix → factor; 0 freezes
+    learning_rates: dict[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # parameter-name prefix → factor; 0 freezes
     gradient_clip: float | None = None  # longest gradient (L2 norm over all parameters) let through; None: any
 
     # The learning rate over time
@@ -139,7 +141,9 @@ def check_device(device: str) -> None:
     if parsed.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if found <= (parsed.index or 0):
-            raise ArgumentError("device", device, f"a device that is there: torch finds {found} GPUs", "Use device='cpu'")
+            raise ArgumentError(
+                "device", device, f"a device that is there: torch finds {found} GPUs", "Use device='cpu'"
+            )
 
 
 def _shallow(config: Config) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Several processes, on one machine or many, that train one model together under ``torchrun``.
 
-Each takes its share of every batch; gradients, loss and right answers are added up in one exchange a step. The result is
-that of one process with the whole batch, but for the order in which floating-point sums are taken. Batch normalisation
-sees a process's own share only, as is usual.
+Each takes its share of every batch; gradients, loss and right answers are added up in one exchange a step. The result
+is that of one process with the whole batch, but for the order in which floating-point sums are taken. Batch
+normalisation sees a process's own share only, as is usual.
 """
 
 from __future__ import annotations

@@ -47,16 +47,14 @@ def evaluate(
 def evaluate_batches(
     model: nn.Module, split: Split, batch_size: int, loss: Loss, preprocessing: spec.Preprocessing
 ) -> Metrics:
-    """``evaluate`` with everything given; pictures that do not have the model's size yet are prepared batch by batch."""
+    """``evaluate`` with everything given; pictures not of the model's size are prepared batch by batch."""
     first = next(model.parameters())
     training = model.training
     model.eval()
     tally: Tally | None = None
     try:
         with torch.inference_mode():
-            batches = Batches(
-                split, batch_size, shuffle=False, device=first.device, preprocessing=preprocessing
-            )
+            batches = Batches(split, batch_size, shuffle=False, device=first.device, preprocessing=preprocessing)
             for images, labels in batches:
                 outputs = model(preprocessing.normalise(images).to(first.dtype))
                 scores = loss.predictions(outputs)

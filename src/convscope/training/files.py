@@ -128,7 +128,7 @@ def check(path: Path, content: bytes) -> dict[str, str]:
         names = [name for name in header if name != "__metadata__"]
         raise CheckpointError(
             path,
-            f"it holds weights alone ({len(names)} tensors, such as {names[0] if names else 'none'!r}), no architecture",
+            f"it holds weights alone ({len(names)} tensors: {names[0] if names else 'none'!r}, …), no architecture",
             "Build the model with create_model(name) and put the weights into it with "
             "model.load_state_dict(safetensors.torch.load_file(path)); convscope.save then makes a complete file",
         )

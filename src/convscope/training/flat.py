@@ -14,7 +14,6 @@ from torch import nn
 
 from convscope.errors import ArgumentError
 
-
 EXTRA = 4  # loss sum, right answers, wish to stop, one to spare
 
 
@@ -29,7 +28,7 @@ class Slice:
 
 
 class FlatParameters:
-    """``values`` and ``gradients``, both (numbers,), which the model's parameters and their ``.grad`` share memory with.
+    """``values`` and ``gradients``, both (numbers,), whose memory the model's parameters and their ``.grad`` share.
 
     Parameters keep the order that they have in the model. Frozen ones (``requires_grad`` False) stay where they are.
     Raises ArgumentError when nothing is trained, or when types or devices are mixed.
@@ -81,7 +80,9 @@ class FlatParameters:
 
     def view(self, flat: torch.Tensor, place: Slice) -> torch.Tensor:
         """The part of ``flat`` (numbers,) that belongs to a parameter, in its shape."""
-        return torch.as_strided(flat, place.parameter.shape, place.parameter.stride(), flat.storage_offset() + place.start)
+        return torch.as_strided(
+            flat, place.parameter.shape, place.parameter.stride(), flat.storage_offset() + place.start
+        )
 
     def segments(self, factors: list[float]) -> list[tuple[float, int, int]]:
         """Neighbouring slices with the same factor (one a slice) joined: (factor, start, stop) each."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from convscope import seeding
-from convscope.data import Batches
+from convscope.data import Batches, prepare
 from convscope.errors import TrainingError
 from convscope.layers import Loss
 from convscope.spec import ModelSpec
 from convscope.training import events
-from convscope.training.checkpoints import State, save
+from convscope.training.checkpoints import State, write_model
 from convscope.training.config import Config
 from convscope.training.distributed import Group
 from convscope.training.evaluation import evaluate_batches
@@ -57,7 +57,7 @@ class Progress:
 
 @dataclasses.dataclass
 class Run:
-    """Everything a run needs; ``events()`` does it.
+    """Everything a run needs; ``train()`` does it.
 
     ``folder`` is None in the processes that do not write. ``resume_command`` is what a person types to go on.
     """
@@ -86,7 +86,7 @@ class Run:
         self._last_good: Path | None = None
         self.metrics: Metrics | None = None
 
-    def events(self, signals: StopSignals) -> Iterator[events.Event]:
+    def train(self, signals: StopSignals) -> Iterator[events.Event]:
         """Train to the end, or until a signal, divergence or convergence. Raises TrainingError when the loss breaks."""
         started = time.monotonic()
         stopped = "epochs"
@@ -108,7 +108,8 @@ class Run:
         metrics = self.metrics or self._evaluate()
         if self.folder is not None:
             figures = metrics.to_json()
-            save(self.stepper.model, self.folder.model, metrics=figures, config=self.config.to_json(), data=self.data)
+            more = {"metrics": figures, "config": self.config.to_json(), "data": self.data}
+            write_model(self.stepper.model, self.folder.model, self.spec, **more)
             self.folder.write_metrics(figures)
         yield events.RunFinished(
             Result(
@@ -122,7 +123,7 @@ class Run:
             )
         )
 
-    def _epoch(self, signals: StopSignals) -> Iterator[Any]:
+    def _epoch(self, signals: StopSignals) -> Generator[events.Event, None, bool]:
         """Train one epoch from where it stands; returns whether to go on."""
         progress, config, stepper = self.progress, self.config, self.stepper
         batches = self._batches(progress.epoch, progress.batch)
@@ -134,7 +135,9 @@ class Run:
         for images, targets in batches:
             rate = self._rate()
             stepper.wants_to_stop = signals.received is not None
-            stepper.step(images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches.global_size(progress.batch))
+            stepper.step(
+                images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches.global_size(progress.batch)
+            )
             progress.step += 1
             progress.batch += 1
             at_end = progress.batch == batches.count or progress.step == self.steps
@@ -232,14 +235,14 @@ class Run:
         test = self.prepared.test.select(torch.arange(min(PICTURES, len(self.prepared.test))))
         images = test.images.to(device)
         if self.prepared.per_batch:
-            from convscope.data import prepare
-
             images = prepare(images, self.prepared.preprocessing)
         watched = watch(self.stepper.model, self.stepper.input(images), test.labels.to(device), self.loss)
         path = self.folder.path / "watch" / f"epoch-{self.progress.epoch:04d}.safetensors"
         path.parent.mkdir(exist_ok=True)
         layers = [dataclasses.asdict(each) for each in watched.layers]
-        write_tensors(path, watched.tensors, {"format": 1, "kind": "watch", "epoch": self.progress.epoch, "layers": layers})
+        write_tensors(
+            path, watched.tensors, {"format": 1, "kind": "watch", "epoch": self.progress.epoch, "layers": layers}
+        )
         return events.LayersWatched(self.progress.epoch, watched.layers)
 
     def _converged(self) -> float | None:

@@ -13,8 +13,8 @@ from convscope.training.events import Fields
 
 @dataclasses.dataclass(frozen=True)
 class Metrics(Fields):
-    """All figures are shares between 0 and 1, but for ``loss``. Rows of ``confusion`` are true classes, columns predicted
-    ones; a class that has no picture counts in no mean and its ``per_class`` figure is nan."""
+    """All figures are shares between 0 and 1, but for ``loss``. Rows of ``confusion`` are true classes, columns
+    predicted ones; a class that has no picture counts in no mean and its ``per_class`` figure is nan."""
 
     images: int
     loss: float

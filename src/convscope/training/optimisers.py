@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from typing import Any
 
@@ -85,7 +84,9 @@ class Descent:
             self.optimiser = kind(groups, lr=first_rate, **options)  # type: ignore[call-arg]
         except (ValueError, TypeError, RuntimeError) as problem:
             given = {"optimiser": config.optimiser, **config.optimiser_options}
-            raise ArgumentError("optimiser_options", given, f"options that {kind.__name__} takes", str(problem)) from None
+            raise ArgumentError(
+                "optimiser_options", given, f"options that {kind.__name__} takes", str(problem)
+            ) from None
 
     def _add_group(self, groups: list[dict[str, Any]], factor: float, members: list[tuple[int, int]]) -> None:
         flat, proxies = self.parameters, []
@@ -143,7 +144,10 @@ class Descent:
         return saved
 
     def load_state(self, saved: dict[str, torch.Tensor]) -> None:
-        """Put back what ``state`` gave; nothing to do for the memory of an optimiser that has not stepped yet. Raises ArgumentError for the memory of another optimiser or model."""
+        """Put back what ``state`` gave; that of an optimiser which had not stepped yet is empty.
+
+        Raises ArgumentError for the memory of another optimiser or model.
+        """
         if not saved:
             return
         self._fill_memory()
@@ -152,7 +156,9 @@ class Descent:
                 for start, place in places:
                     key = f"{place.name}/{quantity}"
                     if key not in saved:
-                        raise ArgumentError("optimiser", key, "the saved memory of the same optimiser for the same model")
+                        raise ArgumentError(
+                            "optimiser", key, "the saved memory of the same optimiser for the same model"
+                        )
                     if not isinstance(value, torch.Tensor):
                         memory[quantity] = type(value)(saved[key].item())
                     elif value.ndim == 0 or value.numel() != sum(each.stop - each.start for _, each in places):
@@ -161,7 +167,7 @@ class Descent:
                         _part(value, start, place).copy_(saved[key])
 
     def _fill_memory(self) -> None:
-        """Let the optimiser make its memory, by a step of length 0 with gradients of 0; the values are then replaced."""
+        """Let the optimiser make its memory, by a step of length 0 with gradients of 0; it is filled after that."""
         kept_values, kept_gradients = self.parameters.values.clone(), self.parameters.gradients.clone()
         self.parameters.gradients.zero_()
         self.set_rate(0.0)
@@ -194,9 +200,7 @@ def _part(value: torch.Tensor, start: int, place: Any) -> torch.Tensor:
     """The part of an optimiser's tensor that belongs to one parameter, in its shape."""
     if value.shape == place.parameter.shape:
         return value
-    return torch.as_strided(
-        value, place.parameter.shape, place.parameter.stride(), value.storage_offset() + start
-    )
+    return torch.as_strided(value, place.parameter.shape, place.parameter.stride(), value.storage_offset() + start)
 
 
 def _find(name: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:

@@ -12,6 +12,7 @@ from convscope.data import Dataset, Split, prepare
 from convscope.errors import ArgumentError
 from convscope.layers import Loss, initialise
 from convscope.models import create_model
+from convscope.training import checkpoints
 from convscope.training.config import Config
 
 # Splits up to this size are prepared once, as a whole; larger ones batch by batch.
@@ -22,7 +23,7 @@ _PADDED = 1.3
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """``train`` and ``test`` are of the model's size already, unless ``per_batch`` says that batches still have to be."""
+    """``train`` and ``test`` are of the model's size, unless ``per_batch`` leaves that to the batches."""
 
     train: Split
     test: Split
@@ -50,7 +51,7 @@ def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss)
     A model that has its preprocessing already (one that was loaded, to train on) keeps it. Raises ArgumentError when
     pictures or classes cannot fit.
     """
-    described = spec.spec_of(model)
+    described = _description(model, dataset)
     shape = described.input_shape if described is not None and len(described.input_shape) == 3 else dataset.shape
     preprocessing = described.preprocessing if described is not None else None
     if preprocessing is None:
@@ -83,6 +84,15 @@ def how_to_fit(picture: tuple[int, ...], wanted: tuple[int, ...], config: Config
     return "pad" if slightly_smaller else "resize"
 
 
+def _description(model: nn.Module, dataset: Dataset) -> spec.ModelSpec | None:
+    """The model's description, made now for a user's own module; None for one that cannot be described, which trains
+    all the same but whose file holds weights only."""
+    try:
+        return checkpoints.current_spec(model, dataset.shape)
+    except ArgumentError:
+        return None
+
+
 def _try_out(model: nn.Module, prepared: Prepared, dataset: Dataset, loss: Loss) -> None:
     """One forward pass of two pictures, in evaluation mode, to meet what does not fit before anything is written."""
     pixels = prepare(prepared.train.images[:2], prepared.preprocessing)
@@ -103,4 +113,6 @@ def _try_out(model: nn.Module, prepared: Prepared, dataset: Dataset, loss: Loss)
     classes = len(dataset.classes)
     if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or scores.shape[1] < classes:
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise ArgumentError("model", f"outputs of shape {got}", f"(pictures, {classes}): {dataset.name} has {classes} classes")
+        raise ArgumentError(
+            "model", f"outputs of shape {got}", f"(pictures, {classes}): {dataset.name} has {classes} classes"
+        )

@@ -1,11 +1,11 @@
 """The folder of a run: what was asked for, how it went, checkpoints on the way, the finished model.
 
-    config.json           model, data and configuration
-    history.csv           a row an epoch, written as the epochs end
-    events.jsonl          what happened, a JSON object a line (single batches left out)
-    checkpoints/          the newest few states of the run
-    watch/                activations, deltas and first-layer kernels after every epoch
-    model.safetensors     the finished model; metrics.json its figures on the test pictures
+config.json           model, data and configuration
+history.csv           a row an epoch, written as the epochs end
+events.jsonl          what happened, a JSON object a line (single batches left out)
+checkpoints/          the newest few states of the run
+watch/                activations, deltas and first-layer kernels after every epoch
+model.safetensors     the finished model; metrics.json its figures on the test pictures
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RunFolder:
         if resume and not (self.path / "config.json").is_file():
             raise ArgumentError("run_dir", str(path), "the folder of a run that was begun (it has no config.json)")
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.states_dir.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as problem:
             raise CheckpointError(self.path, explain(problem), "Choose another run_dir") from problem
@@ -56,11 +56,11 @@ class RunFolder:
             raise ArgumentError("run_dir", str(path), "a folder without a run", hint)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
-        for unfinished in [*self.path.glob(f".*{PART}"), *self.checkpoints.glob(f".*{PART}")]:
+        for unfinished in [*self.path.glob(f".*{PART}"), *self.states_dir.glob(f".*{PART}")]:
             unfinished.unlink()
 
     @property
-    def checkpoints(self) -> Path:
+    def states_dir(self) -> Path:
         return self.path / "checkpoints"
 
     @property
@@ -101,7 +101,7 @@ class RunFolder:
 
     def save_state(self, state: checkpoints.State, keep: int) -> Path:
         """Write a checkpoint; the ``keep`` newest stay."""
-        path = self.checkpoints / f"step-{state.position['step']:09d}.safetensors"
+        path = self.states_dir / f"step-{state.position['step']:09d}.safetensors"
         checkpoints.save_state(path, state)
         for old in self.states()[keep:]:
             old.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """The checkpoints, newest first."""
-        return sorted(self.checkpoints.glob("step-*.safetensors"), reverse=True)
+        return sorted(self.states_dir.glob("step-*.safetensors"), reverse=True)
 
     def newest_state(self) -> Iterator[events.CheckpointRefused | tuple[Path, bytes]]:
         """First the damaged checkpoints that had to be passed over, then path and content of the newest whole one.
@@ -128,7 +128,7 @@ class RunFolder:
                 yield events.CheckpointRefused(path, problem.problem)
         if refused is not None:
             raise CheckpointError(
-                self.checkpoints, f"no whole checkpoint is left; the oldest: {refused.problem}", "Start the run anew"
+                self.states_dir, f"no whole checkpoint is left; the oldest: {refused.problem}", "Start the run anew"
             )
 
 

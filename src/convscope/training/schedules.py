@@ -30,7 +30,7 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """``factor(clock, **options)`` multiplies the learning rate; ``defaults`` are its options and their usual values."""
+    """``factor(clock, **options)`` multiplies the learning rate; ``defaults`` are its options' usual values."""
 
     factor: Callable[..., float]
     defaults: dict[str, float]
@@ -66,10 +66,12 @@ def exponential(clock: Clock, factor: float) -> float:
     return float(factor**clock.epochs)
 
 
-@_schedule("decaying", factor=0.993, least=0.003)
+@_schedule("decaying", factor=0.993, least=0.03)
 def decaying(clock: Clock, factor: float, least: float) -> float:
-    """Times ``factor`` after every whole epoch, never below ``least``: MCDNN's way (Cireşan 2012: from 0.001, times 0.993 an
-    epoch, to 0.00003; so ``least`` is a share of the first rate)."""
+    """Times ``factor`` after every whole epoch, never below ``least`` of the first rate.
+
+    The way of MCDNN (Cireşan et al. 2012): from 0.001, times 0.993 an epoch, down to 0.00003.
+    """
     return max(float(factor ** math.floor(clock.epochs)), least)
 
 
@@ -81,7 +83,7 @@ def cosine(clock: Clock, least: float) -> float:
 
 @_schedule("one_cycle", start=0.04, rise=0.3, least=1e-4)
 def one_cycle(clock: Clock, start: float, rise: float, least: float) -> float:
-    """From ``start`` up to 1 during the share ``rise`` of the run, then down to ``least``, in cosine curves (Smith 2018)."""
+    """From ``start`` up to 1 in the share ``rise`` of the run, then down to ``least``, in cosines (Smith 2018)."""
     progress = min(clock.progress, 1.0)
     if progress < rise:
         return 1 + (start - 1) * 0.5 * (1 + math.cos(math.pi * progress / rise))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -13,16 +14,18 @@ EXPLOSION = 1e4
 
 
 def converged(losses: Sequence[float], tolerance: float, patience: int) -> bool:
-    """Whether |ΔJ| between neighbouring ``losses`` stayed below ``tolerance`` in the last ``patience`` changes (training
-    stops when J has converged or the iterations are used up: Xue 2016 slides, "训练步骤")."""
+    """Whether |ΔJ| between neighbouring ``losses`` stayed below ``tolerance`` in the last ``patience`` changes.
+
+    Training stops when J has converged or the iterations are used up (Xue 2016 slides, "训练步骤").
+    """
     if tolerance <= 0 or len(losses) <= patience:
         return False
     recent = losses[-patience - 1 :]
-    return all(abs(after - before) < tolerance for before, after in zip(recent, recent[1:], strict=False))
+    return all(abs(after - before) < tolerance for before, after in itertools.pairwise(recent))
 
 
 class LossGuard:
-    """Tells whether a loss is out of bounds: not a number, infinite, or ``EXPLOSION`` times what it was at the start."""
+    """Tells whether a loss is out of bounds: not a number, infinite, or ``EXPLOSION`` times the first one."""
 
     def __init__(self) -> None:
         self.bound: float | None = None
@@ -62,7 +65,7 @@ def first_broken_layer(model: nn.Module, x: torch.Tensor) -> str:
     return f"layer {name!r} has the largest output, {largest:.3g}"
 
 
-def _record(name: str, found: list[tuple[str, bool, float]]):  # type: ignore[no-untyped-def]
+def _record(name: str, found: list[tuple[str, bool, float]]) -> Callable[[nn.Module, object, object], None]:
     def hook(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, torch.Tensor) and output.is_floating_point() and output.numel():
             finite = bool(torch.isfinite(output).all())

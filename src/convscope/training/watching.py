@@ -52,7 +52,8 @@ def watch(model: nn.Module, x: torch.Tensor, targets: torch.Tensor, loss: Loss) 
         kept = {name: y for name, y in outputs.items() if y.requires_grad}
         deltas = torch.autograd.grad(value, list(kept.values()), allow_unused=True)
     modules = dict(model.named_modules())
-    layers, tensors = [], {}
+    layers: list[LayerWatch] = []
+    tensors: dict[str, torch.Tensor] = {}
     for (name, y), delta in zip(kept.items(), deltas, strict=True):
         y = y.detach()
         delta = torch.zeros_like(y) if delta is None else delta

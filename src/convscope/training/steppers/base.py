@@ -65,7 +65,7 @@ class Stepper(ABC):
 
     capturable = False
 
-    def arrange(self) -> None:
+    def arrange(self) -> None:  # noqa: B027 (most engines take the memory as it is)
         """Lay the model's memory out as the engine likes it, before it is made flat."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class Stepper(ABC):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """J (mean over the pictures) and the number of right answers, as scalars; ∂J/∂w into ``parameters.gradients``.
 
-        ``images`` uint8 (n, c, h, w), ``targets`` int64 (n,), on the device. All chance (dropout) derives from ``seed``.
+        ``images`` uint8 (n, c, h, w), ``targets`` int64 (n,), on the device. All chance (dropout) is from ``seed``.
         """
 
     def step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, whole: int) -> None:
@@ -113,7 +113,7 @@ class Stepper(ABC):
         x = self.task.preprocessing.normalise(images)
         return x.to(self.parameters.values.dtype)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most engines hold nothing)
         """Give back what the engine holds; the model stays usable."""
 
 

@@ -13,10 +13,10 @@ from convscope.training.steppers.base import Stepper, Task, reseed
 class RulesStepper(Stepper):
     """The training procedure's steps ("卷积神经网络简介", 2021, "训练过程"):
 
-    1. the network is initialised (done by whoever built it), 2. a batch is taken, 3. its examples x with their labels y,
+    1. the network is initialised (by whoever built it), 2. a batch is taken, 3. its examples x with their labels y,
     4. forward: z and a of every layer, 5. the loss, 6. δ of the output layer, 7. δ of layer after layer back to the
-    first, 8. from each δ the derivative by the layer's parameters, 9. summed over the batch, 10. the parameters descend,
-    11. on with the next batch. Steps 3 to 9 are done for all examples of the batch at once: a rule's gradient is the sum.
+    first, 8. from each δ the derivative by the layer's parameters, 9. summed over the batch, 10. the parameters
+    descend, 11. on with the next batch. Steps 3 to 9 are done for all examples at once: a rule's gradient is the sum.
     """
 
     name = "rules"
@@ -39,7 +39,7 @@ class RulesStepper(Stepper):
                 place.parameter.grad.copy_(gradients[place.name])
         added = penalty(self.model)
         if added is not None:
-            added.backward()
+            added.backward()  # type: ignore[no-untyped-call]
             value = value + added.detach()
         correct = (self.task.loss.predictions(finished.output).argmax(1) == targets).sum()
         return value, correct

@@ -33,9 +33,7 @@ class TorchStepper(Stepper):
         x = self.input(images)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            self.task.device.type, torch.bfloat16, enabled=self.task.config.precision == "bfloat16"
-        ):
+        with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.task.config.precision == "bfloat16"):
             outputs = self.forward(x)
             value = self.task.loss.value(outputs, targets)
         added = penalty(self.model)
