@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import torch
@@ -37,19 +38,24 @@ class Preprocessing:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (n, c, h, w) already of the model's size → float32 of the same shape."""
-        mean, std = self._channel_constants(pixels)
-        return (pixels.to(torch.float32) - mean * 255) / (std * 255)
+        mean, std = _channel_constants(self, pixels.device)
+        return (pixels.to(torch.float32) - mean) / std
 
     def denormalise(self, x: torch.Tensor) -> torch.Tensor:
         """The inverse of ``normalise``: float (n, c, h, w) → uint8, clipped to 0…255."""
-        mean, std = self._channel_constants(x)
-        return (x * (std * 255) + mean * 255).round().clamp(0, 255).to(torch.uint8)
+        mean, std = _channel_constants(self, x.device)
+        return (x * std + mean).round().clamp(0, 255).to(torch.uint8)
 
-    def _channel_constants(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        shape = (1, self.channels, 1, 1)
+
+@functools.lru_cache(maxsize=64)
+def _channel_constants(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation in grey values, each (1, c, 1, 1). Kept, since making them anew costs 12 µs on a CPU and a wait
+    on a GPU; and made as ordinary tensors also where inference mode is on."""
+    shape = (1, preprocessing.channels, 1, 1)
+    with torch.inference_mode(False):
         return (
-            torch.tensor(self.mean, dtype=torch.float32, device=like.device).reshape(shape),
-            torch.tensor(self.std, dtype=torch.float32, device=like.device).reshape(shape),
+            torch.tensor(preprocessing.mean, dtype=torch.float32, device=device).reshape(shape) * 255,
+            torch.tensor(preprocessing.std, dtype=torch.float32, device=device).reshape(shape) * 255,
         )
 
 
