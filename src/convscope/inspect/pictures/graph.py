@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -49,7 +50,7 @@ class Box:
 def graph_figure(walk: Walk, title: str) -> Figure:
     """The graph from top to bottom; long graphs are folded into columns where only one edge goes on."""
     boxes, edges = _boxes(walk)
-    placed = lay_out(list(boxes), edges, {name: _WIDTH for name in boxes}, gap=0.22)
+    placed = lay_out(list(boxes), edges, dict.fromkeys(boxes, _WIDTH), gap=0.22)
     return _draw(boxes, placed, _columns(placed), title)
 
 
@@ -190,14 +191,16 @@ def _draw(boxes: dict[str, Box], placed: Layout, columns: Sequence[tuple[int, in
     axes.set_ylim(height, 0)
     axes.text(0.35, 0.3, title, fontsize=13, weight="bold", color=INK, va="center")
     for (source, target), route in placed.routes.items():
-        points = [(x + shift[rank], middle[rank], rank) for x, rank in route]
-        _draw_edge(axes, boxes, source, target, points, rank_height, columns, lanes)
+        path = [(x + shift[rank], middle[rank], rank) for x, rank in route]
+        _draw_edge(axes, boxes, source, target, path, rank_height, columns, lanes)
     for name, (x, rank) in placed.centre.items():
         _draw_box(axes, boxes[name], x + shift[rank], middle[rank])
     for index, family in enumerate(used):
         x = 0.35 + 0.98 * index
         fill, edge = FAMILIES[family]
-        axes.add_patch(FancyBboxPatch((x, height - 0.33), 0.13, 0.13, "round,pad=0,rounding_size=0.03", fc=fill, ec=edge))
+        axes.add_patch(
+            FancyBboxPatch((x, height - 0.33), 0.13, 0.13, "round,pad=0,rounding_size=0.03", fc=fill, ec=edge)
+        )
         axes.text(x + 0.2, height - 0.265, family, fontsize=7.5, color=FAINT, va="center")
     return drawn
 
@@ -221,7 +224,9 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
         room = 31 if index == 0 else 34
         text = line if len(line) <= room else line[: room - 1] + "…"
         ink = INK if index < len(box.lines) else FAINT
-        axes.text(x, top + index * _LINE, text, ha="center", va="center", fontsize=small, weight=weight, color=ink, zorder=4)
+        axes.text(
+            x, top + index * _LINE, text, ha="center", va="center", fontsize=small, weight=weight, color=ink, zorder=4
+        )
     if box.shape is not None and box.family != "input":
         label = "×".join(map(str, box.shape))
         paper = {"fc": PAPER, "ec": "none", "pad": 0.6}
@@ -243,7 +248,7 @@ def _draw_edge(
     style = {"fc": "none", "ec": "#7a808c", "lw": 1.0, "zorder": 2, "capstyle": "round"}
     points: list[tuple[float, float]] = [(route[0][0], route[0][1] + boxes[source].height / 2)]
     vertices, codes = [points[0]], [Path.MOVETO]
-    for (x0, y0, r0), (x1, y1, r1) in zip(route, route[1:], strict=False):
+    for (_, y0, r0), (x1, y1, r1) in itertools.pairwise(route):
         leave = vertices[-1]
         is_last = (x1, y1, r1) == route[-1]
         half = boxes[target].height / 2 if is_last else rank_height[r1] / 2

@@ -1,12 +1,13 @@
 """Where to put the boxes of a graph: the layered layout of Sugiyama, Tagawa and Toda (1981).
 
-Ranks by longest path, places in between for long edges, barycentre sweeps against crossings, and positions along a rank as
-the least-squares solution that keeps the boxes apart (isotonic regression).
+Ranks by longest path, places in between for long edges, barycentre sweeps against crossings, and positions along a
+rank as the least-squares solution that keeps the boxes apart (isotonic regression).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def lay_out(nodes: Sequence[str], edges: Sequence[tuple[str, str]], width: Mappi
     for (first, _), chain in chains.items():
         for offset, link in enumerate(chain[1:-1], start=1):
             rows[rank[first] + offset].append(link)
-        for one, other in zip(chain, chain[1:], strict=False):
+        for one, other in itertools.pairwise(chain):
             below.setdefault(one, []).append(other)
             above.setdefault(other, []).append(one)
     _untangle(rows, above, below)
@@ -79,11 +80,11 @@ def _untangle(rows: list[list[str]], above: Mapping[str, list[str]], below: Mapp
         for row in order:
             own = {node: index for index, node in enumerate(row)}
 
-            def mean(node: str, own: dict[str, int] = own, place: dict[str, float] = place) -> float:
+            wanted: dict[str, float] = {}
+            for node in row:
                 known = [place[item] for item in neighbours.get(node, ()) if item in place]
-                return sum(known) / len(known) if known else own[node] / max(len(own) - 1, 1)
-
-            row.sort(key=mean)
+                wanted[node] = sum(known) / len(known) if known else own[node] / max(len(own) - 1, 1)
+            row.sort(key=wanted.__getitem__)
             place.update({node: (index + 0.5) / len(row) for index, node in enumerate(row)})
 
 
@@ -113,7 +114,7 @@ def _place(
                 wanted.append(sum(pulled) / len(pulled) if pulled else x[node])
                 weights.append(1.0 if node in width else 3.0)  # long edges should run straight
             sizes = [width.get(node, 0.0) + gap for node in row]
-            apart = np.cumsum([0.0] + [(a + b) / 2 for a, b in zip(sizes, sizes[1:], strict=False)])
+            apart = np.cumsum([0.0] + [(a + b) / 2 for a, b in itertools.pairwise(sizes)])
             for node, value in zip(row, _isotonic(np.array(wanted) - apart, np.array(weights)) + apart, strict=True):
                 x[node] = float(value)
     return x
