@@ -36,7 +36,7 @@ def run(setting: Setting) -> Report:
             create_model(name, **options), data, listeners=setting.listeners, **settings(recipe, setting, folder)
         )
         error = 100 * (1 - result.metrics["accuracy"])
-        rows.append(Row(f"test error, {what}", error, published, "%", f"{result.metrics['epochs']} epochs"))
+        rows.append(Row(f"test error, {what}", error, published, "%", f"{len(result.history)} epochs"))
         pictures += [f"{folder}/{picture.name}" for picture in sorted(result.run_dir.glob("*.png"))]
         recipes[what] = recipe
     return Report(rows, pictures, recipes)
