@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from convscope.layers.activations import ACTIVATIONS, ScaledSigmoid, ScaledTanh, activation
-from convscope.layers.conv import CombinedConv2d, Conv2d, TableConv2d, penalty
+from convscope.layers.combined import CombinedConv2d, penalty
+from convscope.layers.conv import Conv2d, TableConv2d
 from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
 from convscope.layers.losses import LOSSES, Loss, loss_for

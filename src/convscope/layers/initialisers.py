@@ -26,7 +26,8 @@ from torch import nn
 
 from convscope import seeding
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.layers.conv import CombinedConv2d, TableConv2d
+from convscope.layers.combined import CombinedConv2d
+from convscope.layers.conv import TableConv2d
 from convscope.layers.locally_connected import LocallySharedConv2d
 
 Fan = float | torch.Tensor

@@ -9,6 +9,8 @@ from convscope import seeding
 from convscope.errors import ArgumentError
 from convscope.layers.conv import whole_number
 from convscope.layers.digit_bitmaps import digit_bitmaps
+from convscope.rules.base import Rule, rule_for_module
+from convscope.rules.rbf import EuclideanRBF
 
 
 def target_codes(in_features: int, classes: int) -> torch.Tensor:
@@ -43,3 +45,8 @@ class RBF(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+@rule_for_module(RBF)
+def _(module: RBF, x: torch.Tensor) -> Rule:
+    return EuclideanRBF()

@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.layers.activations import ACTIVATION_FUNCTIONS
 from convscope.layers.conv import Size, whole_number
+from convscope.rules import activation as activation_rules
+from convscope.rules.base import Rule, rule_for_module
+from convscope.rules.subsample import Subsample
 from convscope.shapes import pair
 
 
@@ -53,3 +56,17 @@ class Subsample2d(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.channels}, kernel_size={self.kernel_size}, stride={self.stride}, activation={self.activation}"
+
+
+_ACTIVATION_RULES: dict[str, activation_rules.Activation] = {
+    "sigmoid": activation_rules.Sigmoid(),
+    "tanh": activation_rules.Tanh(),
+    "scaled_tanh": activation_rules.ScaledTanh(),
+    "relu": activation_rules.ReLU(),
+    "linear": activation_rules.Linear(),
+}
+
+
+@rule_for_module(Subsample2d)
+def _(module: Subsample2d, x: torch.Tensor) -> Rule:
+    return Subsample(module.kernel_size, module.stride, _ACTIVATION_RULES[module.activation])
