@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from convscope.inspect.pictures.canvas import FAINT, INK, SERIES, new_figure, plain_axes
+from convscope.inspect.pictures.canvas import FAINT, INK, PAPER, SERIES, new_figure, plain_axes
 
 _NUMBERED = 20  # classes up to which every cell shows its number
 
@@ -26,9 +26,9 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str], title: str) 
     drawn = new_figure(side + 3.2, side + 0.7)
     drawn.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     axes, bars = drawn.subplots(1, 2, width_ratios=(side, 2.4), sharey=True)
-    mistakes = np.where(np.eye(number, dtype=bool), np.nan, shares)
+    mistakes = np.where(np.eye(number, dtype=bool) | (counts == 0), np.nan, shares)
     correct = np.where(np.eye(number, dtype=bool), shares, np.nan)
-    strongest = np.nanmax(mistakes) if number > 1 and np.nanmax(mistakes) > 0 else 1.0
+    strongest = np.nanmax(mistakes) if np.isfinite(mistakes).any() else 1.0
     axes.imshow(correct, cmap=_light("Blues"), vmin=0, vmax=1.25, interpolation="nearest")
     axes.imshow(mistakes, cmap=_light("Oranges"), vmin=0, vmax=strongest * 1.4, interpolation="nearest")
     names = [name if len(name) <= 16 else name[:15] + "…" for name in classes]
@@ -45,7 +45,8 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str], title: str) 
             for j in range(number):
                 if counts[i, j]:
                     weight = "bold" if i == j else "normal"
-                    axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=7.5, color=INK, weight=weight)
+                    ink = PAPER if i == j and shares[i, j] > 0.6 else INK
+                    axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=7.5, color=ink, weight=weight)
     plain_axes(bars)
     accuracy = 100 * shares.diagonal()
     bars.barh(range(number), accuracy, color=SERIES[0], height=0.62)

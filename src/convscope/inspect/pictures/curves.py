@@ -16,7 +16,7 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
     """One panel a quantity, one line a series; the last value written beside each line.
 
     ``panels`` maps a panel's name ("loss", "error in %") to series by name; every series has one value an epoch, NaN
-    where it was not measured. Panels whose values span more than a factor of 50 get a logarithmic axis.
+    where it was not measured. Panels whose values span more than a factor of 20 get a logarithmic axis.
     """
     drawn = new_figure(5.2 * len(panels), 3.9)
     drawn.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
@@ -26,8 +26,11 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
         axes.set_xlabel("epoch", fontsize=9, color=FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         everything: list[float] = []
-        for index, (label, values) in enumerate(series.items()):
-            y = np.asarray(values, dtype=float)
+        arrays = {label: np.asarray(values, dtype=float) for label, values in series.items()}
+        last = {name: y[np.isfinite(y)][-1] for name, y in arrays.items() if np.isfinite(y).any()}
+        order = sorted(last, key=last.__getitem__)
+        for index, label in enumerate(series):
+            y = arrays[label]
             known = np.isfinite(y)
             if not known.any():
                 continue
@@ -35,13 +38,14 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
             colour = SERIES[index % len(SERIES)]
             marker = "o" if known.sum() <= 25 else None
             axes.plot(x, y[known], color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
+            above = order.index(label) - (len(order) - 1) / 2  # so that figures of lines that meet do not overlap
             axes.annotate(
-                f"{y[known][-1]:.3g}", (x[-1], y[known][-1]), xytext=(5, 0), textcoords="offset points",
+                f"{last[label]:.3g}", (x[-1], last[label]), xytext=(6, 9 * above), textcoords="offset points",
                 fontsize=8, color=colour, va="center",
             )  # fmt: skip
             everything += y[known].tolist()
         positive = [value for value in everything if value > 0]
-        if positive and len(positive) == len(everything) and max(positive) > 50 * min(positive):
+        if positive and len(positive) == len(everything) and max(positive) > 20 * min(positive):
             axes.set_yscale("log")
         if everything:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK)

@@ -34,6 +34,8 @@ class Kernels:
     @property
     def described(self) -> str:
         out_maps, in_maps, height, width = self.values.shape
+        if out_maps == in_maps == 1 and max(height, width) > 16:
+            return f"{height} outputs × {width} inputs"
         return f"{out_maps} × {in_maps} kernels of {height} × {width}"
 
 

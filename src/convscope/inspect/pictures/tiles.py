@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from convscope.inspect.pictures.canvas import FAINT, Kind, Numbers, Pixels, Sheet, colourise, enlarge, symmetric_limit
 
-_WIDTH = 960  # pixels of an ordinary sheet's maps
+_WIDTH, _HEIGHT = 960, 1280  # pixels of an ordinary sheet's maps
 _LARGEST = 2400  # pixels a sheet's maps may take either way before only the strongest maps are shown
 _LINE = "#c9ced6"
 _MARGIN, _HEAD, _FOOT, _ROW_LABEL = 16, 58, 48, 34
@@ -48,14 +48,17 @@ class Grid:
 def plan(count: int, height: int, width: int, columns: int | None = None) -> Grid:
     """Columns and a whole zoom factor that make a sheet about as wide as high and about 960 pixels wide.
 
-    Small maps are enlarged (to at most 96 pixels), large ones are never reduced.
+    Small maps are enlarged (many to at most 96 pixels, a single one to 480), large ones are never reduced.
     """
     if columns is None:
-        ratio = height / width
-        columns = max(1, min(count, math.ceil(math.sqrt(count * ratio * 1.5))))
+        wanted = max(1.0, min(count, math.sqrt(count * height / width * 1.5)))
+        near = [item for item in range(1, count + 1) if 0.7 * wanted <= item <= 1.5 * wanted]
+        whole = [item for item in near if count % item == 0]  # no ragged last row where that can be had
+        columns = min(whole or near or [1], key=lambda item: abs(item - wanted))
     rows = math.ceil(count / columns)
-    room = (_WIDTH / columns - 2) / width
-    zoom = max(1, min(math.floor(room), 96 // max(height, width)))
+    room = min((_WIDTH / columns - 2) / width, (_HEIGHT / rows - 2) / height)
+    largest = 480 if count == 1 else 160 if count <= 16 else 96
+    zoom = max(1, min(math.floor(room), largest // max(height, width)))
     gap = 1 if min(height, width) * zoom < 24 else 2
     return Grid(columns, rows, height, width, zoom, gap)
 
@@ -101,8 +104,9 @@ def sheet_of_tiles(
     count, height, width = tiles.shape[:3]
     grid = plan(count, height, width, columns)
     left, top = _MARGIN + _ROW_LABEL, _HEAD + (16 if column_title else 0)
-    text_width = int(8.3 * max(len(title) * 1.25, len(subtitle) * 0.8, 42))
-    sheet = Sheet(max(left + grid.pixel_width + _MARGIN, text_width), top + grid.pixel_height + _FOOT)
+    legend_width = left + 170 + 6 * len(legend[2]) + _MARGIN if legend is not None else 0
+    text_width = int(max(10.5 * len(title), 6.7 * len(subtitle))) + 2 * _MARGIN
+    sheet = Sheet(max(left + grid.pixel_width + _MARGIN, text_width, legend_width), top + grid.pixel_height + _FOOT)
     sheet.text(_MARGIN, 12, title, 12, weight="bold")
     sheet.text(_MARGIN, 34, subtitle, 8.5, FAINT)
     if column_title:
