@@ -15,7 +15,7 @@ from convscope.errors import ArgumentError
 _OWN_LAYERS = "convscope.layers"
 
 
-class _Untraceable(Exception):
+class UntraceableError(Exception):
     """A submodule whose graph would not be the same at the next call, e.g. one that draws random numbers itself."""
 
 
@@ -45,7 +45,7 @@ class _Tracer(fx.Tracer):
         try:
             result = super().call_module(m, forward, args, kwargs)
             if not _same_random_state(before, _random_state()):
-                raise _Untraceable(name)
+                raise UntraceableError(name)
             return result
         except Exception:
             if self.failed is None:

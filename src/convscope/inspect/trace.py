@@ -34,9 +34,9 @@ class LayerTrace:
 
     ``inputs`` are the tensors that went in, ``y`` is what came out, ``u`` the value before the node's own
     non-linearity: for an activation u = x, for a node with a built-in activation what that is applied to, for every
-    other node u = y. ``delta`` = ∂J/∂u has u's shape. ``grad_x`` = ∂J/∂x for each of ``inputs``, ``gradients`` = ∂J/∂θ by
-    parameter name (those that require a gradient). A node with several outputs has tuples for u, y and delta. Without a target
-    ``delta`` is None and ``gradients`` and ``grad_x`` are empty.
+    other node u = y. ``delta`` = ∂J/∂u has u's shape. ``grad_x`` = ∂J/∂x for each of ``inputs``, ``gradients`` = ∂J/∂θ
+    by parameter name (those that require a gradient). A node with several outputs has tuples for u, y and delta.
+    Without a target ``delta`` is None and ``gradients`` and ``grad_x`` are empty.
     """
 
     name: str
@@ -107,8 +107,9 @@ def trace(
 
     ``x`` is a batch (n, …), or one example without the batch dimension; it is converted to the parameters' dtype and
     device. ``target`` is one class index, class indices (n,), or whatever tensor the loss takes. ``loss`` is a name in
-    ``convscope.layers.losses.LOSSES`` (squared errors get their targets' range from the model) or an object with ``value_and_delta``. The model's mode (train or eval) is used
-    as it is; its parameters and their ``.grad`` stay untouched.
+    ``convscope.layers.losses.LOSSES`` (squared errors get their targets' range from the model) or an object with
+    ``value_and_delta``. The model's mode (train or eval) is used as it is; its parameters and their ``.grad`` stay
+    untouched.
 
     Raises ArgumentError for an input that is not floating point or does not fit the model, UnknownNameError for an
     unknown loss, ConvscopeError naming the layer in which the model itself failed.

@@ -14,7 +14,8 @@ function that turns the module into its configured rule:
   ``rule.buffers``); other names are given by ``names={"weight": "kernels"}``.
 - Only the exact class is bound, since a subclass may compute something else; name each class.
 
-A function is bound by a function of the same signature, a tensor method likewise; both say where inputs and parameters are:
+A function is bound by a function of the same signature, a tensor method likewise; both say which arguments are inputs
+and which parameters:
 
     @rule_for_function(F.linear)
     def _(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Applied:
@@ -24,8 +25,8 @@ A function is bound by a function of the same signature, a tensor method likewis
     def _(self: Tensor) -> Applied: ...
 
 A new operator: subclass ``Rule`` as a frozen dataclass (its fields are the options), declare ``kind``, ``needs`` and
-``parameters``, write ``forward`` and ``backward``. Rules never change their inputs; all work for float32 and float64, on
-any device, and for batches (first dimension n).
+``parameters``, write ``forward`` and ``backward``. Rules never change their inputs; all work for float32 and float64,
+on any device, and for batches (first dimension n).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Rule(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """What ``forward`` saves for ``backward``: exactly the keys of ``saved``."""
     parameters: ClassVar[tuple[str, ...]] = ()
-    """Names of trained tensors that ``forward`` takes after the inputs; ``backward`` returns a gradient for each given."""
+    """Names of trained tensors that ``forward`` takes after the inputs; ``backward`` has a gradient for each given."""
     buffers: ClassVar[tuple[str, ...]] = ()
     """Names of tensors that ``forward`` takes and may update in place (running statistics); they have no gradient."""
 

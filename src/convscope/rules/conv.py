@@ -24,14 +24,15 @@ _SPACE, _KERNEL = "xyz", "uvw"  # einsum letters of the output's and the kernel'
 class Conv(Rule):
     """u_j = Σ_{i ∈ M_j} x_i • k_ij + b_j   (• slides the kernel over every position; "valid" edges)
 
-        δ_i    = Σ_j full(δ_j, rot180 k_ij)
-        ∂J/∂k_ij = valid correlation of x_i with δ_j = rot180(x_i • rot180 δ_j) for the rotated •
+        δ_i      = Σ_j full(δ_j, rot180 k_ij)
+        ∂J/∂k_ij = valid(x_i, δ_j), summed over the batch   (rotated: rot180(x_i • rot180 δ_j))
         ∂J/∂b_j  = Σ_uv (δ_j)_uv
 
+    full correlates beyond the edges, valid only inside them; the form in brackets is that of a true convolution.
     Xue 2016, eq. (1)(27)(24)(44); Bouvrie 2006, eq. (9). x (n, in, *size), k (out, in/groups, *kernel), b (out,);
-    the output has ⌊(size + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1 positions. With a stride the δ map is first
-    spread out with stride − 1 zeros between neighbours, and a dilated kernel's taps stand ``dilation`` apart: the same
-    equations then hold. The factor f′(u) of (27) belongs to the activation's own rule.
+    the output has ⌊(size + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1 positions. With a stride the δ map is
+    first spread out with stride − 1 zeros between neighbours, and a dilated kernel's taps stand ``dilation`` apart: the
+    same equations then hold. The factor f′(u) of (27) belongs to the activation's own rule.
 
     ``padding`` is a number, one per dimension, (before, after) pairs, "valid" or "same" (stride 1; an odd total puts
     the extra zero at the far edge). ``table`` is M: for each output map the tuple of its input maps; the kernels are

@@ -24,7 +24,7 @@ class ConvTranspose(Rule):
     Xue 2016, eq. (27) and (1)(24) with the roles of map and sensitivity exchanged; Zeiler et al. 2010, Long et al.
     2015. x (n, in, *size), k (in, out/groups, *kernel). The output has
     (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1 positions: ``padding`` cuts them off,
-    ``output_padding`` (less than the stride or the dilation) adds positions that no kernel centre of a smaller one reaches.
+    ``output_padding`` (less than the stride or the dilation) adds positions at the far edge.
     """
 
     kind = "conv_transpose"
@@ -102,8 +102,7 @@ def _bind_function(dims: int) -> None:
     ) -> Applied | None:
         if input.ndim != dims + 2:
             return None
-        sizes = (plain(size) for size in (stride, padding, output_padding, dilation))
-        rule = ConvTranspose(dims, *sizes, groups=groups)
+        rule = ConvTranspose(dims, plain(stride), plain(padding), plain(output_padding), plain(dilation), groups)
         return Applied(rule, (input,), {"weight": weight, "bias": bias})
 
 

@@ -1,4 +1,4 @@
-"""The rule for what has no rule: run it once under autograd, on its own copies, and keep its vector-Jacobian product."""
+"""The rule for what has no rule: run it once under autograd, on its own copies, and keep its Jacobian products."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from convscope.rules.base import Deltas, Gradients, Rule, Saved
 class LocalAutograd(Rule):
     """y = g(x, θ),   δ_x = (∂g/∂x)ᵀ·δ,   ∂J/∂θ = (∂g/∂θ)ᵀ·δ   with g's Jacobian products taken by torch's autograd.
 
-    ``call`` takes the tensors in ``forward``'s order; ``trained`` are the parameters that it uses, by name. It runs once
-    a forward, so that dropout masks and running statistics are those of one call, and on clones, so that operations in
-    place change neither the inputs nor what other nodes saved. The parameters' ``.grad`` is not touched.
+    ``call`` takes the tensors in ``forward``'s order; ``trained`` are the parameters that it uses, by name. It runs
+    once a forward, so that dropout masks and running statistics are those of one call, and on clones, so that
+    operations in place change neither the inputs nor what other nodes saved. ``.grad`` of the parameters is not touched.
     """
 
     needs = ("inputs", "outputs")

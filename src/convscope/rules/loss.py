@@ -1,7 +1,8 @@
 """Losses: each returns (J, ∂J/∂y), the value and the sensitivity with which back-propagation starts.
 
 y are the model's outputs, (n, …) or for classes (n, c); t the targets. ``reduction`` "mean" takes the mean over the
-batch, "sum" the sum over it. Every function raises ArgumentError for targets of the wrong shape or classes out of range.
+batch, "sum" the sum over it. Every function raises ArgumentError for targets of the wrong shape or classes out of
+range.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def cross_entropy(y: Tensor, t: Tensor, reduction: Reduction = "mean") -> ValueA
 
 
 def hinge(y: Tensor, t: Tensor, reduction: Reduction = "mean") -> ValueAndDelta:
-    """J = (1/c)·Σ_{i ≠ t} max(0, 1 − y_t + y_i),   ∂J/∂y_i = 1/c where the margin is violated, ∂J/∂y_t = −Σ_{i≠t} ∂J/∂y_i
+    """J = (1/c)·Σ_{i ≠ t} max(0, 1 − y_t + y_i)
+
+        ∂J/∂y_i = 1/c where the margin is violated, else 0,   ∂J/∂y_t = −Σ_{i≠t} ∂J/∂y_i
 
     The multi-class support-vector machine's loss, as ``torch.nn.MultiMarginLoss``.
     """

@@ -84,21 +84,25 @@ class BatchNorm(Rule):
         running_var: Tensor | None = None,
         num_batches_tracked: Tensor | None = None,
     ) -> tuple[Tensor, Saved]:
-        constant = not self.training and running_mean is not None and running_var is not None
-        if constant:
-            assert running_mean is not None and running_var is not None
-            mean, variance = running_mean, running_var
-        else:
+        running = (running_mean, running_var) if running_mean is not None and running_var is not None else None
+        if running is None or self.training:
             mean, variance = self._batch_statistics(x)
-        if self.training and running_mean is not None and running_var is not None:
-            self._move(x, (mean, variance), (running_mean, running_var), num_batches_tracked)
+        else:
+            mean, variance = running
+        if running is not None and self.training:
+            self._move(x, (mean, variance), running, num_batches_tracked)
         scale = _channels(torch.rsqrt(variance + self.eps), x)
         normalised = (x - _channels(mean, x)) * scale
         y = normalised if weight is None else normalised * _channels(weight, x)
         y = y if bias is None else y + _channels(bias, x)
+        constant = running is not None and not self.training
         return y, {
-            "normalised": normalised, "scale": scale, "weight": weight, "has_bias": bias is not None, "constant": constant
-        }  # fmt: skip
+            "normalised": normalised,
+            "scale": scale,
+            "weight": weight,
+            "has_bias": bias is not None,
+            "constant": constant,
+        }
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
         normalised, weight = saved["normalised"], saved["weight"]
@@ -171,8 +175,8 @@ class LayerNorm(Rule):
 class GroupNorm(Rule):
     """y = γ·x̂ + β,   x̂ = (x − μ)/√(σ² + ε)   with μ, σ² over the positions of each example's group of channels
 
-    δ as for layer normalisation, within the group; γ and β belong to channels. Wu and He 2018. One group for every channel is
-    instance normalisation. ``groups`` None means that.
+    δ as for layer normalisation, within the group; γ and β belong to channels. Wu and He 2018. ``groups`` None gives
+    every channel a group of its own: instance normalisation.
     """
 
     kind = "norm"

@@ -21,8 +21,8 @@ from convscope.shapes import full, pool_output_size
 class Pool(Rule):
     """Sizes shared by all pooling over windows: (n, c, *size) → (n, c, *positions).
 
-    ``stride`` defaults to ``kernel_size``; smaller strides overlap. ``ceil_mode`` keeps a last window that hangs over the
-    far edge. ``dims`` is the number of spatial dimensions.
+    ``stride`` defaults to ``kernel_size``; smaller strides overlap. ``ceil_mode`` keeps a last window that hangs over
+    the far edge. ``dims`` is the number of spatial dimensions.
     """
 
     kind = "pool"

@@ -34,20 +34,18 @@ def _bind_modules(
 ) -> None:
     @rule_for_module(largest)
     def _(module: Any, x: Tensor) -> Rule | None:
-        sizes = map(_plain, (module.kernel_size, module.stride, module.padding, module.dilation))
+        size, step, frame, apart = map(_plain, (module.kernel_size, module.stride, module.padding, module.dilation))
         return (
-            MaxPool(dims, *sizes, ceil_mode=module.ceil_mode, return_indices=module.return_indices)
+            MaxPool(dims, size, step, frame, apart, module.ceil_mode, module.return_indices)
             if x.ndim == dims + 2
             else None
         )
 
     @rule_for_module(mean)
     def _(module: Any, x: Tensor) -> Rule | None:
-        sizes = map(_plain, (module.kernel_size, module.stride, module.padding))
+        size, step, frame = map(_plain, (module.kernel_size, module.stride, module.padding))
         divisor = getattr(module, "divisor_override", None)
-        rule = MeanPool(
-            dims, *sizes, ceil_mode=module.ceil_mode, count_include_pad=module.count_include_pad, divisor=divisor
-        )
+        rule = MeanPool(dims, size, step, frame, 1, module.ceil_mode, module.count_include_pad, divisor)
         return rule if x.ndim == dims + 2 else None
 
     @rule_for_module(adaptive_mean)
@@ -83,8 +81,8 @@ def _bind_functions(
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Applied | None:
-        sizes = map(_plain, (kernel_size, stride, padding, dilation))
-        rule = MaxPool(dims, *sizes, ceil_mode=ceil_mode, return_indices=return_indices)
+        size, step, frame, apart = map(_plain, (kernel_size, stride, padding, dilation))
+        rule = MaxPool(dims, size, step, frame, apart, ceil_mode, return_indices)
         return Applied(rule, (input,)) if input.ndim == dims + 2 else None
 
     @rule_for_function(mean)
@@ -97,10 +95,8 @@ def _bind_functions(
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> Applied | None:
-        sizes = map(_plain, (kernel_size, stride, padding))
-        rule = MeanPool(
-            dims, *sizes, ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor=divisor_override
-        )
+        size, step, frame = map(_plain, (kernel_size, stride, padding))
+        rule = MeanPool(dims, size, step, frame, 1, ceil_mode, count_include_pad, divisor_override)
         return Applied(rule, (input,)) if input.ndim == dims + 2 else None
 
     @rule_for_function(*adaptive_mean)

@@ -84,7 +84,7 @@ class Slice(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Split(Rule):
-    """(y₁, y₂, …) = x cut along ``dim`` into parts of ``lengths``,   δ_x = the parts' δ joined, 0 for an unused part."""
+    """(y₁, y₂, …) = x cut along ``dim`` into ``lengths``,   δ_x = the parts' δ joined, 0 for an unused part."""
 
     kind = "reshape"
     needs = ("parts",)

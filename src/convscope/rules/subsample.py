@@ -19,8 +19,8 @@ class Subsample(Rule):
 
         δ_u = δ_y·f′(u),   δ_x = up(β_j·δ_u),   ∂J/∂β_j = Σ δ_u·down(x_j),   ∂J/∂b_j = Σ δ_u
 
-    Xue 2016, eq. (3)(21)–(23); Bouvrie 2006, section 3.2; LeCun et al. 1998, layers S2 and S4. up gives each element of a
-    window the window's δ. β (``weight``) and b (``bias``) are one number for each map. ``activation`` is f's rule.
+    Xue 2016, eq. (3)(21)–(23); Bouvrie 2006, section 3.2; LeCun et al. 1998, layers S2 and S4. up gives each element of
+    a window the window's δ. β (``weight``) and b (``bias``) are one number for each map. ``activation`` is f's rule.
     """
 
     kind = "subsample"

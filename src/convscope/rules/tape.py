@@ -154,9 +154,9 @@ class Tape:
 def forward(model: nn.Module, *inputs: Any, **named: Any) -> Tape:
     """Run ``model`` (or the graph that ``convscope.graph.capture`` made of it) on ``inputs`` by the rules.
 
-    What has no rule is differentiated by autograd, locally. As in torch, batch normalisation in training mode updates its
-    running statistics and dropout draws a mask. ``.grad`` and the inputs stay untouched. Raises ConvscopeError naming
-    the layer in which something failed.
+    What has no rule is differentiated by autograd, locally. As in torch, batch normalisation in training mode updates
+    its running statistics and dropout draws a mask. ``.grad`` and the inputs stay untouched. Raises ConvscopeError
+    naming the layer in which something failed.
     """
     return _Run(graphs.capture(model)).run(inputs, named)
 
@@ -334,7 +334,9 @@ def _is_trained(owner: nn.Parameter | Slot | None) -> bool:
 
 
 def _attribute(graph: fx.GraphModule, node: fx.Node) -> Any:
-    value: Any = graph
+    """The model's attribute as it is now; the graph itself holds only what tracing made, such as constants."""
+    model = graphs.source_model(graph)
+    value: Any = model if hasattr(model, str(node.target).split(".")[0]) else graph
     for part in str(node.target).split("."):
         value = getattr(value, part)
     return value
