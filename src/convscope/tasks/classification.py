@@ -1,0 +1,234 @@
+"""Classification: which class a picture shows, with what probability, and a report of how good a classifier is."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from PIL import Image
+from torch import nn
+
+from convscope import spec
+from convscope.data.pictures import SUFFIXES, decode_picture, is_picture, load_picture
+from convscope.data.transforms import as_images, prepare
+from convscope.errors import ArgumentError, DataError
+from convscope.layers import ScaledSigmoid, ScaledTanh, loss_for
+from convscope.training import Metrics, load
+from convscope.training.evaluation import default_loss
+
+Images = Any  # a path, an array, a tensor, a PIL picture, or a sequence of these
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """``label`` is the most probable class, ``probabilities`` those of all ``classes``, in their order.
+
+    ``source`` is the picture's file, or its place in what was given.
+    """
+
+    source: str
+    label: str
+    probability: float
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The ``count`` most probable classes, best first."""
+        order = sorted(range(len(self.classes)), key=lambda index: -self.probabilities[index])
+        return [(self.classes[index], self.probabilities[index]) for index in order[:count]]
+
+
+def predict(
+    model: nn.Module | str | Path,
+    images: Images,
+    batch_size: int = 64,
+    preprocessing: spec.Preprocessing | None = None,
+) -> list[Prediction]:
+    """The class of every picture.
+
+    ``model`` is a module or the path of a saved one. ``images``: paths of picture files or of folders (searched through
+    all levels), uint8 arrays or tensors (h, w), (h, w, c), (c, h, w), (n, c, h, w) or (n, h, w, c), PIL pictures, or a
+    sequence of these. Pictures of any size are brought to the model's as its preprocessing says.
+
+    Probabilities: softmax of the outputs, for an RBF output softmax of minus the distances (so that one unit of
+    distance is a factor e); outputs that end in a sigmoid or tanh are scaled to 0…1 and divided by their sum; those
+    that end in a softmax are probabilities already.
+
+    Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong types, or
+    a model without preprocessing.
+    """
+    return list(iterate_predictions(model, images, batch_size, preprocessing))
+
+
+def iterate_predictions(
+    model: nn.Module | str | Path,
+    images: Images,
+    batch_size: int = 64,
+    preprocessing: spec.Preprocessing | None = None,
+) -> Iterator[Prediction]:
+    """``predict``, batch by batch, for more pictures than fit into memory."""
+    network = model if isinstance(model, nn.Module) else load(model)
+    described = spec.spec_of(network)
+    preprocessing = preprocessing or (described.preprocessing if described is not None else None)
+    if preprocessing is None:
+        raise ArgumentError("preprocessing", None, "how pictures become this model's input, as it does not carry it")
+    sources = list(_sources(images))
+    if not sources:
+        raise ArgumentError("images", images, "at least one picture")
+    for start in range(0, len(sources), batch_size):
+        part = sources[start : start + batch_size]
+        pixels = torch.cat([prepare(source.pixels()[None], preprocessing) for source in part])
+        shares = probabilities(network, pixels, preprocessing).tolist()
+        names = described.classes if described is not None and described.classes else ()
+        classes = names if len(names) == len(shares[0]) else tuple(map(str, range(len(shares[0]))))
+        for source, row in zip(part, shares, strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            yield Prediction(source.name, classes[best], row[best], classes, tuple(row))
+
+
+def probabilities(model: nn.Module, pixels: torch.Tensor, preprocessing: spec.Preprocessing) -> torch.Tensor:
+    """uint8 (n, c, h, w) of the model's size → probabilities (n, classes), float64 on the CPU; see ``predict``."""
+    first = next(model.parameters())
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            outputs = model(preprocessing.normalise(pixels.to(first.device)).to(first.dtype))
+            scores = loss_for(default_loss(model), model).predictions(outputs).detach().to("cpu", torch.float64)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    last = [module for module in model.modules() if not list(module.children())][-1]
+    if isinstance(last, nn.Softmax):
+        return scores
+    if isinstance(last, nn.LogSoftmax):
+        return scores.exp()
+    if isinstance(last, nn.Sigmoid | ScaledSigmoid):
+        return _shares(scores)
+    if isinstance(last, nn.Tanh | ScaledTanh):
+        return _shares((scores + 1).clamp(min=0) / 2)
+    return scores.softmax(dim=1)
+
+
+def report(metrics: Metrics) -> str:
+    """The figures of an evaluation as text: totals, every class, the commonest mistakes, the confusion matrix (up to 20
+    classes)."""
+    lines = [
+        f"pictures             {metrics.images:,}",
+        f"error                {metrics.error:.2%}",
+        f"accuracy (top 1)     {metrics.accuracy:.2%}",
+        f"accuracy (top 5)     {metrics.top5:.2%}",
+        f"mean class accuracy  {metrics.mean_class_accuracy:.2%}",
+        f"loss                 {metrics.loss:.4f}",
+        "",
+    ]
+    width = max(len("class"), *(len(name) for name in metrics.classes))
+    lines.append(f"{'class'.ljust(width)}  {'accuracy':>9}  {'pictures':>9}  {'wrong':>6}")
+    for index, name in enumerate(metrics.classes):
+        total, right = sum(metrics.confusion[index]), metrics.confusion[index][index]
+        share = f"{right / total:.2%}" if total else "–"
+        lines.append(f"{name.ljust(width)}  {share:>9}  {total:>9,}  {total - right:>6,}")
+    mistakes = [
+        (count, metrics.classes[true], metrics.classes[taken])
+        for true, row in enumerate(metrics.confusion)
+        for taken, count in enumerate(row)
+        if true != taken and count
+    ]
+    if mistakes:
+        lines += ["", "commonest mistakes"]
+        for count, true, taken in sorted(mistakes, key=lambda item: -item[0])[:8]:
+            lines.append(f"{count:>6,} × {true} taken for {taken}")
+    if len(metrics.classes) <= 20:
+        lines += ["", "confusion matrix (row: true class, column: taken for)", *_matrix(metrics)]
+    return "\n".join(lines)
+
+
+def _matrix(metrics: Metrics) -> list[str]:
+    names = [name[:10] for name in metrics.classes]
+    label = max(map(len, names))
+    cell = max(*(len(str(count)) for row in metrics.confusion for count in row), *map(len, names)) + 1
+    lines = [" " * label + "".join(name.rjust(cell) for name in names)]
+    for name, row in zip(names, metrics.confusion, strict=True):
+        lines.append(name.ljust(label) + "".join((str(count) if count else "·").rjust(cell) for count in row))
+    return lines
+
+
+def _shares(values: torch.Tensor) -> torch.Tensor:
+    """Each row divided by its sum; a row of zeros becomes even."""
+    total = values.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, values / total, torch.full_like(values, 1 / values.shape[1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """One picture: its name, and a file or pixels."""
+
+    name: str
+    path: Path | None = None
+    content: torch.Tensor | None = None
+
+    def pixels(self) -> torch.Tensor:
+        """uint8 (c, h, w)."""
+        if self.content is not None:
+            return self.content
+        assert self.path is not None
+        return load_picture(self.path)
+
+
+def _sources(images: Images, place: str = "") -> Iterator[_Source]:
+    if isinstance(images, str | Path):
+        yield from _files(Path(images).expanduser())
+    elif isinstance(images, Image.Image):
+        yield _Source(place or "0", content=_from_pil(images, place or "0"))
+    elif isinstance(images, torch.Tensor | numpy.ndarray):
+        pictures = _pictures(images)
+        if place and len(pictures) == 1:
+            yield _Source(place, content=pictures[0])
+        else:
+            prefix = f"{place}/" if place else ""
+            yield from (_Source(f"{prefix}{index}", content=picture) for index, picture in enumerate(pictures))
+    elif isinstance(images, Sequence):
+        for index, item in enumerate(images):
+            yield from _sources(item, f"{place}/{index}" if place else str(index))
+    else:
+        raise ArgumentError(
+            "images", type(images).__name__, "paths, uint8 arrays or tensors, PIL pictures, or a list of these"
+        )
+
+
+def _files(path: Path) -> Iterator[_Source]:
+    """The file itself, or all pictures below the folder, sorted by path."""
+    if not path.is_dir():
+        yield _Source(str(path), path=path)
+        return
+    found = sorted(item for item in path.rglob("*") if is_picture(item))
+    if not found:
+        known = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise DataError(path, "a folder without pictures", f"Picture files end in {known}")
+    yield from (_Source(str(item), path=item) for item in found)
+
+
+def _pictures(images: torch.Tensor | numpy.ndarray) -> torch.Tensor:
+    """(n, c, h, w) of one picture or several; three dimensions are one picture, (c, h, w) or (h, w, c)."""
+    shape = tuple(images.shape)
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)):
+        images = images[None]
+    elif len(shape) == 3 and shape[0] in (1, 3, 4):
+        tensor = images if isinstance(images, torch.Tensor) else torch.from_numpy(numpy.ascontiguousarray(images))
+        if tensor.dtype == torch.uint8:
+            return tensor[None]
+    return as_images(images, "images")
+
+
+def _from_pil(image: Image.Image, name: str) -> torch.Tensor:
+    """uint8 (c, h, w), by the same rules as a picture file (transparency, 16 bits, orientation)."""
+    if image.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=0)
+    return decode_picture(buffer.getvalue(), name)

@@ -1,0 +1,114 @@
+"""Which settings train which model well on which data: what ``convscope train`` uses unless told otherwise.
+
+A recipe is a starting point that was measured, not a secret: it is printed before training begins, every setting can be
+overridden one by one, and ``--recipe none`` goes without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from convscope.errors import UnknownNameError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """``options`` are those of the model's builder, ``settings`` fields of ``convscope.training.Config``.
+
+    ``data`` "*" is for any data. ``note`` says what it reaches, and on what that was measured.
+    """
+
+    name: str
+    model: str
+    data: str
+    options: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    note: str = ""
+
+    def contradictions(self, options: Mapping[str, Any]) -> int:
+        """How many of the model options asked for are other than this recipe's."""
+        return sum(1 for name, value in options.items() if self.options.get(name, value) != value)
+
+
+_ADAM: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine"}
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        "lenet5-relu-digits",
+        "lenet5",
+        "digits",
+        {"activation": "relu", "pool": "max"},
+        {**_ADAM, "epochs": 60, "batch_size": 32, "learning_rate": 2e-3, "weight_decay": 1e-4, "warmup": 1.0},
+        "scikit-learn's 8×8 digits",
+    ),
+    Recipe(
+        "lenet5-relu",
+        "lenet5",
+        "mnist",
+        {"activation": "relu", "pool": "max"},
+        {**_ADAM, "epochs": 12, "batch_size": 64, "learning_rate": 2e-3},
+        "MNIST",
+    ),
+    Recipe(
+        "lenet5-sigmoid",
+        "lenet5",
+        "mnist",
+        {"activation": "sigmoid", "pool": "mean"},
+        {**_ADAM, "epochs": 12, "batch_size": 64, "learning_rate": 5e-3, "init": "glorot_uniform"},
+        "as the textbooks print it: slow to start, because the derivative of the sigmoid is at most 1/4",
+    ),
+    Recipe(
+        "lenet5_1998",
+        "lenet5_1998",
+        "mnist",
+        {},
+        {**_ADAM, "epochs": 20, "batch_size": 64, "learning_rate": 1e-3},
+        "table, trainable subsampling, RBF output with its own loss",
+    ),
+    Recipe(
+        "mcdnn_column",
+        "mcdnn_column",
+        "mnist",
+        {},
+        {**_ADAM, "epochs": 15, "batch_size": 64, "learning_rate": 1e-3},
+    ),
+    Recipe(
+        "slides_cifar10",
+        "slides_cifar10",
+        "cifar10",
+        {},
+        {**_ADAM, "epochs": 30, "batch_size": 64, "learning_rate": 2e-3, "weight_decay": 1e-4},
+    ),
+    Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
+    Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),
+)
+
+
+def find_recipe(model: str, data: str, options: Mapping[str, Any] | None = None) -> Recipe | None:
+    """The recipe for a catalogue model on a data set, None where there is none.
+
+    One for just this data goes before one for any; among equals that which contradicts the model options asked for
+    least, then the first.
+    """
+    fitting = [recipe for recipe in RECIPES if recipe.model == model and recipe.data in (data, "*")]
+    if not fitting:
+        return None
+    asked = options or {}
+    return min(fitting, key=lambda recipe: (recipe.contradictions(asked), recipe.data == "*"))
+
+
+def recipe_named(name: str) -> Recipe:
+    """A recipe by its own name; UnknownNameError with close matches."""
+    for recipe in RECIPES:
+        if recipe.name == name:
+            return recipe
+    raise UnknownNameError("recipe", name, [recipe.name for recipe in RECIPES])
+
+
+def recipe_for(model: str, data: str, **options: Any) -> dict[str, Any]:
+    """The training settings (keywords of ``fit``) for ``model`` with these builder options on ``data``; empty where
+    there is no recipe and the defaults of ``Config`` are meant."""
+    found = find_recipe(model, data, options)
+    return dict(found.settings) if found is not None else {}

@@ -1,0 +1,182 @@
+"""The pictures of a run folder: a listener that draws while the run goes on, and the same from the folder afterwards.
+
+curves.png            loss and error after every epoch
+confusion.png         which class was taken for which, on the test pictures
+kernels.png           first-layer kernels of the finished model
+kernels-film.png      … after every epoch
+histograms.png        activations and sensitivities of every layer on a few test pictures
+dead.png              units that never fire, by epoch (networks with rectifiers)
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope.errors import ConvscopeError, DataError
+from convscope.inspect.pictures import (
+    confusion_figure,
+    curves_figure,
+    film_figure,
+    histograms_figure,
+    kernels_figure,
+    kernels_of_model,
+    learning_curves,
+    save_picture,
+)
+from convscope.inspect.statistics import Histogram
+from convscope.inspect.steps import walk
+from convscope.training import events
+from convscope.training.files import read_tensors
+from convscope.training.watching import PICTURES
+
+_REDRAW_SECONDS = 15.0  # curves take 0.2 s to draw; an epoch of a small data set may take less than that
+_FILM_ROWS = 16
+
+
+@dataclasses.dataclass
+class RunPictures:
+    """Give this to ``fit`` as a listener: ``curves.png`` is redrawn while training, everything at the end.
+
+    A picture that cannot be drawn never stops a run: what went wrong is kept in ``problems``.
+    """
+
+    problems: list[str] = dataclasses.field(default_factory=list)
+    _run_dir: Path | None = None
+    _title: str = ""
+    _history: list[events.EpochDone] = dataclasses.field(default_factory=list)
+    _drawn_at: float = 0.0
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            self._run_dir, self._title = event.run_dir, f"{event.model} on {event.data}"
+            self._history = [] if not event.resumed_at else _read_history(event.run_dir)
+            self._drawn_at = time.monotonic()
+        elif isinstance(event, events.EpochDone):
+            self._history = [row for row in self._history if row.epoch < event.epoch] + [event]
+            if time.monotonic() - self._drawn_at > _REDRAW_SECONDS:
+                self._try(self._curves)
+                self._drawn_at = time.monotonic()
+        elif isinstance(event, events.RunFinished) and self._run_dir is not None:
+            result = event.result
+            folder, title = self._run_dir, self._title
+            self._try(self._curves)
+            self._try(lambda: _confusion(folder, title, result.metrics.confusion, result.metrics.classes))
+            self._try(lambda: _kernels(folder, result.model))
+            self._try(lambda: _watched(folder, title))
+
+    def _curves(self) -> None:
+        assert self._run_dir is not None
+        save_picture(learning_curves([vars(row) for row in self._history], self._title), self._run_dir / "curves.png")
+
+    def _try(self, draw: Any) -> None:
+        try:
+            draw()
+        except (ConvscopeError, OSError) as problem:
+            self.problems.append(str(problem))
+
+
+def draw_run(run_dir: str | Path, model: nn.Module) -> list[Path]:
+    """Draw all pictures of a finished run anew from its folder and its ``model``; returns their paths.
+
+    Raises DataError for a folder that holds no finished run.
+    """
+    folder = Path(run_dir)
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise DataError(folder, f"not the folder of a finished run ({problem})") from problem
+    model_name = (described.get("model") or {}).get("architecture") or type(model).__name__
+    title = f"{model_name} on {described['data']['name']}"
+    history = [vars(row) for row in _read_history(folder)]
+    save_picture(learning_curves(history, title), folder / "curves.png")
+    _confusion(folder, title, metrics["confusion"], metrics["classes"])
+    _kernels(folder, model)
+    _watched(folder, title)
+    return sorted(folder.glob("*.png"))
+
+
+def _confusion(folder: Path, title: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    total = sum(map(sum, matrix))
+    right = sum(matrix[index][index] for index in range(len(matrix)))
+    text = f"{title}: {100 * (1 - right / total):.2f} % error, {total - right:,} of {total:,} test pictures"
+    save_picture(confusion_figure(matrix, classes, text), folder / "confusion.png")
+
+
+def _kernels(folder: Path, model: nn.Module) -> None:
+    found = kernels_of_model(walk(model))
+    first = next((item for item in found if item.values.shape[2] * item.values.shape[3] > 1), None)
+    if first is not None:
+        save_picture(kernels_figure(first), folder / "kernels.png")
+
+
+def _watched(folder: Path, title: str) -> None:
+    """From ``watch/``: the film of the kernels, the last epoch's histograms, dead units by epoch."""
+    files = sorted((folder / "watch").glob("epoch-*.safetensors"))
+    if not files:
+        return
+    moments = [read_tensors(path) for path in files]
+    tensors, described = moments[-1]
+    dead = {layer["name"]: layer["dead"] for layer in described["layers"]}
+    rows = []
+    for layer in described["layers"]:
+        name = layer["name"]
+        note = "" if dead[name] is None else f"{dead[name]:.0%} of {layer['units']} units dead"
+        rows.append((name, _histogram(tensors, name, "activation"), _histogram(tensors, name, "delta"), note))
+    epoch = described["epoch"]
+    save_picture(histograms_figure(rows, f"{title} · epoch {epoch}", PICTURES), folder / "histograms.png")
+    kernels = next((name for name in tensors if name.endswith("/kernels")), None)
+    if kernels is not None and len(moments) > 1:
+        chosen = _spread(len(moments), _FILM_ROWS)
+        strip = [(str(moments[index][1]["epoch"]), moments[index][0][kernels]) for index in chosen]
+        colour = strip[0][1].shape[1] == 3
+        save_picture(film_figure(kernels.removesuffix("/kernels"), strip, colour), folder / "kernels-film.png")
+    rectifiers = [name for name, share in dead.items() if share is not None]
+    if rectifiers:
+        by_epoch: list[dict[str, Any]] = [
+            {layer["name"]: layer["dead"] for layer in each["layers"]} for _, each in moments
+        ]
+        series = {name: [100 * float(row.get(name) or 0.0) for row in by_epoch] for name in rectifiers[:6]}
+        epochs = [float(each["epoch"]) for _, each in moments]
+        save_picture(curves_figure({"dead units in %": series}, epochs, title), folder / "dead.png")
+
+
+def _histogram(tensors: Mapping[str, torch.Tensor], name: str, what: str) -> Histogram | None:
+    counts = tensors.get(f"{name}/{what}_counts")
+    if counts is None:
+        return None
+    low, high = tensors[f"{name}/{what}_range"].tolist()
+    return Histogram(counts.double().numpy(), low, high if high > low else low + 1.0)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` indices, evenly spread, first and last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(index * (count - 1) / (most - 1)) for index in range(most)]
+
+
+def _read_history(folder: Path) -> list[events.EpochDone]:
+    path = folder / "history.csv"
+    if not path.is_file():
+        return []
+    whole = ("epoch", "step")
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            events.EpochDone(
+                **{
+                    name: (None if value == "" else int(value) if name in whole else float(value))  # type: ignore[arg-type]
+                    for name, value in row.items()
+                }
+            )
+            for row in csv.DictReader(file)
+        ]
