@@ -1,0 +1,202 @@
+"""The web application: the page's files, the socket, uploads and downloads. It reads no path that a client sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from convscope.errors import ArgumentError, ConvscopeError
+from convscope.explorer import inputs
+from convscope.explorer.cards import Card
+from convscope.explorer.protocol import Arguments, Reply, parse_binary, parse_text, pack
+from convscope.explorer.security import PROTOCOL, Guard
+from convscope.explorer.session import JOBS, LATEST, Session
+from convscope.explorer.worker import MOST_WAITING, Superseded, Worker
+
+_log = logging.getLogger("convscope.explorer")
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+def static_files() -> dict[str, tuple[bytes, str]]:
+    """Every file of the page by its address, read once: no address of a client is ever made into a path."""
+    root = Path(str(resources.files("convscope.explorer") / "static"))
+    found = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.suffix in _TYPES:
+            found["/" + path.relative_to(root).as_posix()] = (path.read_bytes(), _TYPES[path.suffix])
+    found["/"] = found["/index.html"]
+    return found
+
+
+class Explorer:
+    """The application of one session, or of a card that says why there is none."""
+
+    def __init__(self, session: Session | Card, token: str, port: int, lang: str | None = None) -> None:
+        self.session = session
+        self.lang = lang
+        self.files = static_files()
+        self.worker = (
+            Worker(session.cancel, session.resume) if isinstance(session, Session) else Worker(_nothing, _nothing)
+        )
+        self._windows = 0
+        routes = [
+            WebSocketRoute("/socket", self.socket),
+            Route("/upload", self.upload, methods=["POST"]),
+            Route("/input.png", self.download, methods=["GET"]),
+            Route("/input.npy", self.download, methods=["GET"]),
+            Route("/{path:path}", self.file, methods=["GET"]),
+        ]
+        guard = Middleware(Guard, token=token, port=port)  # type: ignore[arg-type]
+        self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._lifespan)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        self.worker.close()
+
+    async def file(self, request: Request) -> Response:
+        found = self.files.get(request.scope["path"])
+        if found is None:
+            return Response("no such file", status_code=404, media_type="text/plain")
+        content, kind = found
+        return Response(content, media_type=kind)
+
+    async def upload(self, request: Request) -> Response:
+        """A picture file as the request's body; it is cut off at the limit, whatever length was announced."""
+        if not isinstance(self.session, Session):
+            return _refused("upload", "no model is open", 409)
+        body = bytearray()
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > inputs.MAX_UPLOAD_BYTES:
+                    return _refused("upload", f"a file above {inputs.MAX_UPLOAD_BYTES:,} bytes", 413)
+        except ClientDisconnect:
+            return _refused("upload", "cut short", 400)
+        kind = "camera" if request.query_params.get("kind") == "camera" else "upload"
+        session = self.session
+        try:
+            await self.worker.job(lambda: session.load_upload(bytes(body), kind), 0, "upload", latest=False)
+        except ConvscopeError as error:
+            return _refused("upload", str(error), 422)
+        return JSONResponse({"ok": True, "version": session.snapshot.version})
+
+    async def download(self, request: Request) -> Response:
+        """The picture as the model gets it: pixels (PNG), or the normalised input (npy)."""
+        if not isinstance(self.session, Session):
+            return _refused("download", "no model is open", 409)
+        if request.url.path.endswith(".png"):
+            content, kind, name = inputs.as_png(self.session.picture.pixels), "image/png", "input.png"
+        else:
+            content = inputs.as_npy(self.session.snapshot.question.x)
+            kind, name = "application/octet-stream", "input.npy"
+        return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+    async def socket(self, websocket: WebSocket) -> None:
+        offered = websocket.scope.get("subprotocols", [])
+        await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+        self._windows += 1
+        window = _Window(self, websocket, self._windows)
+        await window.run()
+
+
+class _Window:
+    """One open page: reads requests as they come, answers each when it is done."""
+
+    def __init__(self, explorer: Explorer, websocket: WebSocket, number: int) -> None:
+        self.explorer, self.websocket, self.number = explorer, websocket, number
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                message = await self.websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                if len(self._tasks) >= MOST_WAITING:
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                task = asyncio.create_task(self._handle(message.get("text"), message.get("bytes")))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except WebSocketDisconnect:
+            return
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+
+    async def _handle(self, text: str | None, frame: bytes | None) -> None:
+        number: int | None = None
+        try:
+            request = parse_text(text) if text is not None else parse_binary(frame or b"")
+            number = request.id
+            reply = await self._carry_out(request.op, Arguments(request.args), request.payload)
+            header = {"id": number, "ok": True, "result": reply.values}
+            if reply.data is not None:
+                await self._send(pack(header, reply.data))
+            else:
+                await self._send(json.dumps(header, separators=(",", ":"), allow_nan=False))
+        except Superseded:
+            await self._fail(number, "superseded", "superseded by a newer request")
+        except ArgumentError as error:
+            await self._fail(number, error.argument, str(error))
+        except ConvscopeError as error:
+            await self._fail(number, "error", str(error))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the page says what went wrong; the server goes on
+            _log.exception("request failed")
+            await self._fail(number, "internal", f"{type(error).__name__}: {error}")
+
+    async def _carry_out(self, op: str, args: Arguments, payload: bytes) -> Reply:
+        session, worker = self.explorer.session, self.explorer.worker
+        if isinstance(session, Card):
+            if op != "hello":
+                raise ConvscopeError("no model is open")
+            return Reply({"card": session.describe(), "lang": self.explorer.lang})
+        if op == "cancel":
+            worker.cancel()
+            return Reply({"cancelled": True})
+        if op in JOBS:
+            return await worker.job(lambda: session.answer(op, args, payload), self.number, op, op in LATEST)
+        reply = await worker.answer(lambda: session.answer(op, args, payload))
+        return Reply({**reply.values, "lang": self.explorer.lang}) if op == "hello" else reply
+
+    async def _fail(self, number: int | None, kind: str, text: str) -> None:
+        message: dict[str, Any] = {"id": number, "ok": False, "error": {"kind": kind, "message": text[:2000]}}
+        await self._send(json.dumps(message))
+
+    async def _send(self, content: str | bytes) -> None:
+        async with self._sending:
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the page has gone meanwhile
+                if isinstance(content, bytes):
+                    await self.websocket.send_bytes(content)
+                else:
+                    await self.websocket.send_text(content)
+
+
+def _refused(kind: str, reason: str, status: int) -> JSONResponse:
+    return JSONResponse({"ok": False, "error": {"kind": kind, "message": reason}}, status_code=status)
+
+
+def _nothing() -> None:
+    return None

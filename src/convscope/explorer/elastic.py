@@ -1,0 +1,199 @@
+"""One map taken apart: what comes in, what it is multiplied with, the partial results, and what goes out, as pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.layer import Layer, doubles
+from convscope.explorer.arithmetic.windows import window_of
+from convscope.explorer.network import INPUT
+from convscope.explorer.pictures import as_maps, near_square, robust_limit, vector_picture
+from convscope.explorer.snapshot import Snapshot
+
+ROWS = 8  # sources shown one by one; what the others add is one picture
+EXACT_SIDE = 64  # larger pictures come as area means, their numbers on demand
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A picture of the scene. ``role``: source, kernel, partial, rest, out or activation; ``row`` pairs the first three.
+
+    ``layer`` and ``map`` say which map it is, ``kind`` which colours it has; ``unfold`` lays a vector out as a picture:
+    cell k of it is unit k.
+    """
+
+    role: str
+    row: int
+    kind: str
+    layer: str
+    map: int
+    values: Tensor
+    unfold: bool = False
+    label: str = ""
+
+
+def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, Any], bytes]:
+    """The scene for map ``number`` of a layer: a description of its panels, and their values as float32 one by one."""
+    layer = snapshot.layer(name)
+    panels, more = _panels(snapshot, layer, number)
+    after = snapshot.network.activation_after(name)
+    panels.append(Panel("out", 0, "activation", name, number, _map(layer.y, number)))
+    if after is not None:
+        panels.append(Panel("activation", 0, "activation", after, number, _map(snapshot.layers[after].y, number)))
+    described, data, offset = [], [], 0
+    for panel in panels:
+        values = panel.values.detach().float()
+        full = list(values.shape)
+        if max(full) > EXACT_SIDE:
+            scale = EXACT_SIDE / max(full)
+            size = [max(1, round(side * scale)) for side in full]
+            values = F.adaptive_avg_pool2d(values[None, None], size)[0, 0]
+        limit, low, high = robust_limit(panel.values)
+        raw = np.ascontiguousarray(values.cpu().numpy().astype("<f4")).tobytes()
+        described.append(
+            {
+                **{field: getattr(panel, field) for field in ("role", "row", "kind", "layer", "map", "unfold", "label")},
+                "height": values.shape[0],
+                "width": values.shape[1],
+                "full": full,
+                "limit": limit,
+                "low": low,
+                "high": high,
+                "offset": offset,
+            }
+        )
+        offset += len(raw)
+        data.append(raw)
+    window = window_of(layer)
+    header = {
+        "layer": name,
+        "map": number,
+        "family": layer.family,
+        "panels": described,
+        "more": more,
+        "bias": _bias(layer, number),
+        "activation": after,
+        "window": window.describe() if window is not None else None,
+        "version": snapshot.version,
+    }
+    return header, b"".join(data)
+
+
+def _panels(snapshot: Snapshot, layer: Layer, number: int) -> tuple[list[Panel], int]:
+    """(the panels before the output, how many sources are only in the rest)"""
+    match layer.family:
+        case "conv" if layer.y.ndim in (3, 4):
+            return _convolution(layer, number)
+        case "linear" | "rbf" if layer.inputs[0].ndim == 2:
+            return _products(snapshot, layer, number), 0
+        case "softmax" | "reshape":
+            return [_vector(snapshot, layer, "source", layer.inputs[0][0].reshape(-1), "activation")], 0
+        case "concat":
+            return _concatenated(layer, number), 0
+        case _:
+            return _same_map(layer, number), 0
+
+
+def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
+    kernels, window = Kernels(layer), window_of(layer)
+    assert window is not None
+    maps, weights, _ = kernels.feeding(number)
+    dims = layer.y.ndim - 2
+    x = layer.inputs[0][:, torch.from_numpy(maps)].detach()
+    kernel = torch.from_numpy(weights.reshape(len(maps), 1, *window.kernel)).to(x.dtype)
+    module: Any = layer.module
+    run = F.conv1d if dims == 1 else F.conv2d
+    padding: Any = module.padding
+    partial = run(x, kernel, None, window.stride, padding, window.dilation, len(maps))[0]
+    sizes = partial.flatten(1).abs().sum(1)
+    chosen = sizes.argsort(descending=True)[:ROWS].sort().values.tolist()
+    panels = []
+    for row, place in enumerate(chosen):
+        source = int(maps[place])
+        panels.append(Panel("source", row, _kind(layer), layer.sources[0], source, _picture(x[0, place])))
+        panels.append(Panel("kernel", row, "weight", layer.name, number, _picture(kernel[place, 0])))
+        panels.append(Panel("partial", row, "activation", layer.name, number, _picture(partial[place])))
+    rest = len(maps) - len(chosen)
+    if rest:
+        left = partial.sum(0) - partial[chosen].sum(0)
+        panels.append(Panel("rest", len(chosen), "activation", layer.name, number, _picture(left)))
+    return panels, rest
+
+
+def _products(snapshot: Snapshot, layer: Layer, number: int) -> list[Panel]:
+    """A unit's inputs, weights and products, each laid out as one picture."""
+    x = layer.inputs[0][0].detach()
+    weight: Any = getattr(layer.module, "weight")  # noqa: B009  (typed as Tensor | Module)
+    row = weight[number].detach()
+    product = (x - row) ** 2 if layer.family == "rbf" else x * row
+    return [
+        _vector(snapshot, layer, "source", x, _kind(layer)),
+        _vector(snapshot, layer, "kernel", row, "weight"),
+        _vector(snapshot, layer, "partial", product, "activation"),
+    ]
+
+
+def _vector(snapshot: Snapshot, layer: Layer, role: str, values: Tensor, kind: str) -> Panel:
+    return Panel(role, 0, kind, layer.sources[0], 0, vector_picture(values, unflattened(snapshot, layer)), unfold=True)
+
+
+def unflattened(snapshot: Snapshot, layer: Layer) -> tuple[int, ...] | None:
+    """The shape of the maps that a vector input was flattened from."""
+    if not layer.sources or layer.sources[0] == INPUT:
+        return None
+    above = snapshot.layers[layer.sources[0]]
+    return tuple(above.inputs[0].shape[1:]) if above.family == "reshape" else None
+
+
+def unfolding(size: int, like: tuple[int, ...] | None) -> dict[str, Any]:
+    """How ``vector_picture`` lays a vector out, for the page: tiles of (height, width) in ``columns``."""
+    if like is not None and len(like) == 3 and int(np.prod(like)) == size and like[1] * like[2] > 1:
+        return {"columns": near_square(like[0])[1], "tile": [like[1], like[2]]}
+    return {"columns": near_square(size)[1], "tile": [1, 1]}
+
+
+def _concatenated(layer: Layer, number: int) -> list[Panel]:
+    before = 0
+    for place, value in enumerate(layer.inputs):
+        count = as_maps(value[0]).shape[0]
+        if number < before + count:
+            at = number - before
+            return [Panel("source", 0, "activation", layer.sources[place], at, _map(value, at))]
+        before += count
+    return []
+
+
+def _same_map(layer: Layer, number: int) -> list[Panel]:
+    panels = []
+    for row, value in enumerate(layer.inputs[:ROWS]):
+        maps = as_maps(value[0])
+        at = number if number < len(maps) else 0
+        source = layer.sources[row] if row < len(layer.sources) else INPUT
+        panels.append(Panel("source", row, _kind(layer), source, at, maps[at].detach()))
+    return panels
+
+
+def _kind(layer: Layer) -> str:
+    return "input" if layer.sources and layer.sources[0] == INPUT else "activation"
+
+
+def _map(values: Tensor, number: int) -> Tensor:
+    return as_maps(values[0])[number].detach()
+
+
+def _picture(values: Tensor) -> Tensor:
+    return values[None] if values.ndim == 1 else values
+
+
+def _bias(layer: Layer, number: int) -> float | None:
+    bias = getattr(layer.module, "bias", None)
+    if layer.family not in ("conv", "linear") or not isinstance(bias, Tensor):
+        return None
+    return float(doubles(bias)[number])

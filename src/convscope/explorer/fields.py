@@ -1,0 +1,158 @@
+"""The receptive field of any unit, on the input and on every map in between, and the other way: what a pixel reaches.
+
+Along each dimension of the picture every call reads a known set of positions (``convscope.inspect.reads``), so a field is
+carried as one set of positions a dimension, through branches, borders and padding, exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.explorer.network import INPUT, Network
+from convscope.inspect.reads import Dimension, along
+from convscope.inspect.receptive_field import ReceptiveFields
+from convscope.inspect.steps import Step, TensorLike
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Fields:
+    """Fields of one network. The first use of a layer may run it a few times on zeros; what was found is kept."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._fields = ReceptiveFields(network.model, network.input_shape)
+        self.dimensions = len(network.input_shape) - 1
+        walk = self._fields.walk
+        self._input_name = walk.input_name
+        self._axes: dict[str, list[int | None]] = {walk.input_name: [2 + d for d in range(self.dimensions)]}
+        self._reads: dict[tuple[str, str, int], Dimension] = {}
+        self._steps: list[Step] = []
+        for step in walk:
+            sources = [source for source in step.inputs if source.source in self._axes]
+            if not sources:
+                continue
+            self._steps.append(step)
+            axes: list[int | None] = []
+            for d in range(self.dimensions):
+                found = [self._dimension(step, source, d) for source in sources]
+                axes.append(next((item.axis for item in found if item is not None), None))
+            self._axes[step.name] = axes
+
+    def of_unit(self, layer: str, unit: tuple[int, ...]) -> dict[str, Any]:
+        """{name: [[first, last + 1] for each dimension]} for the input and every call that the unit depends on."""
+        start = self._step_name(layer)
+        at = (0, *unit)
+        masks: dict[str, list[Mask | None]] = {start: [None] * self.dimensions}
+        for d, axis in enumerate(self._axes.get(start, [])):
+            if axis is not None:
+                mask = np.zeros(self._size(start, axis), bool)
+                mask[at[axis]] = True
+                masks[start][d] = mask
+        for step in reversed(self._steps):
+            if step.name in masks:
+                for source in step.inputs:
+                    if source.source in self._axes:
+                        self._pull(step, source, masks)
+        boxes = {self._shown(name): self._box(name, masks[name]) for name in masks}
+        field = self._fields[start, None]
+        return {
+            "boxes": {name: box for name, box in boxes.items() if box is not None},
+            "size": list(field.size),
+            "jump": list(field.jump) if field.jump is not None else None,
+            "padded": self._padded(start, at),
+        }
+
+    def of_pixel(self, pixel: tuple[int, ...]) -> dict[str, Any]:
+        """{name: box} of the units that a change of the input position may move, for every call."""
+        masks: dict[str, list[Mask | None]] = {self._input_name: []}
+        for d in range(self.dimensions):
+            mask = np.zeros(self.network.input_shape[1 + d], bool)
+            mask[pixel[d]] = True
+            masks[self._input_name].append(mask)
+        for step in self._steps:
+            found: list[Mask | None] = [None] * self.dimensions
+            reached = False
+            for source in step.inputs:
+                if source.source not in masks:
+                    continue
+                pushed = self._push(step, source, masks[source.source])
+                if pushed is None:
+                    continue
+                reached = True
+                for d, mask in enumerate(pushed):
+                    before = found[d]
+                    found[d] = mask if before is None or mask is None else before | mask
+            if reached:
+                masks[step.name] = found
+        boxes = {self._shown(name): self._box(name, masks[name]) for name in masks}
+        return {"boxes": {name: box for name, box in boxes.items() if box is not None}}
+
+    def _pull(self, step: Step, source: TensorLike, masks: dict[str, list[Mask | None]]) -> None:
+        """Positions of ``source`` that the marked positions of ``step`` read."""
+        into = masks.setdefault(source.source, [self._nothing(source, d) for d in range(self.dimensions)])
+        for d in range(self.dimensions):
+            dimension, mine = self._dimension(step, source, d), masks[step.name][d]
+            kept = into[d]
+            if dimension is None or kept is None:
+                continue
+            rows = dimension.reads if dimension.axis is None or mine is None else dimension.reads[np.flatnonzero(mine)]
+            kept[rows[rows >= 0]] = True
+
+    def _push(self, step: Step, source: TensorLike, marked: list[Mask | None]) -> list[Mask | None] | None:
+        """Positions of ``step`` that read a marked position; None when there are none."""
+        pushed: list[Mask | None] = []
+        for d in range(self.dimensions):
+            dimension, mask = self._dimension(step, source, d), marked[d]
+            if dimension is None or mask is None:
+                pushed.append(None)
+                continue
+            hit = ((dimension.reads >= 0) & mask[dimension.reads]).any(axis=1)
+            if not hit.any():
+                return None
+            pushed.append(hit if dimension.axis is not None else None)
+        return pushed
+
+    def _dimension(self, step: Step, source: TensorLike, d: int) -> Dimension | None:
+        axis = self._axes[source.source][d]
+        if axis is None:
+            return None
+        key = (step.name, source.source, d)
+        if key not in self._reads:
+            self._reads[key] = along(step, source, axis)
+        return self._reads[key]
+
+    def _nothing(self, source: TensorLike, d: int) -> Mask | None:
+        axis = self._axes[source.source][d]
+        return None if axis is None else np.zeros(source.shape[axis], bool)
+
+    def _size(self, name: str, axis: int) -> int:
+        shape = next(step.output_shape for step in self._steps if step.name == name)
+        assert shape is not None
+        return shape[axis]
+
+    def _box(self, name: str, masks: list[Mask | None]) -> list[list[int]] | None:
+        """First and last + 1 for each dimension, [0, 0] where nothing is read; None for calls without places."""
+        if any(mask is None or axis != 2 + d for d, (mask, axis) in enumerate(zip(masks, self._axes[name], strict=True))):
+            return None
+        box = []
+        for mask in masks:
+            at = np.flatnonzero(mask)
+            box.append([int(at[0]), int(at[-1]) + 1] if len(at) else [0, 0])
+        return box
+
+    def _padded(self, start: str, at: tuple[int, ...]) -> list[list[int]] | None:
+        """The field on the input with the padding around it counted in."""
+        if self._axes.get(start) != [2 + d for d in range(self.dimensions)]:
+            return None
+        found = self._fields[start, at[2:]]
+        return [list(side) for side in found.padded_box] if found.padded_box is not None else None
+
+    def _step_name(self, layer: str) -> str:
+        return self._input_name if layer == INPUT else layer.replace(":", "#")
+
+    def _shown(self, name: str) -> str:
+        return INPUT if name == self._input_name else name.replace("#", ":")

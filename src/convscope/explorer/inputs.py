@@ -1,0 +1,165 @@
+"""The picture under study: from a data set, a file, the camera or the pen, with every preprocessing step kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convscope.data import Dataset, Split, prepare
+from convscope.data.pictures import decode_picture
+from convscope.data.transforms import convert_channels, fit_size
+from convscope.errors import ArgumentError
+from convscope.spec import Preprocessing, spec_of
+
+MAX_UPLOAD_BYTES = 12 * 1024 * 1024
+MAX_UPLOAD_PIXELS = 24_000_000  # a 24-megapixel camera; decoded 72 MB
+THUMBNAIL = 192
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One step on the way from the file to the model: its name for the page, what it did, and the picture after it."""
+
+    name: str
+    values: dict[str, Any]
+    picture: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """The input: uint8 ``pixels`` (1, c, h, w) of the model's size, where they came from, and how."""
+
+    pixels: Tensor
+    source: dict[str, Any]
+    stages: tuple[Stage, ...]
+    label: int | None = None
+
+
+class Desk:
+    """Makes pictures for one model; ``x(picture)`` is the model's input, its only way from pixels to floats being
+    ``Preprocessing.normalise``."""
+
+    def __init__(self, model: Any, input_shape: tuple[int, ...], data: Dataset | None) -> None:
+        described = spec_of(model)
+        self.input_shape = input_shape
+        channels, height, width = self.picture_shape
+        known = described.preprocessing if described is not None else None
+        self.assumed = known is None
+        if known is None and data is not None and data.train.images.shape[1] == channels:
+            known = data.preprocessing(size=(height, width), channels=channels)
+        self.preprocessing = known or Preprocessing(channels, (height, width), (0.0,) * channels, (1.0,) * channels)
+        self.data = data
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width): an input of fewer dimensions is drawn as one row, or one map."""
+        shape = self.input_shape
+        if len(shape) > 3:
+            raise ArgumentError("input_shape", shape, "at most (channels, height, width)")
+        padded = (1,) * (3 - len(shape)) + shape
+        return padded[0], padded[1], padded[2]
+
+    def x(self, picture: Picture) -> Tensor:
+        return self.preprocessing.normalise(picture.pixels).reshape(1, *self.input_shape)
+
+    def split(self, name: str) -> Split:
+        if self.data is None:
+            raise ArgumentError("data", None, "a data set", "Start with --data, for example --data mnist.")
+        if name not in ("train", "test"):
+            raise ArgumentError("split", name, '"train" or "test"')
+        return self.data.train if name == "train" else self.data.test
+
+    def from_data(self, split: str, index: int) -> Picture:
+        chosen = self.split(split)
+        if not 0 <= index < len(chosen):
+            raise ArgumentError("index", index, f"0…{len(chosen) - 1}, an item of the {split} split")
+        label = int(chosen.labels[index])
+        source = {"kind": "data", "split": split, "index": index, "class": chosen.classes[label]}
+        return self._prepared(chosen.images[index : index + 1].cpu(), source, label)
+
+    def from_file(self, content: bytes, kind: str = "upload") -> Picture:
+        """A picture file's bytes. Raises DataError or ArgumentError when it is too large or no picture."""
+        if len(content) > MAX_UPLOAD_BYTES:
+            raise ArgumentError("upload", f"{len(content):,} bytes", f"at most {MAX_UPLOAD_BYTES:,} bytes")
+        pixels = decode_picture(content, kind, MAX_UPLOAD_PIXELS)[None]
+        return self._prepared(pixels, {"kind": kind, "size": list(pixels.shape[1:])}, None)
+
+    def from_pixels(self, content: bytes, kind: str = "drawn", label: int | None = None) -> Picture:
+        """Raw bytes, one a channel and pixel, of the model's own size."""
+        channels, height, width = self.picture_shape
+        wanted = channels * height * width
+        if len(content) != wanted:
+            raise ArgumentError("pixels", f"{len(content)} bytes", f"{wanted}: {channels}×{height}×{width}")
+        pixels = torch.from_numpy(np.frombuffer(content, np.uint8).copy()).reshape(1, channels, height, width)
+        return Picture(pixels, {"kind": kind}, self._last(pixels), label)
+
+    def blank(self) -> Picture:
+        channels, height, width = self.picture_shape
+        return self.from_pixels(bytes(channels * height * width), "blank")
+
+    def poke(self, picture: Picture, channel: int, row: int, column: int, value: int) -> Picture:
+        """One pixel set; everything else as it is."""
+        pixels = picture.pixels.clone()
+        shape = pixels.shape[1:]
+        if not (0 <= channel < shape[0] and 0 <= row < shape[1] and 0 <= column < shape[2]):
+            raise ArgumentError("pixel", [channel, row, column], f"a place within {tuple(shape)}")
+        if not 0 <= value <= 255:
+            raise ArgumentError("value", value, "0…255")
+        pixels[0, channel, row, column] = value
+        source = {**picture.source, "edited": True}
+        return Picture(pixels, source, self._last(pixels), picture.label)
+
+    def _prepared(self, pixels: Tensor, source: dict[str, Any], label: int | None) -> Picture:
+        wanted = self.preprocessing
+        stages = [Stage("original", {"shape": list(pixels.shape[1:])}, thumbnail(pixels))]
+        converted = convert_channels(pixels, wanted.channels) if wanted.channels in (1, 3) else pixels
+        if converted.shape[1] != pixels.shape[1]:
+            stages.append(Stage("channels", {"channels": wanted.channels}, thumbnail(converted)))
+        fitted = fit_size(converted, wanted.size, wanted.fit)
+        if fitted.shape != converted.shape:
+            stages.append(Stage("size", {"fit": wanted.fit, "size": list(wanted.size)}, fitted))
+        ready = prepare(pixels, wanted) if wanted.channels in (1, 3) else fitted
+        return Picture(ready, source, (*stages, *self._last(ready)), label)
+
+    def _last(self, pixels: Tensor) -> tuple[Stage, ...]:
+        x = self.preprocessing.normalise(pixels)
+        values = {
+            "mean": [round(value, 4) for value in self.preprocessing.mean],
+            "std": [round(value, 4) for value in self.preprocessing.std],
+            "low": float(x.min()),
+            "high": float(x.max()),
+            "assumed": self.assumed,
+        }
+        return (Stage("normalise", values, pixels),)
+
+
+def thumbnail(pixels: Tensor) -> Tensor:
+    """uint8 (1, c, h, w), shrunk to at most ``THUMBNAIL`` pixels a side."""
+    height, width = pixels.shape[-2:]
+    scale = THUMBNAIL / max(height, width)
+    if scale >= 1:
+        return pixels
+    return fit_size(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def as_png(pixels: Tensor) -> bytes:
+    """uint8 (1, c, h, w) as a PNG file; channels beyond one or three are laid out below each other."""
+    channels = pixels.shape[1]
+    array = pixels[0].cpu().numpy()
+    image = array[0] if channels == 1 else array.transpose(1, 2, 0) if channels == 3 else np.concatenate(list(array))
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(out, "PNG")
+    return out.getvalue()
+
+
+def as_npy(x: Tensor) -> bytes:
+    """The model's input as an .npy file."""
+    out = io.BytesIO()
+    np.save(out, x.detach().cpu().numpy(), allow_pickle=False)
+    return out.getvalue()

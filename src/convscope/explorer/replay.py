@@ -1,0 +1,37 @@
+"""Running the graph again up to one layer, differentiably: for derivatives that a trace of one loss does not hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from convscope import graph as graphs
+from convscope.errors import UnknownNameError
+
+
+def value_of(model: nn.Module, x: Tensor, name: str) -> Tensor:
+    """The output of the call ``name`` for input x, with its way back to x. Raises UnknownNameError."""
+    captured = graphs.capture(model)
+    runner = fx.Interpreter(captured)
+    runner.args_iter = iter((x.clone(),))
+    uses: dict[str, int] = {}
+    for node in captured.graph.nodes:
+        value: Any = runner.run_node(node)
+        if node.op in ("call_module", "call_function", "call_method"):
+            key = str(node.target) if node.op == "call_module" else node.name
+            uses[key] = uses.get(key, 0) + 1
+            if name == (key if uses[key] == 1 else f"{key}:{uses[key]}") and isinstance(value, Tensor):
+                return value
+        runner.env[node] = value.view_as(value) if isinstance(value, Tensor) else value  # in-place calls meet no leaf
+    raise UnknownNameError("layer", name, uses)
+
+
+def unit_gradient(model: nn.Module, x: Tensor, name: str, unit: tuple[int, ...]) -> Tensor:
+    """∂y_unit/∂x in x's shape: the effective receptive field."""
+    with torch.enable_grad():
+        given = x.detach().clone().requires_grad_()
+        y = value_of(model, given, name)
+        (gradient,) = torch.autograd.grad(y[(0, *unit)], given, allow_unused=True)
+    return torch.zeros_like(x) if gradient is None else gradient.detach()

@@ -1,0 +1,141 @@
+"""Starting and stopping the explorer's server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import socket
+import threading
+import time
+import webbrowser
+from typing import Any
+
+import uvicorn
+from torch import nn
+
+from convscope.data import Dataset, load_dataset
+from convscope.errors import ArgumentError, ConvscopeError
+from convscope.explorer.application import Explorer
+from convscope.explorer.cards import Card
+from convscope.explorer.protocol import MAX_BINARY
+from convscope.explorer.session import Session
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 8899
+
+
+class Handle:
+    """A running explorer. ``url`` opens it (the token in it is good for as long as it runs); ``close()`` stops it."""
+
+    def __init__(self, session: Session | Card, port: int | None, lang: str | None) -> None:
+        self.session = session
+        self._socket = _listen(port)
+        self.port: int = self._socket.getsockname()[1]
+        self.token = secrets.token_urlsafe(24)
+        self._explorer = Explorer(session, self.token, self.port, lang)
+        config = uvicorn.Config(
+            self._explorer.app,
+            log_level="warning",
+            access_log=False,
+            ws="websockets-sansio",
+            ws_max_size=MAX_BINARY,
+            ws_max_queue=64,
+            timeout_graceful_shutdown=2,
+            limit_concurrency=256,
+            server_header=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="explorer", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 20
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise ConvscopeError("the explorer's server did not start")
+            time.sleep(0.005)
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/?token={self.token}"
+
+    def wait(self) -> None:
+        """Block until the server stops, or until Ctrl-C, which stops it."""
+        try:
+            while self._thread.is_alive():
+                self._thread.join(0.2)
+        except KeyboardInterrupt:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the server; open pages say that it has gone."""
+        self._server.should_exit = True
+        self._thread.join(10)
+        with contextlib.suppress(OSError):
+            self._socket.close()
+        if isinstance(self.session, Session):
+            self.session.close()
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        logging.getLogger("websockets").setLevel(logging.CRITICAL)
+        self._server.run(sockets=[self._socket])
+
+
+def explore(
+    model: nn.Module,
+    data: Dataset | str | None = None,
+    port: int | None = None,
+    *,
+    item: int | None = None,
+    lang: str | None = None,
+    browser: bool = False,
+    name: str = "",
+) -> Handle:
+    """Open the explorer on a model and return at once: ``handle.url`` is the page, ``handle.close()`` ends it.
+
+    ``data`` is a data set or its name; without it the page begins with a blank picture. ``port`` None takes 8899, or a
+    free one if that is taken; 0 any free one. ``item`` is the test item to begin with, ``lang`` "en" or "zh" (default: the
+    browser's), ``browser=True`` opens the page. The server listens on this computer only. The model is put into
+    evaluation mode, and training steps made on the page change its weights.
+
+    Raises ArgumentError for a port in use, for a model that says nothing of its input while there is no data either.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")
+    if lang not in (None, "en", "zh"):
+        raise ArgumentError("lang", lang, '"en" or "zh"')
+    chosen = load_dataset(data) if isinstance(data, str) else data
+    return serve(Session(model, chosen, name, item), port, lang, browser)
+
+
+def serve(session: Session | Card, port: int | None = None, lang: str | None = None, browser: bool = False) -> Handle:
+    """Start the server for a session or a card."""
+    handle = Handle(session, port, lang)
+    if browser:
+        webbrowser.open(handle.url)
+    return handle
+
+
+def _listen(port: int | None) -> socket.socket:
+    if port is not None and (not isinstance(port, int) or isinstance(port, bool) or not 0 <= port < 65536):
+        raise ArgumentError("port", port, "a number from 0 (any free port) to 65535")
+    tries: list[int] = [DEFAULT_PORT, 0] if port is None else [port]
+    problem: Any = None
+    for number in tries:
+        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            opened.bind((HOST, number))
+            opened.listen(128)
+        except OSError as error:
+            opened.close()
+            problem = error
+            continue
+        return opened
+    reason = getattr(problem, "strerror", None) or problem
+    raise ArgumentError("port", port, f"a free port ({reason})", "Give another --port, or 0 for any that is free.")

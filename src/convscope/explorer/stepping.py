@@ -1,0 +1,147 @@
+"""One training step at a time: v ← μ·v + g + λ·w,  w ← w − η·v, with every number in between, and the way back.
+
+The step is ``torch.optim.SGD``'s. The gradients are those of the trace on the page: the one input that is shown, the
+model in evaluation mode (dropout off, batch normalisation by its running statistics).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from convscope.errors import ArgumentError, UnknownNameError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """η, μ, λ of the step."""
+
+    rate: float = 0.05
+    momentum: float = 0.0
+    decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (("rate", 1e4), ("momentum", 1.0), ("decay", 1e4)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise ArgumentError(name, value, f"a number from 0 to {most:g}")
+
+
+class Stepper:
+    """Holds what a step needs beside the gradients. Weights are copied at the first step, for ``rewind``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.settings = Settings()
+        self.steps = 0
+        self._start: dict[str, Tensor] | None = None
+        self._velocity: dict[str, Tensor] = {}
+        self._hash: str | None = None
+
+    def preview(self, gradients: dict[str, Tensor], name: str, index: tuple[int, ...]) -> dict[str, Any]:
+        """The step of one weight, beat by beat: w, g, λ·w, μ·v, v, η·v, new w."""
+        parameter = self._parameter(name)
+        if len(index) != parameter.ndim or any(
+            not 0 <= at < side for at, side in zip(index, parameter.shape, strict=True)
+        ):
+            raise ArgumentError("index", list(index), f"a place within {tuple(parameter.shape)}")
+        gradient = gradients.get(name)
+        w, g = float(parameter.detach()[index]), float(gradient[index]) if gradient is not None else 0.0
+        before = float(self._velocity[name][index]) if name in self._velocity else 0.0
+        decayed, carried = self.settings.decay * w, self.settings.momentum * before
+        v = g + decayed + carried if gradient is not None else 0.0
+        return {
+            "parameter": name,
+            "index": list(index),
+            "w": w,
+            "g": g,
+            "decay_term": decayed,
+            "momentum_term": carried,
+            "v": v,
+            "change": -self.settings.rate * v,
+            "new_w": w - self.settings.rate * v,
+            **dataclasses.asdict(self.settings),
+        }
+
+    @torch.no_grad()
+    def step(self, gradients: dict[str, Tensor]) -> list[dict[str, Any]]:
+        """Change the weights; how far each parameter moved, in order."""
+        if self._start is None:
+            self._start = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        moved = []
+        for name, parameter in self.model.named_parameters():
+            if name not in gradients:
+                continue
+            direction = self._direction(name, parameter, gradients[name])
+            if self.settings.momentum:
+                self._velocity[name] = direction.clone()
+            parameter.add_(direction, alpha=-self.settings.rate)
+            moved.append(
+                {
+                    "parameter": name,
+                    "gradient": float(gradients[name].norm()),
+                    "weight": float(parameter.norm()),
+                    "change": self.settings.rate * float(direction.norm()),
+                }
+            )
+        self.steps += 1
+        self._hash = None
+        return moved
+
+    @torch.no_grad()
+    def foresee(self, gradients: dict[str, Tensor], x: Tensor) -> Tensor:
+        """The outputs on x as they would be after a step, which is not made."""
+        changed = {
+            name: parameter - self.settings.rate * self._direction(name, parameter, gradients[name])
+            for name, parameter in self.model.named_parameters()
+            if name in gradients
+        }
+        output = functional_call(self.model, changed, (x.clone(),))
+        found = output if isinstance(output, Tensor) else output[0]
+        assert isinstance(found, Tensor)
+        return found
+
+    @torch.no_grad()
+    def rewind(self) -> None:
+        """The weights as they were before the first step, bit for bit; momentum is forgotten."""
+        if self._start is not None:
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self._start[name])
+        self._velocity.clear()
+        self.steps = 0
+        self._hash = None
+
+    def weight_hash(self) -> str:
+        """Twelve hexadecimal digits of all parameters' bytes (BLAKE2b)."""
+        if self._hash is None:
+            digest = hashlib.blake2b(digest_size=6)
+            for name, parameter in self.model.named_parameters():
+                digest.update(name.encode())
+                digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            self._hash = digest.hexdigest()
+        return self._hash
+
+    def forget_hash(self) -> None:
+        """The weights were changed from elsewhere."""
+        self._hash = None
+
+    def describe(self) -> dict[str, Any]:
+        return {"steps": self.steps, "hash": self.weight_hash(), **dataclasses.asdict(self.settings)}
+
+    def _direction(self, name: str, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """v = μ·v + g + λ·w."""
+        direction = gradient + self.settings.decay * parameter if self.settings.decay else gradient.clone()
+        if self.settings.momentum and name in self._velocity:
+            direction = direction + self.settings.momentum * self._velocity[name]
+        return direction
+
+    def _parameter(self, name: str) -> Tensor:
+        known = dict(self.model.named_parameters())
+        if name not in known:
+            raise UnknownNameError("parameter", name, known)
+        return known[name]
