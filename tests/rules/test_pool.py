@@ -78,9 +78,14 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     size = tuple(max(1, r - 2 * p) + draw(st.integers(0, 5)) for r, p in zip(reach, padding, strict=True))
+    stride = tuple(draw(st.integers(1, 4)) for _ in range(dims))
+    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True):
+        # torch's max pooling writes outside its memory where a window holds nothing but padding
+        starts = range(-p, n + p - d * (k - 1) + s, s)
+        assume(all(any(0 <= start + tap * d < n for tap in range(k)) for start in starts if start < n))
     return {
         "dims": dims, "kernel_size": kernel, "dilation": dilation, "padding": padding, "size": size,
-        "stride": tuple(draw(st.integers(1, 4)) for _ in range(dims)), "ceil_mode": draw(st.booleans()),
+        "stride": stride, "ceil_mode": draw(st.booleans()),
         "n": draw(st.integers(1, 2)), "c": draw(st.integers(1, 3)), "seed": draw(st.integers(0, 2**31)),
     }  # fmt: skip
 
@@ -109,6 +114,8 @@ def test_max_and_min_against_torch(g: dict[str, Any]) -> None:
 @given(geometries(), st.booleans(), st.sampled_from([None, 3]))
 def test_mean_against_torch(g: dict[str, Any], count_include_pad: bool, divisor: int | None) -> None:
     g["dilation"] = (1,) * g["dims"]
+    if g["dims"] == 3:  # torch's avg_pool3d wants kernels that fit without the padding
+        assume(all(n >= k for n, k in zip(g["size"], g["kernel_size"], strict=True)))
     function: Callable[..., Tensor] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[g["dims"] - 1]
     options: list[Any] = [g["ceil_mode"], count_include_pad]
     if g["dims"] > 1:
@@ -136,10 +143,7 @@ def test_against_loops(cls: type[Pool], g: dict[str, Any]) -> None:
     y, saved = _rule(cls, g).forward(x)
     out = tuple(y.shape[2:])
     arguments = (g["kernel_size"], g["stride"], g["padding"], g["dilation"], out)
-    try:
-        expected = pool_by_loops(x.numpy(), STATISTICS[cls], *arguments)
-    except (ValueError, statistics.StatisticsError):  # a window of nothing but padding has no such value
-        assume(False)
+    expected = pool_by_loops(x.numpy(), STATISTICS[cls], *arguments)
     assert worst(y, torch.from_numpy(expected)) <= 1e-12
     assert set(saved) == set(cls.needs)
 
@@ -224,7 +228,8 @@ MODULES: list[nn.Module] = [
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_bound_modules(module: nn.Module) -> None:
     dims = int(type(module).__name__[-2])
-    x = well_apart(2, 2, *(7, 6, 5)[:dims]).abs() + 0.01  # LPPool differentiates badly at 0
+    x = well_apart(2, 2, *(7, 6, 5)[:dims])
+    x = x - x.min() + 0.1  # torch's LPPool has no derivative at 0
     applied = base.apply_module(module, (x,), {})
     assert applied is not None
     check_rule(applied.rule, module, [x])

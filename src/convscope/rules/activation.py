@@ -132,7 +132,7 @@ class LeakyReLU(Activation):
         return torch.where(x > 0, x, self.negative_slope * x)
 
     def slope(self, saved: Tensor) -> Tensor:
-        return torch.where(saved > 0, 1.0, self.negative_slope).to(saved.dtype)
+        return torch.where(saved > 0, torch.ones_like(saved), torch.full_like(saved, self.negative_slope))
 
 
 @dataclasses.dataclass(frozen=True)
