@@ -66,9 +66,9 @@ def _keep(tensors: Tensors, folders: list[Path], name: str, file_name: str) -> N
             make_folder(folder)
             try:
                 save_file(tensors, temporary)
-                with open(temporary, "rb+") as file:
+                with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
-                os.replace(temporary, path)
+                temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
             for old in folder.glob(f"{name}-" + "[0-9a-f]" * 16 + ".safetensors"):

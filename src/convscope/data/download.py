@@ -23,7 +23,7 @@ from convscope.errors import DataError
 Progress = Callable[[str, int, int | None], None]
 TIMEOUT = 20.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes between two calls of progress
-_RETRIES = 3  # of one mirror, each going on where the last broke off
+_RETRIES = 3  # of one mirror in a row without a byte gained, each going on where the last broke off
 
 
 def obtain(
@@ -78,14 +78,17 @@ def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Pat
                 return path
             reasons: list[str] = []
             for url in remote.urls:
-                try:
-                    _download(url, part, remote.name, progress)
-                    _verify(part, remote.checksum)
-                except DataError as error:
-                    reasons.append(f"{url}: {error.problem}")
-                    continue
-                os.replace(part, path)
-                return path
+                for left_over in (part.exists(), False):
+                    try:
+                        _download(url, part, remote.name, progress)
+                        _verify(part, remote.checksum)
+                    except DataError as error:
+                        if left_over and not part.exists():
+                            continue  # what had been left over was of another file: once more, from nothing
+                        reasons.append(f"{url}: {error.problem}")
+                        break
+                    part.replace(path)
+                    return path
     except OSError as error:
         raise DataError(path, f"cannot be written: {error.strerror or error}") from error
     raise DataError(path, "download failed: " + "; ".join(reasons))
@@ -120,7 +123,9 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _download(url: str, part: Path, name: str, progress: Progress | None) -> None:
     """``url`` into ``part``, going on after the bytes that are there; DataError when it cannot be had."""
-    for attempt in range(_RETRIES):
+    failures = 0
+    while True:
+        before = _size(part)
         try:
             _request(url, part, name, progress)
             return
@@ -130,12 +135,17 @@ def _download(url: str, part: Path, name: str, progress: Progress | None) -> Non
             raise DataError(part, f"HTTP status {error.code} {error.reason}") from error
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = getattr(error, "reason", None) or error
-            if attempt == _RETRIES - 1 or not (part.exists() and part.stat().st_size):
+            failures = 1 if _size(part) > before else failures + 1
+            if failures == _RETRIES or not _size(part):
                 raise DataError(part, f"no connection ({reason})") from error
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _request(url: str, part: Path, name: str, progress: Progress | None) -> None:
-    done = part.stat().st_size if part.exists() else 0
+    done = _size(part)
     request = urllib.request.Request(url, headers={"User-Agent": "convscope", "Accept-Encoding": "identity"})
     if done:
         request.add_header("Range", f"bytes={done}-")
@@ -144,7 +154,7 @@ def _request(url: str, part: Path, name: str, progress: Progress | None) -> None
             done = 0
         length = answer.headers.get("Content-Length")
         total = done + int(length) if length and length.isdigit() else None
-        with open(part, "ab" if done else "wb") as file:
+        with part.open("ab" if done else "wb") as file:
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)
@@ -161,7 +171,7 @@ def _verify(path: Path, checksum: str) -> None:
     if not checksum:
         return
     kind, wanted = checksum.split(":")
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found != wanted:
         if path.suffix == ".part":
@@ -172,7 +182,7 @@ def _verify(path: Path, checksum: str) -> None:
 @contextlib.contextmanager
 def _alone(part: Path) -> Iterator[None]:
     """Only one process downloads a file; the others wait for it. Where there is no flock, nobody waits."""
-    with open(part.with_suffix(".lock"), "wb") as lock:
+    with part.with_suffix(".lock").open("wb") as lock:
         try:
             import fcntl
         except ImportError:

@@ -80,7 +80,11 @@ def load_folder(
     train_folder, test_folder = _parts(folder)
     names = _class_folders(train_folder, class_list(classes, subsets), exclude)
     train = _list_files(train_folder, names)
-    test = None if test_folder is None else _list_files(test_folder, names, _class_folders(test_folder, None, exclude))
+    test = (
+        None
+        if test_folder is None
+        else _list_files(test_folder, names, _class_folders(test_folder, None, exclude, least=1))
+    )
     if counts is not None:
         if test is not None:
             raise ArgumentError("train_per_class", train_per_class, f"a folder without its own {test_folder} folder")
@@ -128,7 +132,9 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _class_folders(folder: Path, wanted: tuple[str, ...] | None, exclude: Sequence[str]) -> tuple[str, ...]:
+def _class_folders(
+    folder: Path, wanted: tuple[str, ...] | None, exclude: Sequence[str], least: int = 2
+) -> tuple[str, ...]:
     """Names of the class folders of ``folder``; DataError where it is not laid out so."""
     found = [path.name for path in _folders(folder) if path.name not in exclude]
     loose = find_pictures(folder)
@@ -146,7 +152,7 @@ def _class_folders(folder: Path, wanted: tuple[str, ...] | None, exclude: Sequen
         if not wanted or len(set(wanted)) != len(wanted):
             raise ArgumentError("classes", wanted, "at least one class name, each once")
         return wanted
-    if len(found) == 1:
+    if len(found) < least:
         raise DataError(folder, f"only one class folder, {found[0]}", f"Perhaps {folder / found[0]} is meant")
     return tuple(found)
 

@@ -48,12 +48,10 @@ def load_npz(path: Path, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
 
 def _read(path: Path) -> dict[str, numpy.ndarray]:
     try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(path, "not an .npz file, or cut short", "Write it with numpy.savez")
         with numpy.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, numpy.lib.npyio.NpzFile):
-                raise DataError(path, "a single .npy array, wanted an .npz with pictures and labels")
             return {key: archive[key] for key in archive.files}
-    except DataError:
-        raise
     except ValueError as error:
         if "pickle" in str(error):
             raise DataError(path, "holds Python objects, which are never unpickled", "Save plain arrays") from error

@@ -89,7 +89,7 @@ def _open(path: Path) -> Any:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise DataError(path, "Parquet files need the package pyarrow", "Install pyarrow") from error
+        raise DataError(path, "Parquet files need the package pyarrow", "Install convscope[parquet]") from error
     try:
         return parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:

@@ -64,7 +64,8 @@ def probe_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, 
     path = Path(path)
     with _opened(path, None, max_pixels) as image:
         width, height = image.size
-        if image.getexif().get(_ORIENTATION_TAG, 1) >= 5:  # 5 … 8 lie on their side
+        known = "exif" in image.info or image.format == "TIFF"  # asking a PNG without would decode it
+        if known and image.getexif().get(_ORIENTATION_TAG, 1) >= 5:  # 5 … 8 lie on their side
             width, height = height, width
         return (1 if image.mode in _GREY_MODES else 3), height, width
 
@@ -73,6 +74,7 @@ def decode_pixels(content: bytes | None, path: Path, max_pixels: int = MAX_PIXEL
     """uint8 (h, w) of a grey picture, (h, w, 3) of any other, from ``content`` or else from the file ``path``."""
     with _opened(path, content, max_pixels) as image:
         try:
+            image.load()  # only now is everything known that the file says of itself
             # asking every picture for its orientation costs as much as decoding 32×32 pixels
             upright = ImageOps.exif_transpose(image) if "exif" in image.info or image.format == "TIFF" else image
             return _pixels(upright, path)

@@ -107,9 +107,9 @@ def _from_numpy(pictures: numpy.ndarray, argument: str) -> torch.Tensor:
 def _resize(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
     if images.shape[-2:] == (height, width) or images.numel() == 0:
         return images if images.numel() else images.new_zeros((*images.shape[:2], height, width))
-    if images.device.type == "cpu":
+    if images.device.type == "cpu" and width > 1:
         return functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
-    # off the CPU interpolate knows no uint8
+    # off the CPU interpolate knows no uint8; on it, torch 2.13's uint8 kernel fails for results one pixel wide
     scaled = functional.interpolate(images.float(), (height, width), mode="bilinear", antialias=True)
     return scaled.round_().clamp_(0, 255).to(torch.uint8)
 
