@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from convscope import spec
-from convscope.data import Dataset, load_dataset
+from convscope.data import Batches, Dataset, load_dataset
+from convscope.data.augment import parse_augmentation
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.layers import loss_for
 from convscope.training import checkpoints, distributed, events
@@ -34,6 +35,9 @@ _CHANGEABLE = {
     "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints",
     "threads", "watch", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience", "device",
 }  # fmt: skip
+
+# Data up to this share of a GPU's free memory is kept there, so that batches are made without the CPU.
+_KEPT_ON_GPU = 0.25
 
 Data = Dataset | str | Path
 
@@ -121,9 +125,14 @@ def _run(
     prepared = prepare_data(model, dataset, config, loss)
     described = spec.spec_of(model)
     name = described.architecture if described is not None else type(model).__name__
-    task = Task(model, loss, prepared.preprocessing, config, device, group)
+    augmentation = parse_augmentation(config.augment).fitted(prepared.train) if config.augment else None
+    batches = Batches(prepared.train, config.batch_size, shuffle=False, rank=group.rank, world=group.world).count
+    steps = min(config.epochs * batches, config.max_steps or config.epochs * batches)
+    task = Task(model, loss, prepared.preprocessing, config, device, group, steps)
     stepper, reason = choose(task)
     stack.callback(stepper.close)
+    if device.type == "cuda" and prepared.train.images.numel() < _KEPT_ON_GPU * torch.cuda.mem_get_info(device)[0]:
+        prepared = dataclasses.replace(prepared, train=prepared.train.to(device), test=prepared.test.to(device))
 
     identity = identify(dataset, data)
     run_dir = Path(config.run_dir) if config.run_dir is not None else new_run_dir(name, dataset.name)
@@ -172,6 +181,9 @@ def _run(
         spec=described,
         data=identity,
         progress=progress,
+        augmentation=augmentation,
+        steps=steps,
+        steps_per_epoch=batches,
         resume_command=f"convscope train --resume {run_dir}",
         learning_rate=config.learning_rate or usual_learning_rate(config.optimiser),
     )
@@ -183,7 +195,7 @@ def _run(
         train_images=len(dataset.train),
         test_images=len(dataset.test),
         epochs=config.epochs,
-        steps=training.steps,
+        steps=steps,
         engine=stepper.name,
         device=str(device),
         reason=reason,

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from convscope.data.augment import parse_augmentation
 from convscope.errors import ArgumentError, UnknownNameError
 
 Engine = Literal["auto", "native", "torch", "rules"]
@@ -34,14 +35,13 @@ class Config:
     momentum: float = 0.9  # share of the last step kept (sgd, nesterov, rmsprop)
     weight_decay: float = 0.0  # λ of the penalty λ/2·‖w‖²; adamw takes it off the weights directly
     optimiser_options: dict[str, Any] = dataclasses.field(default_factory=dict)  # passed on by name, e.g. betas
-    learning_rates: dict[str, float] = dataclasses.field(
-        default_factory=dict
-    )  # parameter-name prefix → factor; 0 freezes
+    # Parameter-name prefix → factor on the learning rate, the longest prefix that fits; 0 leaves the parameters alone.
+    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
     gradient_clip: float | None = None  # longest gradient (L2 norm over all parameters) let through; None: any
 
     # The learning rate over time
     schedule: str = "cosine"  # constant, step, exponential, decaying, cosine, one_cycle
-    schedule_options: dict[str, float] = dataclasses.field(default_factory=dict)  # see convscope.training.schedules
+    schedule_options: dict[str, float] = dataclasses.field(default_factory=dict)  # its numbers, see schedules.py
     warmup: float = 0.0  # epochs over which the rate first rises in a straight line from 0
 
     # The start
@@ -50,6 +50,7 @@ class Config:
     seed: int = 0  # all chance in a run derives from it
 
     # The pictures
+    augment: str = ""  # operations on every training batch, e.g. "translate:2,rotate:10"; see convscope.data.augment
     fit: Literal["auto", "resize", "pad", "crop"] = "auto"  # how a picture meets the input size; auto: see preparing.py
 
     # The engine
@@ -78,6 +79,10 @@ class Config:
         for name in options:
             if name not in known:
                 raise UnknownNameError("training option", name, known)
+        if isinstance(options.get("augment"), list | tuple):
+            options["augment"] = ",".join(map(str, options["augment"]))
+        if options.get("augment", "") is None:
+            options["augment"] = ""
         config = cls(**options)
         config.check()
         return config
@@ -125,6 +130,11 @@ class Config:
                 raise ArgumentError(argument, getattr(self, argument), "True or False")
         if self.resume and self.run_dir is None:
             raise ArgumentError("run_dir", None, "the folder of the run to resume")
+        for argument in ("optimiser", "schedule", "init", "device", "augment"):
+            if not isinstance(getattr(self, argument), str):
+                raise ArgumentError(argument, getattr(self, argument), "a name")
+        if self.augment:
+            parse_augmentation(self.augment)
         check_device(self.device)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from convscope import seeding
 from convscope.data import Batches, prepare
+from convscope.data.augment import Augmentation
 from convscope.errors import TrainingError
 from convscope.layers import Loss
 from convscope.spec import ModelSpec
@@ -72,15 +73,13 @@ class Run:
     spec: ModelSpec | None
     data: dict[str, Any]
     progress: Progress
+    augmentation: Augmentation | None
+    steps: int  # in all
+    steps_per_epoch: int
     resume_command: str
     learning_rate: float
 
     def __post_init__(self) -> None:
-        batches = self._batches(1)
-        self.steps_per_epoch = batches.count
-        self.steps = self.config.epochs * batches.count
-        if self.config.max_steps is not None:
-            self.steps = min(self.steps, self.config.max_steps)
         self._guard = LossGuard()
         self._saved_at = time.monotonic()
         self._last_good: Path | None = None
@@ -216,6 +215,7 @@ class Run:
             start=start,
             rank=self.group.rank,
             world=self.group.world,
+            augment=self.augmentation,
             preprocessing=self.prepared.preprocessing if self.prepared.per_batch else None,
             device=self.stepper.task.device,
         )

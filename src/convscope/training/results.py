@@ -17,7 +17,7 @@ class Result:
     """``history`` has one EpochDone an epoch, ``metrics`` are those of the test pictures at the end. ``stopped`` is
     "epochs", "max_steps" or "converged"."""
 
-    model: nn.Module
+    model: nn.Module = dataclasses.field(repr=False)
     history: list[EpochDone]
     metrics: Metrics
     run_dir: Path

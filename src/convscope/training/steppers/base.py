@@ -20,7 +20,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a stepper works on. ``preprocessing`` turns uint8 pictures of the model's size into its input."""
+    """What a stepper works on.
+
+    ``preprocessing`` turns uint8 pictures of the model's size into its input;
+    ``config.precision`` is no longer "auto"."""
 
     model: nn.Module
     loss: Loss
@@ -28,6 +31,7 @@ class Task:
     config: Config
     device: torch.device
     group: Group
+    steps: int  # descent steps that the run will have
 
 
 @dataclasses.dataclass
