@@ -50,6 +50,7 @@ def test_restrict_numbers_classes_anew() -> None:
     assert kept.classes == ("c", "a")
     assert torch.equal(kept.images, whole.images[[0, 2, 3, 4]])
     assert whole.counts() == [2, 2, 2]
+    assert repr(whole) == "Split(6 pictures of 1×5×7, 3 classes)"
 
 
 def test_stratified_split_keeps_every_picture_once_and_every_share() -> None:

@@ -51,6 +51,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Split({len(self)} pictures of {'×'.join(map(str, self.shape))}, {len(self.classes)} classes)"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a picture."""

@@ -60,7 +60,9 @@ def obtain(
             unpack(archive, folder)
     if wanting:
         files = ", ".join(remote.name for remote in wanting)
-        addresses = sorted({remote.page or remote.urls[0].rpartition("/")[0] for remote in wanting} - {""})
+        addresses = sorted(
+            {remote.page or url.rpartition("/")[0] for remote in wanting for url in (*remote.urls, "")[:1]} - {""}
+        )
         why = "; ".join(reasons) or ("downloading is switched off" if not allowed else "it is to be fetched by hand")
         raise DataError(
             folder, f"{name} is not complete ({why})",

@@ -13,6 +13,7 @@ from convscope.data.dataset import Dataset, Split, stratified_split
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import MissingFileError, naming, read_names
 from convscope.data.pictures import decode_pixels
+from convscope.data.transforms import convert_channels
 from convscope.errors import DataError
 
 _PICTURE_COLUMNS = ("img", "image")
@@ -113,9 +114,12 @@ def _read(paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
                 raise DataError(path, f"damaged ({error})", "Fetch the file again") from error
             images.append(_decode(table.column(picture_column), path, sum(map(len, images))))
             labels.append(_numbers(table.column(label_column), path))
-    if len({part.shape[1:] for part in images}) > 1:
-        raise DataError(paths[0], f"pictures of different sizes: {sorted({tuple(part.shape[2:]) for part in images})}")
-    return torch.cat(images), torch.cat(labels)
+    sizes = sorted({tuple(part.shape[2:]) for part in images})
+    if len(sizes) != 1:
+        shown = ", ".join(f"{height}×{width}" for height, width in sizes[:5])
+        raise DataError(paths[0], f"pictures of different sizes: {shown}" if sizes else "holds no pictures")
+    channels = max(part.shape[1] for part in images)  # a row group may have grey pictures alone
+    return torch.cat([convert_channels(part, channels) for part in images]), torch.cat(labels)
 
 
 def _numbers(column: Any, path: Path) -> torch.Tensor:

@@ -53,7 +53,7 @@ def load(
 ) -> Dataset:
     """Options as ``load_folder``; the slides' choice of classes draws 50 training and 50 test pictures of each."""
     place = next((folder / inner for inner in _PLACES if (folder / inner).is_dir()), folder)
-    if not place.is_dir():
+    if not place.is_dir() or not any(path.is_dir() for path in place.iterdir()):
         raise MissingFileError(folder, "folder missing: 101_ObjectCategories", f"Put it into the folder {folder}")
     if classes == "slides" and train_per_class is None and test_per_class is None:
         train_per_class = test_per_class = 50

@@ -8,7 +8,7 @@ import torch
 
 from convscope.data.catalog import Card, Remote, register
 from convscope.data.dataset import Dataset, Split
-from convscope.data.files import find_file
+from convscope.data.files import find_file, naming
 from convscope.data.idx import read_idx
 from convscope.errors import DataError
 
@@ -95,7 +95,8 @@ def load_fashion_mnist(folder: Path) -> Dataset:
 
 def load_idx_folder(name: str, folder: Path, classes: tuple[str, ...]) -> Dataset:
     """The four idx files in ``folder``; DataError for a missing, damaged or mismatched one."""
-    return Dataset(name, _read_part(folder, "train", classes), _read_part(folder, "t10k", classes))
+    with naming(folder):
+        return Dataset(name, _read_part(folder, "train", classes), _read_part(folder, "t10k", classes))
 
 
 def _read_part(folder: Path, part: str, classes: tuple[str, ...]) -> Split:
