@@ -26,6 +26,18 @@ PART = ".part"  # how the name of an unfinished file ends
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
+_PLAIN_WORDS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than the system allows",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "there is a file of that name",
+}
+
+
 def write_file(path: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write a temporary file beside ``path``, fsync it and rename it to ``path``.
 
@@ -40,7 +52,7 @@ def write_file(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as problem:
-        raise CheckpointError(path, _explain(problem), "What was there before is untouched") from problem
+        raise CheckpointError(path, explain(problem), "What was there before is untouched") from problem
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -105,7 +117,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise CheckpointError(path, "no such file") from None
     except OSError as problem:
-        raise CheckpointError(path, _explain(problem)) from problem
+        raise CheckpointError(path, explain(problem)) from problem
 
 
 def check(path: Path, content: bytes) -> dict[str, str]:
@@ -158,25 +170,15 @@ def _foreign(content: bytes) -> tuple[str, str]:
     return "not a safetensors file, or its first bytes are damaged", ""
 
 
-def _explain(problem: Exception) -> str:
-    number = getattr(problem, "errno", None)
-    text = str(problem)
-    if number == errno.ENOSPC or "No space left" in text:
-        return "the disk is full"
-    if number == errno.EFBIG or "File too large" in text:
-        return "the file is larger than the system allows"
-    if number == errno.EROFS or "Read-only file system" in text:
-        return "the disk is read-only"
-    if number in (errno.EACCES, errno.EPERM):
-        return "no permission"
-    if number == errno.ENOTDIR:
-        return "a part of the path is a file, not a folder"
-    return getattr(problem, "strerror", None) or text
-
-
-def explain(problem: OSError) -> str:
+def explain(problem: Exception) -> str:
     """What went wrong in the file system, in plain words."""
-    return _explain(problem)
+    text, number = str(problem), getattr(problem, "errno", None)
+    inside = re.search(r"os error (\d+)", text)  # how safetensors reports it
+    if number is None and inside is not None:
+        number = int(inside.group(1))
+    if number is None:
+        return text
+    return _PLAIN_WORDS.get(number) or os.strerror(number)
 
 
 def _write_all(path: Path, text: str) -> None:

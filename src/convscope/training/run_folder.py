@@ -56,8 +56,10 @@ class RunFolder:
             raise ArgumentError("run_dir", str(path), "a folder without a run", hint)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
-        for unfinished in [*self.path.glob(f".*{PART}"), *self.states_dir.glob(f".*{PART}")]:
-            unfinished.unlink()
+        for folder in (self.path, self.states_dir):
+            # ours, and those that safetensors writes on the way to ours
+            for unfinished in [*folder.glob(f".*{PART}"), *folder.glob(".tmp*")]:
+                unfinished.unlink()
 
     @property
     def states_dir(self) -> Path:
