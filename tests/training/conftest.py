@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from torch import nn
 
 from convscope.data import Dataset
 from convscope.training import Result, fit
+from convscope.training.events import BatchDone, Event
 
 
 def make_stripes(count: int = 100, size: tuple[int, int] = (9, 7), channels: int = 1) -> Dataset:
@@ -63,3 +66,23 @@ def fitted(tmp_path: Path, stripes: Dataset) -> Callable[..., Result]:
         return fit(model if model is not None else make_net(), data, **{**defaults, **options})
 
     return do
+
+
+@pytest.fixture
+def interrupt_at() -> Callable[[int], Callable[[Event], None]]:
+    """A listener that presses Ctrl-C after the given step."""
+
+    def make(step: int) -> Callable[[Event], None]:
+        def listen(event: Event) -> None:
+            if isinstance(event, BatchDone) and event.step == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return listen
+
+    return make
+
+
+@pytest.fixture(name="make_net")
+def net_maker() -> Callable[..., nn.Sequential]:
+    """``make_net`` for the tests."""
+    return make_net
