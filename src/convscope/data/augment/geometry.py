@@ -42,15 +42,24 @@ def _crop(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torc
     count, _, height, width = images.shape
     offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=generator)
     padded = functional.pad(images, (pixels, pixels, pixels, pixels))
-    if images.device.type == "cpu":  # a loop over the pictures takes half as long as indexing their windows at once
-        result = torch.empty_like(images, memory_format=torch.contiguous_format)
-        source, target = padded.numpy(), result.numpy()
-        for place, (top, left) in enumerate(offsets.tolist()):
-            target[place] = source[place, :, top : top + height, left : left + width]
-        return result
+    crop = crop_looping if images.device.type == "cpu" else crop_indexing
+    return crop(padded, offsets, height, width)
+
+
+def crop_looping(padded: torch.Tensor, offsets: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """From each picture the window at its offset (top, left), on the CPU: 0.09 ms for 64 pictures of 3×32×32."""
+    result = torch.empty((*padded.shape[:2], height, width), dtype=torch.uint8)
+    source, target = padded.numpy(), result.numpy()
+    for place, (top, left) in enumerate(offsets.tolist()):
+        target[place] = source[place, :, top : top + height, left : left + width]
+    return result
+
+
+def crop_indexing(padded: torch.Tensor, offsets: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The same by one look-up, for a GPU; on the CPU it takes twice as long as the loop."""
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, c, 2p + 1, 2p + 1, h, w), a view
-    top, left = offsets.to(images.device).unbind(1)
-    return windows[torch.arange(count, device=images.device), :, top, left]
+    top, left = offsets.to(padded.device).unbind(1)
+    return windows[torch.arange(len(padded), device=padded.device), :, top, left]
 
 
 def chosen(condition: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
@@ -72,42 +81,53 @@ class Sample:
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         count, _, height, width = images.shape
-        matrix = numpy.tile(numpy.eye(3, dtype=numpy.float32), (count, 1, 1))
+        matrices = numpy.tile(numpy.eye(3, dtype=numpy.float32), (count, 1, 1))
         if self.affine:
             uniform = torch.rand((2 * len(self.affine), count), generator=generator).numpy() * 2 - 1  # −1 … 1
             for place, operation in enumerate(self.affine):
-                matrix = matrix @ _inverse_map(operation, uniform[2 * place : 2 * place + 2], images)
-        alpha, sigma = self.elastic.values if self.elastic else (0.0, 0.0)
-        rows, columns = _bases(height, width, alpha, sigma, images.device)
-        terms_y, terms_x = rows.shape[1], columns.shape[0] // 2
-        # coefficients of the fields, [term over y, picture, term over x, component], see _bases
-        terms = images.new_zeros((terms_y, count, terms_x, 2), dtype=torch.float32)
-        if alpha:
-            own = generator if images.device.type == "cpu" else _on_device(generator, images.device)
-            noise = torch.randn((terms_y - 2, count, terms_x - 2, 2), generator=own, device=images.device)
-            terms[:-2, :, :-2] = noise
-        affine = torch.from_numpy(numpy.ascontiguousarray(matrix[:, :2])).to(images.device, non_blocking=True)
-        terms[-2, :, -1] = affine[:, :, 0]  # 1 · x
-        terms[-1, :, -2] = affine[:, :, 1]  # y · 1
-        terms[-2, :, -2] = affine[:, :, 2]  # 1 · 1
-        return _sample(images, _grid(rows, columns, terms))
+                matrices = matrices @ inverse_map(operation, uniform[2 * place : 2 * place + 2], images)
+        if self.elastic is None:
+            return warp(images, matrices)
+        alpha, sigma = self.elastic.values
+        terms = smooth_terms(height, sigma).shape[1], smooth_terms(width, sigma).shape[1]
+        own = generator if images.device.type == "cpu" else _on_device(generator, images.device)
+        noise = torch.randn((terms[0], count, terms[1], 2), generator=own, device=images.device)
+        return warp(images, matrices, noise, alpha, sigma)
+
+
+def warp(
+    images: torch.Tensor, matrices: Floats, noise: torch.Tensor | None = None, alpha: float = 0, sigma: float = 0
+) -> torch.Tensor:
+    """uint8 (n, c, h, w), pixel (x, y) taken from ``matrices``·(x, y, 1) + d(x, y), bilinear, 0 outside, rounded.
+
+    ``matrices`` is (n, 3, 3), in pixels from the picture's centre. ``noise`` (terms over y, n, terms over x, 2), of
+    normal numbers, makes the elastic displacement d of strength ``alpha`` and smoothness ``sigma``.
+    """
+    _, _, height, width = images.shape
+    rows, columns = _bases(height, width, alpha, sigma if noise is not None else 0.0, images.device)
+    # coefficients of the fields, [term over y, picture, term over x, component], see _bases
+    terms = images.new_zeros((rows.shape[1], len(images), columns.shape[0] // 2, 2), dtype=torch.float32)
+    if noise is not None:
+        terms[:-2, :, :-2] = noise
+    affine = torch.from_numpy(numpy.ascontiguousarray(matrices[:, :2])).to(images.device, non_blocking=True)
+    terms[-2, :, -1] = affine[:, :, 0]  # 1 · x
+    terms[-1, :, -2] = affine[:, :, 1]  # y · 1
+    terms[-2, :, -2] = affine[:, :, 2]  # 1 · 1
+    sampled = functional.grid_sample(images.to(torch.float32), _grid(rows, columns, terms), align_corners=False)
+    return rounded(sampled)  # a mean of values from 0 to 255 needs no clamping
 
 
 def normalise_width(images: torch.Tensor, width: int, threshold: int = 0) -> torch.Tensor:
     """uint8 (n, c, h, w) with each figure scaled horizontally so that its bounding box is ``width`` pixels wide.
 
-    The figure is what is brighter than ``threshold``; its box keeps its middle. Blank pictures stay as they are.
+    The figure is what is brighter than ``threshold``; its box keeps its middle, unless it would hang over the edge.
+    Blank pictures stay as they are.
     Used for the columns W10 … W20 of Cireşan, Meier, Schmidhuber, "Multi-column deep neural networks" (2012).
     """
-    matrix = _width_map(images, numpy.full(len(images), width, dtype=numpy.float32), threshold)
-    rows, columns = _bases(images.shape[2], images.shape[3], 0.0, 0.0, images.device)
-    affine = torch.from_numpy(matrix[:, :2]).to(images.device)
-    terms = images.new_zeros((2, len(images), 2, 2), dtype=torch.float32)
-    terms[0, :, 1], terms[1, :, 0], terms[0, :, 0] = affine[:, :, 0], affine[:, :, 1], affine[:, :, 2]
-    return _sample(images, _grid(rows, columns, terms))
+    return warp(images, _width_map(images, numpy.full(len(images), width, dtype=numpy.float32), threshold))
 
 
-def _inverse_map(operation: Operation, uniform: Floats, images: torch.Tensor) -> Floats:
+def inverse_map(operation: Operation, uniform: Floats, images: torch.Tensor) -> Floats:
     """(n, 3, 3): from places in the operation's result to places in its source; ``uniform`` is (2, n) in −1 … 1."""
     count = uniform.shape[1]
     amount = operation.values[0]
@@ -144,7 +164,8 @@ def _width_map(images: torch.Tensor, widths: Floats, threshold: int) -> Floats:
     ratio = numpy.where(inked.any(axis=1), (right - left + 1) / widths, 1).astype(numpy.float32)
     result = numpy.zeros((len(widths), 3, 3), dtype=numpy.float32)
     result[:, 0, 0] = ratio
-    result[:, 0, 2] = middle * (1 - ratio)
+    room = numpy.maximum((inked.shape[1] - widths) / 2, 0)
+    result[:, 0, 2] = middle - ratio * middle.clip(-room, room)  # the box stays where it is, but inside the picture
     result[:, 1, 1] = result[:, 2, 2] = 1
     return result
 
@@ -162,12 +183,6 @@ def _grid(rows: torch.Tensor, columns: torch.Tensor, terms: torch.Tensor) -> tor
     return grid.reshape(height, count, -1, 2).transpose(0, 1).contiguous()
 
 
-def _sample(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Bilinear, 0 outside, rounded. A mean of values from 0 to 255 needs no clamping."""
-    sampled = functional.grid_sample(images.to(torch.float32), grid, align_corners=False)
-    return rounded(sampled)
-
-
 def rounded(pixels: torch.Tensor) -> torch.Tensor:
     """Floats from 0 to 255 to the nearest uint8; by way of int32, since torch converts that three times faster."""
     return pixels.add_(0.5).to(torch.int32).to(torch.uint8)
@@ -182,8 +197,8 @@ def _bases(
     The last two are 1 and the coordinate, in pixels from the centre; those before are the elastic field's. ``columns``
     also turns pixels into grid_sample's units of half a picture.
     """
-    smooth_y = _smooth_terms(height, sigma) if alpha else numpy.zeros((height, 0))
-    smooth_x = _smooth_terms(width, sigma) if alpha else numpy.zeros((width, 0))
+    smooth_y = smooth_terms(height, sigma) if sigma else numpy.zeros((height, 0))
+    smooth_x = smooth_terms(width, sigma) if sigma else numpy.zeros((width, 0))
     rows = numpy.column_stack([smooth_y * alpha / 3**0.5, numpy.ones(height), numpy.arange(height) - (height - 1) / 2])
     over_x = numpy.column_stack([smooth_x, numpy.ones(width), numpy.arange(width) - (width - 1) / 2])
     columns = numpy.einsum("wq,de->qdwe", over_x, numpy.diag([2 / width, 2 / height]))
@@ -193,7 +208,8 @@ def _bases(
     )
 
 
-def _smooth_terms(size: int, sigma: float) -> numpy.ndarray:
+@functools.lru_cache(maxsize=32)
+def smooth_terms(size: int, sigma: float) -> Floats:
     """(size, k): factors F with F·Fᵀ = the covariance of white noise of variance 1, smoothed by a Gaussian of σ.
 
     Simard, Steinkraus, Platt, "Best practices for convolutional neural networks" (2003): each component of the

@@ -52,8 +52,8 @@ class Augmentation:
         mean = principal = None
         if "cutout" in names:
             sample = split.images[:: max(1, len(split) // 10_000)]
-            mean = torch.stack([part.float().mean(dim=(0, 2, 3)) for part in torch.split(sample, 512)])
-            mean = mean.mean(dim=0).round().to(torch.uint8)
+            sums = torch.stack([part.sum(dim=(0, 2, 3), dtype=torch.int64) for part in torch.split(sample, 512)]).sum(0)
+            mean = (sums / (len(sample) * sample[0, 0].numel())).round().to(torch.uint8)
         if "pca" in names:
             principal = principal_colours(split.images)
         return Augmentation(self.operations, mean, principal)
