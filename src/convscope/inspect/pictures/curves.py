@@ -29,6 +29,8 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
         arrays = {label: np.asarray(values, dtype=float) for label, values in series.items()}
         last = {name: y[np.isfinite(y)][-1] for name, y in arrays.items() if np.isfinite(y).any()}
         order = sorted(last, key=last.__getitem__)
+        known_values = np.concatenate([y[np.isfinite(y)] for y in arrays.values()] or [np.zeros(1)])
+        span = float(np.ptp(known_values)) if len(known_values) else 0.0
         for index, label in enumerate(series):
             y = arrays[label]
             known = np.isfinite(y)
@@ -38,7 +40,8 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
             colour = SERIES[index % len(SERIES)]
             marker = "o" if known.sum() <= 25 else None
             axes.plot(x, y[known], color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
-            above = order.index(label) - (len(order) - 1) / 2  # so that figures of lines that meet do not overlap
+            close = [name for name in order if abs(last[name] - last[label]) < 0.05 * span]
+            above = close.index(label) - (len(close) - 1) / 2  # so that figures of lines that meet do not overlap
             axes.annotate(
                 f"{last[label]:.3g}", (x[-1], last[label]), xytext=(6, 9 * above), textcoords="offset points",
                 fontsize=8, color=colour, va="center",

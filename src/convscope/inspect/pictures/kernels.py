@@ -46,11 +46,23 @@ def kernels_of(name: str, module: nn.Module, colour: bool = False, flattened: Se
     drawn as templates of that shape.
     """
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, torch.Tensor):
-        return None
+    values = _laid_out(module, weight, flattened) if isinstance(weight, torch.Tensor) else None
+    return None if values is None else Kernels(name, values, colour and values.shape[1] == 3)
+
+
+def arranged(module: nn.Module, weight: torch.Tensor, like: Kernels) -> Numbers:
+    """Another tensor of the weights' shape (their gradient, for example), laid out as ``like`` is."""
+    flattened = like.values.shape[1:] if isinstance(module, nn.Linear) and like.values.shape[0] > 1 else ()
+    values = _laid_out(module, weight, flattened)
+    assert values is not None
+    return values
+
+
+def _laid_out(module: nn.Module, weight: torch.Tensor, flattened: Sequence[int]) -> Numbers | None:
     if isinstance(module, layers.TableConv2d):
-        values = numbers(module.dense_weight())
-        values[~module.table.cpu().numpy().astype(bool)] = np.nan
+        table = module.table.cpu()
+        values = np.full((*table.shape, *weight.shape[1:]), np.nan)
+        values[table.numpy().astype(bool)] = numbers(weight)
     elif isinstance(module, layers.LocallySharedConv2d):  # (rows, columns, out, in, kh, kw): each region in its place
         values = numbers(weight.permute(2, 3, 0, 4, 1, 5))
         values = values.reshape(*values.shape[:2], values.shape[2] * values.shape[3], -1)
@@ -72,7 +84,7 @@ def kernels_of(name: str, module: nn.Module, colour: bool = False, flattened: Se
             values = values[None, None]
     else:
         return None
-    return Kernels(name, values, colour and values.shape[1] == 3)
+    return values
 
 
 def kernels_of_model(walk: Walk) -> list[Kernels]:

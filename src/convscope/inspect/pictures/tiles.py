@@ -59,7 +59,8 @@ def plan(count: int, height: int, width: int, columns: int | None = None) -> Gri
     room = min((_WIDTH / columns - 2) / width, (_HEIGHT / rows - 2) / height)
     largest = 480 if count == 1 else 160 if count <= 16 else 96
     zoom = max(1, min(math.floor(room), largest // max(height, width)))
-    gap = 1 if min(height, width) * zoom < 24 else 4
+    smallest = min(height, width) * zoom
+    gap = 1 if smallest < 24 else 4 if smallest < 64 else 8
     return Grid(columns, rows, height, width, zoom, gap)
 
 

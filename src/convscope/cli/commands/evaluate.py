@@ -1,0 +1,70 @@
+"""``convscope evaluate``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from convscope.cli.options import GroupedCommand, data_options, load_data
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("file", type=click.Path(path_type=Path))
+@data_options()
+@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--loss", metavar="NAME", help="Loss to report. [default: the architecture's own]")
+@click.option(
+    "--confusion", type=click.Path(path_type=Path), metavar="PNG|SVG", help="Draw the confusion matrix there."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def command(
+    file: Path,
+    data: str | None,
+    root: Path | None,
+    data_pairs: Sequence[str],
+    split: str,
+    batch_size: int,
+    loss: str | None,
+    confusion: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the saved model FILE on a data set: error, top-1 and top-5, every class, the confusion matrix.
+
+    Without --data, the data set that the model was trained on.
+
+    \b
+    Examples:
+      convscope evaluate runs/lenet5-mnist-001/model.safetensors
+      convscope evaluate model.safetensors --data my_pictures/ --confusion confusion.png
+      convscope evaluate model.safetensors --data mnist --json
+    """
+    from convscope.inspect.pictures import confusion_figure, save_picture
+    from convscope.tasks.classification import report
+    from convscope.training import describe, evaluate, load
+
+    model = load(file)
+    description = describe(file)
+    trained_on = (description.get("data") or {}).get("source")
+    name = data or trained_on
+    if name is None:
+        raise click.UsageError(f"{file} does not say what it was trained on; name a data set with --data.")
+    dataset = load_data(name, root, data_pairs)
+    part = dataset.test if split == "test" else dataset.train
+    asked = loss or (description.get("config") or {}).get("loss")
+    metrics = evaluate(model, part, batch_size, loss=asked)
+    architecture = (description.get("model") or {}).get("architecture", type(model).__name__)
+    if confusion is not None:
+        title = f"{architecture} on {dataset.name} ({split}): {metrics.error:.2%} error"
+        save_picture(confusion_figure(metrics.confusion, metrics.classes, title), confusion)
+    if as_json:
+        content = {"model": str(file), "architecture": architecture, "data": dataset.name, "split": split}
+        click.echo(json.dumps({**content, **metrics.to_json()}, ensure_ascii=False))
+        return
+    click.echo(f"{file} ({architecture}) on {dataset.name}, {split} pictures\n")
+    click.echo(report(metrics))
+    if confusion is not None:
+        click.echo(f"\nwritten {confusion}")

@@ -1,0 +1,187 @@
+"""``convscope train``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from convscope.cli.options import GroupedCommand, GroupedOption, data_options, load_data, parse_pairs
+from convscope.cli.training_options import given_settings, training_options
+
+if TYPE_CHECKING:
+    from convscope.tasks import Recipe
+
+_DATA_FILE = "data.json"  # in the run folder: how the data were asked for, so that --resume asks for them again
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("model", required=False)
+@data_options(default="digits")
+@click.option(
+    "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", cls=GroupedOption, heading="Model",
+    help="Option of the model's builder, e.g. activation=relu; may be repeated (see: convscope models NAME).",
+)  # fmt: skip
+@click.option(
+    "--recipe", default="auto", metavar="NAME", cls=GroupedOption, heading="Model",
+    help="Measured settings to start from: auto takes the one for model and data, none goes without; options given "
+    "here override it. [default: auto]",
+)  # fmt: skip
+@training_options
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="RUN_DIR",
+    help="Go on with the run in this folder, exactly where its newest whole checkpoint was taken.",
+)  # fmt: skip
+@click.option("--pictures/--no-pictures", default=True, help="Draw curves, confusion, kernels … [default: on]")
+@click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
+def command(
+    model: str | None,
+    data: str | None,
+    root: Path | None,
+    data_pairs: Sequence[str],
+    pairs: Sequence[str],
+    recipe: str,
+    resume: Path | None,
+    pictures: bool,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Train MODEL (a catalogue name, or a saved model to train on; lenet5 without a name) on a data set.
+
+    Everything goes into a run folder: configuration, history as CSV, checkpoints, the finished model, pictures. Ctrl-C
+    finishes the batch, saves, and says how to go on.
+
+    \b
+    Examples:
+      convscope train
+      convscope train lenet5 --data mnist
+      convscope train lenet5 --data mnist -o activation=sigmoid -o pool=mean
+      convscope train lenet5_1998 --data mnist --epochs 20 --lr 0.001 --seed 1
+      convscope train slides_cifar10 --data cifar10 --augment flip
+      convscope train slides_cifar10 --data my_pictures/ --epochs 30
+      convscope train --resume runs/lenet5-mnist-001 --epochs 20
+    """
+    settings = given_settings(values)
+    if resume is not None:
+        _refuse_beside_resume(model, pairs, settings)
+        _resume(resume, data, root, data_pairs, settings, pictures, quiet)
+        return
+    from convscope.training import load
+    from convscope.training.checkpoints import describe
+
+    name = model or "lenet5"
+    source = data or "digits"
+    options = parse_pairs(pairs, "--option")
+    if name.endswith(".safetensors") or Path(name).is_file():
+        if options:
+            raise click.UsageError("-o/--option builds a new model; a saved one is built already.")
+        trained = load(name)
+        described = describe(name)["model"]["architecture"]
+        _fit(trained, source, root, data_pairs, settings, {}, pictures, quiet, f"from {name} ({described})")
+        return
+    chosen = _recipe(recipe, name, source, options)
+    if chosen is not None:
+        options = {**chosen.options, **options}
+        settings = {**chosen.settings, **settings}
+    _fit(name, source, root, data_pairs, settings, options, pictures, quiet, _announce(chosen, options, settings))
+
+
+def _recipe(recipe: str, model: str, data: str, options: Mapping[str, Any]) -> Recipe | None:
+    from convscope.models import MODELS
+    from convscope.tasks.recipes import find_recipe, recipe_named
+
+    entry = MODELS[model]  # an unknown model is said before anything else
+    if recipe == "none":
+        return None
+    model = entry.name
+    return find_recipe(model, data, options) if recipe == "auto" else recipe_named(recipe)
+
+
+def _announce(recipe: Recipe | None, options: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """What is about to be trained with, so that nothing is hidden."""
+    parts = [f"{name}={value}" for name, value in {**options, **settings}.items() if name != "run_dir"]
+    text = ", ".join(parts) or "the defaults"
+    return f"recipe {recipe.name}: {text}" if recipe is not None else f"settings: {text}"
+
+
+def _refuse_beside_resume(model: str | None, pairs: Sequence[str], settings: Mapping[str, Any]) -> None:
+    if model is not None or pairs or "run_dir" in settings:
+        raise click.UsageError("--resume goes on with the folder's own model; give no MODEL, --option or --run-dir.")
+
+
+def _resume(
+    folder: Path,
+    data: str | None,
+    root: Path | None,
+    data_pairs: Sequence[str],
+    settings: dict[str, Any],
+    pictures: bool,
+    quiet: bool,
+) -> None:
+    asked = _read_request(folder)
+    data = data or asked.get("data")
+    root = root or (Path(asked["root"]) if asked.get("root") else None)
+    given = list(data_pairs) or asked.get("options", [])
+    settings = {**settings, "run_dir": str(folder), "resume": True}
+    _fit(None, data, root, given, settings, {}, pictures, quiet, "")
+
+
+def _fit(
+    model: Any,
+    data: str | None,
+    root: Path | None,
+    data_pairs: Sequence[str],
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    pictures: bool,
+    quiet: bool,
+    announcement: str,
+) -> None:
+    from rich.console import Console
+
+    from convscope.cli.progress import TrainingDisplay, summary
+    from convscope.tasks import RunPictures
+    from convscope.training import Config, events, fit
+
+    Config.of(**settings)  # wrong settings are refused before the data are read
+    dataset = load_data(data, root, data_pairs) if data is not None else None
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=200)
+    drawing = RunPictures()
+    request = {"data": data, "root": str(root) if root is not None else None, "options": list(data_pairs)}
+
+    def remember(event: events.Event) -> None:
+        if isinstance(event, events.RunStarted):
+            _write_request(event.run_dir, request)
+
+    if announcement and not quiet:
+        console.print(announcement, style="dim", highlight=False, soft_wrap=True, markup=False)
+    with TrainingDisplay(console, quiet) as display:
+        listeners: list[events.Listener] = [display, remember, *([drawing] if pictures else [])]
+        result = fit(model, dataset, listeners=listeners, model_options=options or None, **settings)
+    for line in summary(result):
+        click.echo(line)
+    drawn = sorted(path.name for path in result.run_dir.glob("*.png"))
+    if drawn and not quiet:
+        click.echo(f"pictures {', '.join(drawn)}")
+    for problem in drawing.problems:
+        click.echo(f"convscope: a picture could not be drawn: {problem}", err=True)
+
+
+def _write_request(run_dir: Path, request: Mapping[str, Any]) -> None:
+    temporary = run_dir / f".{_DATA_FILE}.part"
+    temporary.write_text(json.dumps(request, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(run_dir / _DATA_FILE)
+
+
+def _read_request(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / _DATA_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

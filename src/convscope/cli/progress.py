@@ -1,0 +1,139 @@
+"""Showing a run while it goes on: a live bar at a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from convscope.training import events
+
+if TYPE_CHECKING:
+    from convscope.training import Result
+
+_REFRESH_SECONDS = 0.1  # ten times a second: a batch may take less than a millisecond
+
+
+class TrainingDisplay:
+    """A listener for ``fit``: a bar with loss, accuracy, images/s and the time left in the whole run, and one line an
+    epoch that stays. Where ``console`` is no terminal there is no bar; with ``quiet`` nothing but warnings."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._started: events.RunStarted | None = None
+        self._shown_at = 0.0
+        self._begun = time.monotonic()
+        self._first_step = 0
+
+    def __enter__(self) -> TrainingDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def __call__(self, event: events.Event) -> None:
+        match event:
+            case events.RunStarted():
+                self._run_started(event)
+            case events.EpochStarted(epoch=1, first_batch=0):
+                self._begun = time.monotonic()
+            case events.BatchDone():
+                self._batch_done(event)
+            case events.EpochDone():
+                self._epoch_done(event)
+            case events.CheckpointRefused():
+                self._warn(f"{event.path} is passed over: {event.problem}")
+            case events.Converged() if not self.quiet:
+                self._line(f"stopped: the loss changes by {event.change:.2g}, less than {event.tolerance:g}")
+            case events.Interrupted():
+                self._stop()
+                self._warn(f"interrupted at step {event.step:,}; the state is saved in {event.path}")
+                self._warn(f"to go on: {event.resume}")
+            case events.RunFinished():
+                self._stop()
+
+    def _run_started(self, event: events.RunStarted) -> None:
+        self._started, self._first_step = event, event.resumed_at
+        if self.quiet:
+            return
+        again = f", going on after step {event.resumed_at:,}" if event.resumed_at else ""
+        self._line(
+            f"[bold]{event.model}[/bold] on {event.data}: {event.parameters:,} parameters, "
+            f"{event.train_images:,} training and {event.test_images:,} test pictures{again}"
+        )
+        self._line(f"engine {event.engine} on {event.device}: {event.reason}", style="dim")
+        self._line(f"run folder {event.run_dir}", style="dim")
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[figures]}"),
+                console=self.console, transient=True, auto_refresh=False, expand=True,
+            )  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task(f"epoch 1/{event.epochs}", total=event.steps, figures="")
+            self._bar.update(self._task, completed=event.resumed_at)
+
+    def _batch_done(self, event: events.BatchDone) -> None:
+        now = time.monotonic()
+        if self._bar is None or self._task is None or now - self._shown_at < _REFRESH_SECONDS:
+            return
+        assert self._started is not None
+        self._shown_at = now
+        done, left = event.step - self._first_step, self._started.steps - event.step
+        remaining = (now - self._begun) / max(done, 1) * left
+        figures = (
+            f"loss {event.loss:.4f}  accuracy {event.accuracy:.2%}  {event.images_per_second:,.0f} images/s  "
+            f"{in_words(remaining)} left"
+        )
+        description = f"epoch {event.epoch}/{self._started.epochs}"
+        self._bar.update(self._task, completed=event.step, description=description, figures=figures, refresh=True)
+
+    def _epoch_done(self, event: events.EpochDone) -> None:
+        if self.quiet:
+            return
+        assert self._started is not None
+        text = (
+            f"epoch {event.epoch:>3}/{self._started.epochs}  loss {event.train_loss:.4f}  accuracy "
+            f"{event.train_accuracy:.2%}"
+        )
+        if event.test_loss is not None and event.test_accuracy is not None:
+            text += f"  test loss {event.test_loss:.4f}  test error {1 - event.test_accuracy:.2%}"
+        self._line(f"{text}  {event.images_per_second:,.0f} images/s  {event.seconds:.1f} s")
+
+    def _line(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, highlight=False, soft_wrap=True)
+
+    def _warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def summary(result: Result) -> list[str]:
+    """What a finished run has come to."""
+    metrics: Any = result.metrics
+    wrong = round(metrics.error * metrics.images)
+    return [
+        f"test error {metrics.error:.2%} ({wrong:,} of {metrics.images:,}), loss {metrics.loss:.4f}, "
+        f"{len(result.history)} epochs in {in_words(result.seconds)}",
+        f"model {result.run_dir / 'model.safetensors'}",
+    ]
+
+
+def in_words(seconds: float) -> str:
+    """45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
