@@ -1,0 +1,264 @@
+"""Whole runs: they learn, repeat, tell what they do, stop when they should and refuse what cannot work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import convscope
+from convscope import spec
+from convscope.data import Dataset, load_dataset
+from convscope.errors import ArgumentError, TrainingError, UnknownNameError
+from convscope.training import Result, events, fit, run
+
+Fit = Callable[..., Result]
+
+
+def flat(model: nn.Module) -> torch.Tensor:
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+def test_lenet5_learns_real_digits_in_seconds(tmp_path: Path) -> None:
+    options = {"activation": "relu", "pool": "max"}
+    result = fit(
+        "lenet5", "digits", model_options=options, epochs=8, learning_rate=3e-3, run_dir=str(tmp_path), engine="torch"
+    )
+    assert result.metrics.error < 0.06
+    assert result.history[-1].train_accuracy > 0.97
+    assert result.history[0].train_loss > 4 * result.history[-1].train_loss
+    loaded = convscope.load(result.run_dir / "model.safetensors")
+    # the file's weights are channels-first, so sums are taken in another order
+    again = convscope.evaluate(loaded, "digits")
+    assert again.confusion == result.metrics.confusion
+    assert again.loss == pytest.approx(result.metrics.loss, rel=1e-5)
+    described = spec.spec_of(loaded)
+    assert described is not None
+    assert described.classes == load_dataset("digits").classes
+    assert described.preprocessing is not None
+    assert described.preprocessing.size == (28, 28)
+
+
+def test_the_book_and_torch_go_the_same_way(fitted: Fit, tmp_path: Path) -> None:
+    results = [fitted(run_dir=str(tmp_path / engine), engine=engine, precision="float64") for engine in ("rules", "torch")]
+    for first, second in zip(*(result.history for result in results), strict=True):
+        assert first.train_loss == pytest.approx(second.train_loss, rel=1e-9)
+        assert first.train_accuracy == second.train_accuracy
+    torch.testing.assert_close(flat(results[0].model), flat(results[1].model), rtol=1e-8, atol=1e-10)
+
+
+def test_a_run_repeats_bit_for_bit(fitted: Fit, tmp_path: Path) -> None:
+    runs = [
+        fitted(run_dir=str(tmp_path / str(number)), seed=seed, watch=watch, checkpoint_batches=every)
+        for number, (seed, watch, every) in enumerate([(0, False, None), (0, True, 1), (1, False, None)])
+    ]
+    assert torch.equal(flat(runs[0].model), flat(runs[1].model)), "watching and checkpoints change nothing"
+    assert not torch.equal(flat(runs[0].model), flat(runs[2].model))
+
+
+def test_a_name_and_initialisers_draw_from_the_seed(tmp_path: Path, stripes: Dataset) -> None:
+    def first_weights(number: int, **options: Any) -> torch.Tensor:
+        torch.manual_seed(number)
+        stream = run("lenet5", stripes, run_dir=str(tmp_path / str(number)), engine="torch", watch=False, **options)
+        assert isinstance(next(stream), events.RunStarted)
+        stream.close()
+        from convscope.training.checkpoints import load
+
+        assert isinstance(next(again := run("lenet5", stripes, run_dir=str(tmp_path / f"{number}b"), **options)), object)
+        assert isinstance(saved := next(again), events.CheckpointSaved)
+        again.close()
+        return flat(load(saved.path))
+
+    plain, same, other = first_weights(1), first_weights(2), first_weights(3, seed=5)
+    he, he_again = first_weights(4, init="he_normal"), first_weights(5, init="he_normal")
+    assert torch.equal(plain, same)
+    assert torch.equal(he, he_again)
+    assert not torch.equal(plain, other)
+    assert not torch.equal(plain, he)
+
+
+def test_the_events_in_their_order(fitted: Fit) -> None:
+    seen: list[events.Event] = []
+    result = fitted(epochs=2, evaluate_every=2, listeners=[seen.append], watch=True)
+    names = [type(each).__name__ for each in seen]
+    epoch = ["EpochStarted", *["BatchDone"] * 5, "EpochDone", "LayersWatched", "CheckpointSaved"]
+    assert names == ["RunStarted", "CheckpointSaved", *epoch, *epoch, "RunFinished"]
+    started = seen[0]
+    assert isinstance(started, events.RunStarted)
+    assert (started.train_images, started.test_images, started.steps, started.engine) == (81, 19, 10, "torch")
+    assert started.parameters == len(flat(result.model))
+    batches = [each for each in seen if isinstance(each, events.BatchDone)]
+    assert [each.images for each in batches] == [17, 34, 51, 68, 81] * 2
+    assert [each.step for each in batches] == list(range(1, 11))
+    done = [each for each in seen if isinstance(each, events.EpochDone)]
+    assert batches[4].loss == done[0].train_loss
+    assert done[0].test_loss is None
+    assert done[1].test_accuracy == result.metrics.accuracy
+    assert done == result.history
+    assert done[1]["train_loss"] == done[1].train_loss
+    assert all(each.images_per_second > 0 for each in batches)
+    for each in seen:
+        if not isinstance(each, events.RunFinished):
+            assert events.to_json(each)["event"] == type(each).__name__
+
+
+def test_nothing_is_printed(fitted: Fit, capfd: pytest.CaptureFixture[str]) -> None:
+    fitted(epochs=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_learning_rate_follows_its_schedule(fitted: Fit) -> None:
+    seen: list[events.Event] = []
+    fitted(epochs=2, schedule="step", schedule_options={"epochs": 1, "factor": 0.5}, learning_rate=0.02, warmup=0.4,
+           listeners=[seen.append])  # fmt: skip
+    rates = [each.learning_rate for each in seen if isinstance(each, events.BatchDone)]
+    assert rates == pytest.approx([0.02 / 3, 0.04 / 3, 0.02, 0.02, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01])
+
+
+def test_it_stops_at_max_steps_and_when_the_loss_rests(fitted: Fit, tmp_path: Path) -> None:
+    limited = fitted(run_dir=str(tmp_path / "limited"), epochs=9, max_steps=7)
+    assert (limited.stopped, limited.history[-1].step, len(limited.history)) == ("max_steps", 7, 2)
+    seen: list[events.Event] = []
+    rested = fitted(epochs=50, stop_tolerance=1e3, stop_patience=2, listeners=[seen.append])
+    assert (rested.stopped, len(rested.history)) == ("converged", 3)
+    assert any(isinstance(each, events.Converged) and each.tolerance == 1e3 for each in seen)
+    assert rested.metrics.accuracy == rested.history[-1].test_accuracy
+
+
+def test_layers_can_be_frozen(fitted: Fit, net: nn.Sequential) -> None:
+    before = net[0].weight.clone()
+    head = net[5].weight.clone()
+    fitted(net, learning_rates={"0": 0.0}, optimiser="adamw", weight_decay=0.1)
+    assert torch.equal(net[0].weight, before)
+    assert not torch.equal(net[5].weight, head)
+
+
+def test_a_model_trained_before_keeps_its_preprocessing(fitted: Fit, tmp_path: Path, stripes: Dataset) -> None:
+    first = fitted(run_dir=str(tmp_path / "first"))
+    loaded = convscope.load(first.run_dir / "model.safetensors")
+    brighter = Dataset.from_arrays(stripes.train.images // 2 + 100, stripes.train.labels, classes=stripes.classes)
+    second = fitted(loaded, brighter)
+    described, before = spec.spec_of(second.model), spec.spec_of(first.model)
+    assert described is not None
+    assert before is not None
+    assert described.preprocessing == before.preprocessing
+
+
+def test_a_module_that_cannot_be_described_trains_all_the_same(fitted: Fit, tmp_path: Path, stripes: Dataset) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output = nn.Linear(63, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.output(x.flatten(1) * (1.0 if x.sum() > 0 else 2.0))
+
+    result = fitted(Odd())
+    with pytest.raises(convscope.errors.CheckpointError, match="the user's own module, which the file does not describe"):
+        convscope.load(result.run_dir / "model.safetensors")
+    again = convscope.training.load_weights(Odd(), result.run_dir / "model.safetensors")
+    assert torch.equal(flat(again), flat(result.model))
+    with pytest.raises(ArgumentError, match="model: got None, wanted the module that the run was begun with"):
+        fit(data=stripes, run_dir=str(result.run_dir), resume=True)
+
+
+def test_an_exploding_loss_is_an_error_that_says_where(fitted: Fit, tmp_path: Path) -> None:
+    seen: list[events.Event] = []
+    with pytest.raises(TrainingError, match=r"the loss (is not a number|has exploded).*layer|weights.*Lower learning_rate"):
+        fitted(optimiser="sgd", learning_rate=1e8, epochs=5, listeners=[seen.append])
+    diverged = seen[-1]
+    assert isinstance(diverged, events.Diverged)
+    assert diverged.checkpoint is not None
+    assert str(diverged.checkpoint) in diverged.message
+    weights = convscope.load(diverged.checkpoint)
+    assert torch.isfinite(flat(weights)).all()
+
+
+def test_a_nan_in_the_model_is_found_in_its_layer(fitted: Fit, net: nn.Sequential) -> None:
+    with torch.no_grad():
+        net[5].bias[1] = float("nan")
+    with pytest.raises(TrainingError, match="the loss is not a number in epoch 1, batch 1 .*'5.weight'|'5.bias'|'0.weight'"):
+        fitted(net)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"loss": "cross_entropie"}, UnknownNameError, "loss: got 'cross_entropie'.*Did you mean 'cross_entropy'"),
+        ({"optimiser": "adma"}, UnknownNameError, "optimiser: got 'adma'.*Did you mean 'adam'"),
+        ({"schedule": "cosinus"}, UnknownNameError, "schedule: got 'cosinus'.*Did you mean 'cosine'"),
+        ({"schedule_options": {"last": 0.0}}, UnknownNameError, "option of schedule 'cosine': got 'last'"),
+        ({"init": "he_norml"}, UnknownNameError, "initialiser: got 'he_norml'.*Did you mean 'he_normal'"),
+        ({"learning_rates": {"conv1": 0.1}}, UnknownNameError, "learning_rates: got 'conv1'"),
+        ({"batchsize": 3}, UnknownNameError, "training option: got 'batchsize'.*Did you mean 'batch_size'"),
+        ({"augment": "hue:10"}, ArgumentError, "augment: got 'hue'.*It needs colour"),
+        ({"model_options": {"classes": 3}}, ArgumentError, "model_options: .* none beside a module"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    options: dict[str, Any], error: type[Exception], message: str, fitted: Fit, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        fitted(**options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_and_data_that_do_not_fit_are_refused(fitted: Fit, tmp_path: Path, stripes: Dataset) -> None:
+    few = nn.Sequential(nn.Flatten(), nn.Linear(63, 2))
+    with pytest.raises(ArgumentError, match=r"model: got 'outputs of shape \(2, 2\)', wanted \(pictures, 3\)"):
+        fitted(few)
+    with pytest.raises(ArgumentError, match=r"data: got .*\(1, 9, 7\).* pictures that the model can take"):
+        fitted(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    with pytest.raises(ArgumentError, match="data: .* pictures that the model can take"):
+        fitted(nn.Sequential(nn.Conv2d(1, 2, 8), nn.Flatten(), nn.Linear(4, 3)))
+    with pytest.raises(ArgumentError, match="at least one parameter"):
+        fitted(nn.Sequential(nn.Flatten()))
+    with pytest.raises(ArgumentError, match="model: got None, wanted a catalogue name or a module"):
+        fit(data=stripes)
+    with pytest.raises(ArgumentError, match="data: got None, wanted a data set or its name"):
+        fit("lenet5")
+    with pytest.raises(UnknownNameError, match="model: got 'lenet55'.*Did you mean 'lenet5'"):
+        fit("lenet55", stripes)
+    with pytest.raises(UnknownNameError, match="data: got 'digit'.*Did you mean 'digits'"):
+        fit("lenet5", "digit")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_in_mid_run(fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third checkpoint cannot be written: an error that says so, and the run resumes once there is room."""
+    from convscope.training import run_folder
+
+    original, count = run_folder.checkpoints.save_state, 0
+
+    def fills_up(path: Path, state: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise convscope.errors.CheckpointError(path, "the disk is full")
+        original(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.checkpoints, "save_state", fills_up)
+        with pytest.raises(convscope.errors.CheckpointError, match="the disk is full"):
+            fitted(epochs=3)
+    assert len(fitted(epochs=3, resume=True).history) == 3
+
+
+def test_the_model_stays_where_it_was_and_listeners_may_fail(fitted: Fit, net: nn.Sequential, tmp_path: Path) -> None:
+    class BrokenError(Exception):
+        pass
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.EpochDone):
+            raise BrokenError
+
+    with pytest.raises(BrokenError):
+        fitted(net, listeners=[listen])
+    result = fitted(net, run_dir=str(tmp_path / "again"))
+    assert result.model is net
+    assert dataclasses.replace(result.config, run_dir=None).epochs == 2

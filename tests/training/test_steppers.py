@@ -1,0 +1,177 @@
+"""Every engine makes the same step: rules against torch, both against autograd written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convscope import create_model
+from convscope.data import Dataset
+from convscope.errors import ArgumentError
+from convscope.layers import LOSSES, AuxiliaryOutputs, CombinedConv2d, loss_for, penalty
+from convscope.spec import Preprocessing
+from convscope.training import Config
+from convscope.training.distributed import Group
+from convscope.training.steppers import Stepper, Task, choose
+from convscope.training.steppers.torch import TorchStepper
+
+PIXELS = Preprocessing(1, (9, 7), (0.3,), (0.25,))
+
+
+def stepper(model: nn.Module, engine: str, loss: str = "cross_entropy", **options: Any) -> Stepper:
+    config = Config.of(engine=engine, optimiser="sgd", momentum=0.0, **options)
+    made, reason = choose(Task(model, loss_for(loss, model), PIXELS, config, torch.device("cpu"), Group(), steps=10))
+    assert reason
+    return made
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "hinge", "binary_cross_entropy"])
+@pytest.mark.parametrize("count", [1, 15, 17])
+def test_rules_and_torch_make_the_same_step(
+    loss: str, count: int, stripes: Dataset, make_net: Callable[..., nn.Sequential]
+) -> None:
+    images, labels = stripes.train.images[:count], stripes.train.labels[:count]
+    readings, gradients, weights = [], [], []
+    for engine in ("rules", "torch"):
+        each = stepper(make_net(dropout=0.0).double(), engine, loss, precision="float64")
+        each.model.train()
+        each.step(images, labels, seed=3, rate=0.1, whole=count)
+        reading = each.read()
+        readings.append((reading.loss, reading.correct, reading.images))
+        gradients.append(each.parameters.gradients.clone())
+        weights.append({name: value.clone() for name, value in each.model.state_dict().items()})
+    # by hand: one picture at a time, gradients summed, step 9 of the procedure
+    model = make_net(dropout=0.0).double()
+    objective = loss_for(loss, model)
+    total = 0.0
+    for image, label in zip(images, labels, strict=True):
+        value = objective.value(model(PIXELS.normalise(image[None]).double()), label[None]) / count
+        value.backward()  # type: ignore[no-untyped-call]
+        total += value.item()
+    by_hand = torch.cat([each.grad.flatten() for each in model.parameters() if each.grad is not None])
+    for reading_, gradient in zip(readings, gradients, strict=True):
+        assert reading_[0] == pytest.approx(total * count, rel=1e-6)
+        assert reading_[2] == count
+        # torch's gradients lie in the memory order of channels-last weights
+        assert gradient.norm().item() == pytest.approx(by_hand.norm().item(), rel=1e-12)
+    assert readings[0][1] == readings[1][1]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-12, atol=1e-14)
+
+
+def test_right_answers_are_those_before_the_step(stripes: Dataset, make_net: Callable[..., nn.Sequential]) -> None:
+    images, labels = stripes.train.images[:33], stripes.train.labels[:33]
+    model = make_net(dropout=0.0)
+    expected = int((model(PIXELS.normalise(images)).argmax(1) == labels).sum())
+    each = stepper(model, "torch")
+    each.step(images, labels, 0, 0.5, 33)
+    each.step(images, labels, 0, 0.5, 33)
+    both = each.read()
+    again = stepper(make_net(dropout=0.0), "torch")
+    again.step(images, labels, 0, 0.5, 33)
+    first = again.read()
+    assert first.correct == expected
+    assert both.images == 66
+    assert both.loss != 2 * first.loss
+    assert each.read().images == 0, "reading starts a new sum"
+
+
+def test_dropout_depends_on_the_seed_alone(stripes: Dataset, make_net: Callable[..., nn.Sequential]) -> None:
+    images, labels = stripes.train.images[:16], stripes.train.labels[:16]
+    results = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed * 100)
+        each = stepper(make_net(dropout=0.5), "torch")
+        each.model.train()
+        torch.rand(seed)
+        each.step(images, labels, seed, 0.1, 16)
+        results.append(each.parameters.values.clone())
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_auxiliary_outputs_and_penalties_count(stripes: Dataset) -> None:
+    class WithAuxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(1, 2, 1), CombinedConv2d(2, 2, 3, padding=1, sparsity=0.1))
+            self.flatten = nn.Flatten()
+            self.head, self.side = nn.Linear(2 * 9 * 7, 3), nn.Linear(2 * 9 * 7, 3)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            x = self.flatten(self.body(x))
+            return AuxiliaryOutputs(self.head(x), (self.side(x),), 0.3) if self.training else self.head(x)
+
+    images, labels = stripes.train.images[:17], stripes.train.labels[:17]
+    gradients = []
+    for engine in ("rules", "torch", "hand"):
+        torch.manual_seed(0)
+        model = WithAuxiliary().train()
+        if engine == "hand":
+            x = model.flatten(model.body(PIXELS.normalise(images)))
+            main, side = (nn.functional.cross_entropy(head(x), labels) for head in (model.head, model.side))
+            added = penalty(model)
+            assert added is not None
+            value = main + 0.3 * side + added
+            value.backward()  # type: ignore[no-untyped-call]
+        else:
+            each = stepper(model, engine)
+            each.step(images, labels, 0, 1e-30, 17)
+            assert each.read().loss > 0
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    for name, expected in gradients[2].items():
+        for found in gradients[:2]:
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+        assert expected.abs().max() > 0
+
+
+def test_bfloat16_is_near_and_weights_stay_float32(stripes: Dataset, make_net: Callable[..., nn.Sequential]) -> None:
+    images, labels = stripes.train.images[:32], stripes.train.labels[:32]
+    found = []
+    for precision in ("float32", "bfloat16"):
+        each = stepper(make_net(dropout=0.0), "torch", precision=precision)
+        each.step(images, labels, 0, 0.1, 32)
+        found.append(each.read().loss)
+        assert each.parameters.values.dtype == torch.float32
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_the_choice_and_its_reason(make_net: Callable[..., nn.Sequential]) -> None:
+    def chosen(engine: str, **options: Any) -> tuple[Stepper, str]:
+        config = Config.of(engine=engine, **options)
+        return choose(Task(make_net(), LOSSES["cross_entropy"], PIXELS, config, torch.device("cpu"), Group(), 10))
+
+    assert chosen("torch")[0].name == "torch"
+    assert chosen("rules")[0].name == "rules"
+    double, reason = chosen("auto", precision="float64")
+    assert isinstance(double, TorchStepper)
+    assert reason == "the native engine computes in float32, and precision is float64"
+    with pytest.raises(ArgumentError, match="engine: got 'native', wanted another engine: .* precision is bfloat16"):
+        chosen("native", precision="bfloat16")
+    with pytest.raises(ArgumentError, match="precision: got 'bfloat16', wanted float32 or float64 with engine='rules'"):
+        chosen("rules", precision="bfloat16")
+
+
+def test_convolutions_go_channels_last_and_come_out_the_same() -> None:
+    torch.manual_seed(0)
+    model = create_model("slides_cifar10")
+    each = TorchStepper(
+        Task(
+            model,
+            LOSSES["cross_entropy"],
+            Preprocessing(3, (32, 32), (0.5,) * 3, (0.25,) * 3),
+            Config.of(optimiser="sgd", precision="float32"),
+            torch.device("cpu"),
+            Group(),
+            1,
+        )
+    )
+    assert each.channels_last
+    assert each.parameters.intact()
+    weight = next(p for p in model.parameters() if p.ndim == 4)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
