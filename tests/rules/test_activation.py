@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import check_rule, well_apart
 from torch import Tensor, nn
 
 from convscope.rules import activation, base
@@ -27,7 +28,6 @@ from convscope.rules.activation import (
     Softplus,
     Tanh,
 )
-from tests.oracles import check_rule, well_apart
 
 CASES: list[tuple[Activation, Any]] = [
     (Linear(), lambda x: x),

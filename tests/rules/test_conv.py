@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.oracles import check_rule, conv_by_loops, worst
 from torch import nn
 
 from convscope.errors import ArgumentError
 from convscope.rules import base
 from convscope.rules.conv import Conv
-from tests.oracles import check_rule, conv_by_loops, worst
 
 # The worked example of "「卷积神经网络」深入浅出": input, kernel and four printed results.
 PRINTED_X = [[1, 2, 0, 3, 1], [0, 1, 2, 3, 1], [1, 2, 1, 0, 0], [5, 2, 3, 1, 1], [2, 1, 0, 1, 1]]
@@ -148,9 +148,7 @@ def test_connection_tables(
 def test_awkward_sizes(batch: int, channels: int) -> None:
     x = torch.randn(batch, channels, 7, 5, dtype=torch.float64)
     parameters = {"weight": torch.randn(3, channels, 3, 2, dtype=torch.float64)}
-    check_rule(
-        Conv(2, (3, 2), (1, 0)), lambda x, weight: F.conv2d(x, weight, None, (3, 2), (1, 0)), [x], parameters
-    )
+    check_rule(Conv(2, (3, 2), (1, 0)), lambda x, weight: F.conv2d(x, weight, None, (3, 2), (1, 0)), [x], parameters)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's remark on its own speed
@@ -161,9 +159,7 @@ def test_same_padding(kernel: tuple[int, int], dilation: int) -> None:
     parameters = {"weight": torch.randn(4, 3, *kernel, dtype=torch.float64)}
     module = nn.Conv2d(3, 4, kernel, padding="same", dilation=dilation, bias=False).double()
     rule = Conv(2, 1, "same", dilation)
-    check_rule(
-        rule, lambda x, weight: torch.func.functional_call(module, {"weight": weight}, (x,)), [x], parameters
-    )
+    check_rule(rule, lambda x, weight: torch.func.functional_call(module, {"weight": weight}, (x,)), [x], parameters)
     valid = Conv(2, 1, "valid", dilation)
     assert torch.equal(valid.forward(x, **parameters)[0], Conv(2, 1, 0, dilation).forward(x, **parameters)[0])
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.oracles import check_rule, worst
 from torch import nn
 
 from convscope.errors import ArgumentError
 from convscope.rules import base
 from convscope.rules.conv import Conv
 from convscope.rules.conv_transpose import ConvTranspose
-from tests.oracles import check_rule, worst
 
 
 def test_hand_worked() -> None:

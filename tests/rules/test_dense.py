@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import check_rule
 
 from convscope.errors import ArgumentError
 from convscope.rules.dense import Dense
-from tests.oracles import check_rule
 
 
 def test_hand_worked() -> None:

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.oracles import check_rule, worst
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
 from convscope.rules import base
 from convscope.rules.norm import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
-from tests.oracles import check_rule, worst
 
 
 def test_local_response_by_hand() -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.oracles import check_rule, pool_by_loops, well_apart, worst
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
@@ -27,7 +28,6 @@ from convscope.rules.pool import (
     Pool,
     SumPool,
 )
-from tests.oracles import check_rule, pool_by_loops, well_apart, worst
 
 # The two printed results of "「卷积神经网络」深入浅出".
 PRINTED_X = [[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.oracles import check_rule
 from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.rules.rbf import EuclideanRBF
-from tests.oracles import check_rule
 
 
 def _distances(x: Tensor, weight: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import check_rule
 from torch import Tensor, nn
 
 from convscope.rules import base
 from convscope.rules.softmax import LogSoftmax, Softmax
-from tests.oracles import check_rule
 
 
 def test_hand_worked() -> None:

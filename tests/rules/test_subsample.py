@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import check_rule
 from torch import Tensor
 
 from convscope.errors import ArgumentError
 from convscope.rules.activation import Activation, Linear, ReLU, ScaledTanh, Sigmoid
 from convscope.rules.subsample import Subsample
-from tests.oracles import check_rule
 
 
 def test_hand_worked() -> None:

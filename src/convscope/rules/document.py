@@ -70,7 +70,7 @@ def _chapter(module: ModuleType) -> str:
 
 def _rules(module: ModuleType) -> list[type[Rule]]:
     found = [item for item in vars(module).values() if isinstance(item, type) and issubclass(item, Rule)]
-    return [rule for rule in found if rule.__module__ == module.__name__]
+    return [rule for rule in found if rule.__module__ == module.__name__ and rule is not Rule]
 
 
 def _markdown(docstring: str) -> str:
