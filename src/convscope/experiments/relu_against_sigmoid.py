@@ -103,7 +103,7 @@ def _mnist(setting: Setting) -> list[Row]:
     data = load_dataset("mnist", root=setting.root)
     rows = []
     for activation in _CIFAR10:
-        options = {"activation": activation, "pool": "max" if activation == "relu" else "mean"}
+        options: dict[str, Any] = {"activation": activation, "pool": "max" if activation == "relu" else "mean"}
         recipe = recipe_for("lenet5", "mnist", **options)
         result = fit(
             create_model("lenet5", **options),

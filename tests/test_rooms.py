@@ -1,0 +1,40 @@
+"""Habits of the whole tree that no other tool checks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def test_only_one_module_imports_the_extension() -> None:
+    importers = [
+        path.relative_to(ROOT / "src").as_posix()
+        for path in SOURCES
+        if re.search(r"^\s*(from|import) .*\b_engine\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert importers == ["convscope/native/extension.py"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT / "src" / "convscope").as_posix())
+def test_nothing_is_pickled(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"^\s*(import|from) (pickle|joblib|dill|cloudpickle|shelve|marshal)\b", text, re.MULTILINE)
+    for call in re.findall(r"torch\.load\([^)]*\)", text):
+        assert "weights_only=True" in call, call
+    for call in re.findall(r"np\.load\([^)]*\)|numpy\.load\([^)]*\)", text):
+        assert "allow_pickle=False" in call, call
+    assert "torch.save(" not in text
+
+
+def test_public_names_are_there() -> None:
+    import convscope
+
+    for name in convscope.__all__:
+        assert getattr(convscope, name) is not None
+    with pytest.raises(AttributeError, match="module 'convscope' has no attribute 'trian'"):
+        _ = convscope.trian
