@@ -197,6 +197,21 @@ def test_impossible_shapes(shape: tuple[int, ...]) -> None:
         count(create_model("lenet5"), shape)
 
 
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("resnet18", 1814),
+        ("mobilenet_v2", 301),
+        ("squeezenet1_0", 819),
+        ("shufflenet_v2_x1_0", 145),
+        ("googlenet", 1498),
+    ],
+)
+def test_published_multiply_adds(name: str, millions: int) -> None:
+    """As torchvision's documentation lists them, for one picture of 3×224×224, auxiliary classifiers left out."""
+    assert round(count(create_model(name)).multiply_adds / 1e6) == millions
+
+
 @pytest.mark.parametrize(("name", "size"), [("lenet5", 61_706), ("mcdnn_column", 76_040)])
 def test_parameters_of_the_papers(name: str, size: int) -> None:
     assert count(create_model(name)).parameters == size

@@ -100,6 +100,17 @@ def test_lenet5_by_hand() -> None:
     assert fields["s4", (4, 4)].box == ((14, 28), (14, 28))
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("alexnet", 195), ("mobilenet_v1", 315), ("resnet18", 435), ("inception_v3", 1311)]
+)
+def test_published_receptive_fields(name: str, size: int) -> None:
+    """Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks (2019), table 1."""
+    fields = ReceptiveFields(create_model(name))
+    last = [fields[layer] for layer in fields.layers() if fields[layer].jump is not None][-1]
+    assert last.size == (size, size)
+    assert last.jump == (32, 32)
+
+
 def test_unit_of_a_flattened_map_keeps_its_own_box() -> None:
     """Unit 7 of 16×5×5 flattened is map 0, row 1, column 2."""
     fields = ReceptiveFields(create_model("lenet5"))

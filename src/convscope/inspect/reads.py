@@ -121,7 +121,8 @@ _IDENTITY_FUNCTIONS = frozenset(
 def along(step: Step, source: TensorLike, axis: int) -> Dimension:
     """How ``step`` reads dimension ``axis`` of its input ``source``."""
     size = source.shape[axis]
-    if step.output_shape is None and step.kind in ("chunk", "split"):
+    taken_from_tuple = step.kind == "getitem" and isinstance(step.arguments[0], tuple)
+    if taken_from_tuple or (step.output_shape is None and step.kind in ("chunk", "split")):
         return _identity(axis, size)
     output = step.output_shape or ()
     if size == 1 and len(output) == len(source.shape) and output[axis] == 1 and not hasattr(step.module, "kernel_size"):
@@ -141,7 +142,23 @@ def along(step: Step, source: TensorLike, axis: int) -> Dimension:
             return Dimension(axis, np.zeros((output[axis], 1), np.int64), None)
     if step.kind == "cat" and axis != _cat_dimension(step) % len(output):
         return _identity(axis, size)
+    if (moved := _moved(step, source, axis)) is not None:
+        return Dimension(moved, np.arange(size)[:, None], Window(1, 0, 1))
     return probe(step, source, axis)
+
+
+def _moved(step: Step, source: TensorLike, axis: int) -> int | None:
+    """Where a step that only rearranges leaves dimension ``axis`` whole; None where it does not, or is another step."""
+    before, after = source.shape, step.output_shape or ()
+    if step.kind in ("view", "reshape", "flatten"):
+        behind = len(before) - axis
+        same = len(after) >= behind and after[-behind:] == before[-behind:]
+        return len(after) - behind if same and len(after) > behind else None
+    numbers = [item for item in step.arguments[1:] if isinstance(item, int)]
+    if step.kind == "transpose" and len(numbers) == 2:
+        one, other = (item % len(before) for item in numbers)
+        return {one: other, other: one}.get(axis, axis)
+    return None
 
 
 def window_of(module: nn.Module, dimension: int, dimensions: int) -> Callable[[int, int, int], Dimension] | None:

@@ -118,11 +118,10 @@ def walk(model: nn.Module, input_shape: Sequence[int] | None = None) -> Walk:
     Raises ArgumentError when the model refuses an input of that shape.
     """
     shape = input_shape_of(model, input_shape)
-    captured = graph.capture(model)
     training = {name: module.training for name, module in model.named_modules()}
-    captured.eval()
-    model.eval()
+    model.eval()  # before the capture, which follows the branches of the mode it finds
     try:
+        captured = graph.capture(model).eval()
         recorder = _Recorder(captured)
         placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
         recorder.run(_zeros(captured, placeholders[0], shape))
