@@ -167,9 +167,7 @@ def test_weights_go_into_a_module_that_fits_and_no_other(tmp_path: Path) -> None
         checkpoints.load_state(path)
 
 
-def test_a_failed_write_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(lenet(), tmp_path / "model.safetensors")
     before = path.read_bytes()
 

@@ -40,7 +40,9 @@ def torchrun(run_dir: Path, what: str) -> str:
     script = run_dir.parent / "script.py"
     script.write_text(f"SETTINGS = {SETTINGS!r}{SCRIPT}")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    done = subprocess.run([*launcher, str(script), *arguments], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [*launcher, str(script), *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -92,7 +94,9 @@ def test_more_processes_than_pictures_are_refused(
     from convscope.training import distributed
 
     monkeypatch.setattr(distributed.Group, "world", 4)
-    with pytest.raises(ArgumentError, match="batch_size: got 2, wanted at least one picture for each of the 4 processes"):
+    with pytest.raises(
+        ArgumentError, match="batch_size: got 2, wanted at least one picture for each of the 4 processes"
+    ):
         fit(make_net(), stripes, batch_size=2, run_dir=str(tmp_path / "run"))
 
 

@@ -12,7 +12,9 @@ from convscope.training.flat import FlatParameters
 
 def picture_net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 17, (3, 5)), nn.BatchNorm2d(17), nn.ReLU(), nn.Flatten(), nn.Linear(17 * 5 * 2, 4))
+    return nn.Sequential(
+        nn.Conv2d(3, 17, (3, 5)), nn.BatchNorm2d(17), nn.ReLU(), nn.Flatten(), nn.Linear(17 * 5 * 2, 4)
+    )
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

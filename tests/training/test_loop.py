@@ -45,7 +45,9 @@ def test_lenet5_learns_real_digits_in_seconds(tmp_path: Path) -> None:
 
 
 def test_the_book_and_torch_go_the_same_way(fitted: Fit, tmp_path: Path) -> None:
-    results = [fitted(run_dir=str(tmp_path / engine), engine=engine, precision="float64") for engine in ("rules", "torch")]
+    results = [
+        fitted(run_dir=str(tmp_path / engine), engine=engine, precision="float64") for engine in ("rules", "torch")
+    ]
     for first, second in zip(*(result.history for result in results), strict=True):
         assert first.train_loss == pytest.approx(second.train_loss, rel=1e-9)
         assert first.train_accuracy == second.train_accuracy
@@ -69,7 +71,9 @@ def test_a_name_and_initialisers_draw_from_the_seed(tmp_path: Path, stripes: Dat
         stream.close()
         from convscope.training.checkpoints import load
 
-        assert isinstance(next(again := run("lenet5", stripes, run_dir=str(tmp_path / f"{number}b"), **options)), object)
+        assert isinstance(
+            next(again := run("lenet5", stripes, run_dir=str(tmp_path / f"{number}b"), **options)), object
+        )
         assert isinstance(saved := next(again), events.CheckpointSaved)
         again.close()
         return flat(load(saved.path))
@@ -159,7 +163,9 @@ def test_a_module_that_cannot_be_described_trains_all_the_same(fitted: Fit, tmp_
             return self.output(x.flatten(1) * (1.0 if x.sum() > 0 else 2.0))
 
     result = fitted(Odd())
-    with pytest.raises(convscope.errors.CheckpointError, match="the user's own module, which the file does not describe"):
+    with pytest.raises(
+        convscope.errors.CheckpointError, match="the user's own module, which the file does not describe"
+    ):
         convscope.load(result.run_dir / "model.safetensors")
     again = convscope.training.load_weights(Odd(), result.run_dir / "model.safetensors")
     assert torch.equal(flat(again), flat(result.model))
@@ -169,7 +175,9 @@ def test_a_module_that_cannot_be_described_trains_all_the_same(fitted: Fit, tmp_
 
 def test_an_exploding_loss_is_an_error_that_says_where(fitted: Fit, tmp_path: Path) -> None:
     seen: list[events.Event] = []
-    with pytest.raises(TrainingError, match=r"the loss (is not a number|has exploded).*layer|weights.*Lower learning_rate"):
+    with pytest.raises(
+        TrainingError, match=r"the loss (is not a number|has exploded).*layer|weights.*Lower learning_rate"
+    ):
         fitted(optimiser="sgd", learning_rate=1e8, epochs=5, listeners=[seen.append])
     diverged = seen[-1]
     assert isinstance(diverged, events.Diverged)
@@ -182,7 +190,9 @@ def test_an_exploding_loss_is_an_error_that_says_where(fitted: Fit, tmp_path: Pa
 def test_a_nan_in_the_model_is_found_in_its_layer(fitted: Fit, net: nn.Sequential) -> None:
     with torch.no_grad():
         net[5].bias[1] = float("nan")
-    with pytest.raises(TrainingError, match="the loss is not a number in epoch 1, batch 1 .*'5.weight'|'5.bias'|'0.weight'"):
+    with pytest.raises(
+        TrainingError, match="the loss is not a number in epoch 1, batch 1 .*'5.weight'|'5.bias'|'0.weight'"
+    ):
         fitted(net)
 
 

@@ -62,7 +62,13 @@ def assert_identical(first: Result, second: Result) -> None:
 def test_killed_in_mid_epoch_and_resumed_bit_for_bit(
     engine: str, tmp_path: Path, stripes: Dataset, make_net: Callable[..., nn.Module]
 ) -> None:
-    options: dict[str, Any] = {"epochs": 3, "batch_size": 17, "checkpoint_batches": 2, "augment": "translate:1", "watch": False}
+    options: dict[str, Any] = {
+        "epochs": 3,
+        "batch_size": 17,
+        "checkpoint_batches": 2,
+        "augment": "translate:1",
+        "watch": False,
+    }
     whole = fit(make_net(batch_norm=True), stripes, run_dir=str(tmp_path / "whole"), engine=engine, **options)
     assert len(whole.history) == 3
     steps = whole.history[0].step

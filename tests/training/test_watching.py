@@ -44,7 +44,14 @@ def test_kernels_and_histograms_of_every_epoch_are_kept(fitted: Callable[..., Re
     result = fitted(net, watch=True, epochs=2, listeners=[seen.append])
     watched = [each for each in seen if isinstance(each, events.LayersWatched)]
     assert [each.epoch for each in watched] == [1, 2]
-    assert [layer.kind for layer in watched[0].layers] == ["Conv2d", "ReLU", "MaxPool2d", "Flatten", "Dropout", "Linear"]
+    assert [layer.kind for layer in watched[0].layers] == [
+        "Conv2d",
+        "ReLU",
+        "MaxPool2d",
+        "Flatten",
+        "Dropout",
+        "Linear",
+    ]
     kernels = [load_file(Path(result.run_dir) / "watch" / f"epoch-000{n}.safetensors")["0/kernels"] for n in (1, 2)]
     assert kernels[0].shape == (5, 1, 3, 3)
     assert not torch.equal(*kernels)
