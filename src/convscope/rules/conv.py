@@ -135,7 +135,7 @@ def correlate(x: Tensor, kernels: Tensor, stride: Sizes, dilation: Sizes, groups
     grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])  # (n, g, in/g, *size)
     split = kernels.reshape(groups, -1, *kernels.shape[1:])  # (g, out/g, in/g, *kernel)
     seen = windows(grouped, tuple(kernels.shape[2:]), stride, dilation)  # (n, g, in/g, *positions, *kernel)
-    return torch.einsum(f"ngi{space}{kernel},gji{kernel}->ngj{space}", seen, split).flatten(1, 2)
+    return torch.einsum(f"ngi{space}{kernel},gji{kernel}->ngj{space}", seen, split).flatten(1, 2).contiguous()
 
 
 def full_correlation(

@@ -33,11 +33,9 @@ class Dropout(Rule):
     def forward(self, x: Tensor) -> tuple[Tensor, Saved]:
         if not self.training or self.p == 0:
             return x, {"mask": None}
-        shape = (*x.shape[:2], *(1,) * (x.ndim - 2)) if self.whole_maps else x.shape
-        mask = x.new_zeros(shape)
-        if self.p < 1:
-            # drawn and scaled exactly as torch does, so that the same seed gives the same mask
-            mask = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1 - self.p).div_(1 - self.p)
+        # made, drawn and scaled exactly as torch does, so that the same seed gives the same mask
+        mask = x.new_empty((*x.shape[:2], *(1,) * (x.ndim - 2))) if self.whole_maps else torch.empty_like(x)
+        mask = mask.bernoulli_(1 - self.p).div_(1 - self.p) if self.p < 1 else mask.zero_()
         return x * mask, {"mask": mask}
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:

@@ -1,0 +1,374 @@
+"""Whole models by the rules against the same models by autograd."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError, ConvscopeError
+from convscope.graph import capture
+from convscope.rules import tape
+from tests.oracles import worst
+
+
+def check_model(model: nn.Module, *inputs: Tensor, expected_rules: int | None = None) -> tape.Tape:
+    """Output, δ of every input and gradient of every parameter equal autograd's, also the buffers afterwards."""
+    model = model.double()
+    inputs = tuple(item.double() if item.is_floating_point() else item for item in inputs)
+    other = copy.deepcopy(model)
+    leaves = [item.clone().requires_grad_() if item.is_floating_point() else item for item in inputs]
+    torch.manual_seed(11)
+    # a copy goes in, because a model may change its input in place
+    y = other(*(leaf.clone() for leaf in leaves))
+    delta = torch.randn_like(y)
+    y.backward(delta)
+    torch.manual_seed(11)
+    ran = tape.forward(model, *inputs)
+    back = ran.backward(delta)
+    assert worst(ran.output, y.detach()) <= 1e-9
+    for mine, leaf in zip(back.inputs, leaves, strict=True):
+        if leaf.grad is not None:
+            assert mine is not None
+            assert worst(mine, leaf.grad) <= 1e-9
+    wanted = {name: parameter.grad for name, parameter in other.named_parameters() if parameter.grad is not None}
+    assert set(back.gradients) >= set(wanted)
+    for name, found in back.gradients.items():
+        expected = wanted.get(name, torch.zeros_like(found))
+        assert expected is not None
+        assert worst(found, expected) <= 1e-9, name
+    for name, buffer in other.named_buffers():
+        torch.testing.assert_close(model.get_buffer(name), buffer, msg=name)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    by_rule = sum(step.rule.kind != "other" for step in ran)
+    assert expected_rules is None or by_rule == len(ran.steps) == expected_rules, [
+        step.name for step in ran if step.rule.kind == "other"
+    ]
+    return ran
+
+
+def lenet() -> nn.Sequential:
+    return nn.Sequential(
+        OrderedDict(
+            c1=nn.Conv2d(1, 6, 5, padding=2), f1=nn.Sigmoid(), s2=nn.AvgPool2d(2), c3=nn.Conv2d(6, 16, 5),
+            f3=nn.ReLU(inplace=True), s4=nn.MaxPool2d(2), flat=nn.Flatten(), c5=nn.Linear(400, 120), f5=nn.Tanh(),
+            out=nn.Linear(120, 10),
+        )
+    )  # fmt: skip
+
+
+class Residual(nn.Module):
+    """A residual block as torchvision writes it: in-place ReLUs, in-place sum, batch normalisation, a projection."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=2, dilation=2, groups=2, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = self.downsample(x)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += identity
+        y: Tensor = self.relu(out)
+        return y
+
+
+class Mixed(nn.Module):
+    """Branches joined and split again, functions, methods, a module used twice, a shared parameter, a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(4, 6, (1, 3), padding=(0, 1))
+        self.again = nn.Conv2d(12, 12, 1)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.head = nn.Linear(12, 12)
+        self.tied = nn.Linear(12, 12)
+        self.tied.weight = self.head.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([F.relu(self.left(x)), torch.tanh(self.right(x))], dim=1)
+        both = self.again(self.again(both)) * self.scale
+        one, two, three = both.chunk(3, dim=1)
+        mixed = torch.cat((three, one * torch.sigmoid(two), x), 1)
+        n, c = mixed.size(0), mixed.shape[1]
+        shuffled = mixed.view(n, 3, c // 3, mixed.size(2), -1).transpose(1, 2).contiguous().flatten(1, 2)
+        pooled = F.adaptive_avg_pool2d(shuffled[:, ::1], 1).flatten(1) + shuffled.mean([2, 3]) / 2
+        return self.tied(self.head(pooled) - pooled) + torch.tensor(0.5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_lenet(training: bool) -> None:
+    check_model(lenet().train(training), torch.randn(3, 1, 28, 28), expected_rules=10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [(9, 8), (7, 7)])
+def test_residual_grouped_dilated(training: bool, size: tuple[int, int]) -> None:
+    model = nn.Sequential(Residual(3, 4, 2), nn.Dropout(0.3), Residual(4, 6, 1), nn.LocalResponseNorm(3))
+    check_model(model.train(training), torch.randn(2, 3, *size), expected_rules=20)
+
+
+def test_branches_splits_sharing() -> None:
+    ran = check_model(Mixed(), torch.randn(2, 4, 5, 6))
+    named = {step.name for step in ran}
+    assert {"again", "again:2", "chunk", "cat"} <= named
+
+
+def test_one_dimension_and_three() -> None:
+    check_model(
+        nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(16, 3)),
+        torch.randn(3, 2, 11),
+        expected_rules=5,
+    )
+    check_model(nn.Sequential(nn.Conv3d(1, 2, 2), nn.AvgPool3d(2), nn.ELU()), torch.randn(2, 1, 5, 5, 6))
+
+
+class Parametric(nn.Module):
+    """Functions called with the module's own parameters and buffers."""
+
+    running: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, 3, 3, 3))
+        self.weights = nn.ParameterList([torch.randn(5, 4), torch.randn(5)])
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+        self.register_buffer("running", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = F.conv2d(x, self.kernel, stride=2)
+        maps = F.batch_norm(maps, self.mean, self.var, training=self.training)  # type: ignore[arg-type]
+        self.running.mul_(0.9).add_(maps.mean().detach(), alpha=0.1)
+        return F.linear(input=maps.amax((2, 3)), weight=self.weights[0], bias=self.weights[1]) + self.running
+
+
+def test_functions_with_parameters_and_buffers_updated_in_the_forward() -> None:
+    ran = check_model(Parametric().train(), torch.randn(3, 3, 7, 9))
+    conv = ran.steps[0]
+    back = ran.backward(torch.ones_like(ran.output))
+    assert set(back.steps[conv.name].gradients) == {"weight"}
+
+
+class InPlace(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x * 2
+        alias = kept.view(kept.shape)
+        tripled = kept.mul_(3.0)
+        alias.add_(1.0)
+        kept.add_(tripled)
+        one, two = kept[:, :1], kept[:, 1:]
+        one.mul_(2.0)
+        F.relu(two, True)
+        y: Tensor = one + two * F.leaky_relu_(two - 1, 0.1)
+        return y
+
+
+def test_in_place_operations_act_on_every_name_of_the_memory() -> None:
+    """``kept`` is ``alias`` is ``tripled``: what is done to one is done to all, but a saved value stays."""
+    check_model(InPlace(), torch.randn(3, 2))
+
+
+def test_in_place_on_part_of_the_memory_is_refused_when_the_whole_is_used_later() -> None:
+    class Part(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            kept = x * 2
+            part = kept.view(-1)
+            part.mul_(3.0)
+            return kept
+
+    with pytest.raises(ConvscopeError, match="'mul' is used after 'mul_' changed part of its memory in place"):
+        tape.forward(Part(), torch.ones(2, 2))
+
+
+class Opaque(nn.Module):
+    """Untraceable, with parameters, a stochastic step and an in-place change of its own input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.mean() > 100:
+            return x
+        x *= 2
+        y: Tensor = F.dropout(self.conv(x), 0.5, self.training)
+        return y
+
+
+def test_modules_without_a_rule() -> None:
+    check_model(nn.Sequential(nn.Conv2d(2, 3, 3), Opaque(), nn.PReLU(3), nn.Upsample(scale_factor=2)), torch.randn(2, 2, 5, 5))
+    check_model(Opaque(), torch.randn(2, 3, 5, 4))
+    check_model(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3)), nn.ReLU()), torch.randn(1, 2, 5, 5))
+
+
+class Sentence(nn.Module):
+    """Integers in, several outputs of one node, a recurrent layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(7, 5)
+        self.cell = nn.GRU(5, 4, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, last = self.cell(self.words(tokens))
+        mixed, _ = self.attention(states, states, states, need_weights=False)
+        y: Tensor = mixed.sum(1) + last[0]
+        return y
+
+
+def test_sequence_model() -> None:
+    check_model(Sentence(), torch.randint(7, (3, 6)))
+
+
+def test_custom_subclass_with_its_own_forward() -> None:
+    class Standardised(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+            return F.conv2d(input, weight, self.bias, self.stride, self.padding)
+
+    check_model(nn.Sequential(Standardised(2, 3, 3, 2), nn.ReLU()), torch.randn(2, 2, 7, 5))
+
+
+def test_frozen_parameters_get_no_gradient() -> None:
+    model = lenet()
+    model.get_submodule("c1").requires_grad_(False)
+    ran = tape.forward(model, torch.randn(1, 1, 28, 28))
+    back = ran.backward(torch.ones(1, 10))
+    assert set(back.gradients) == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert back.steps["c1"].gradients == {}
+
+
+def test_unused_parts() -> None:
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.aside = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            self.aside(x)
+            y: Tensor = self.used(x)
+            return y
+
+    ran = tape.forward(Aside(), torch.ones(1, 2))
+    back = ran.backward(torch.ones(1, 2))
+    assert set(back.gradients) == {"used.weight", "used.bias"}
+    assert back.steps["aside"].delta is None
+    assert len(back.inputs) == 2
+    assert back.inputs[1] is None
+
+
+class Both(NamedTuple):
+    main: Tensor
+    aside: Tensor
+
+
+def test_several_outputs_of_the_model() -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 2), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Both:
+            h = torch.relu(self.body(x))
+            return Both(self.one(h), self.two(h))
+
+    model, x = TwoHeads().double(), torch.randn(5, 3, dtype=torch.float64)
+    ran = tape.forward(model, x)
+    deltas = Both(torch.randn(5, 2).double(), torch.randn(5, 4).double())
+    y = model(x)
+    expected = torch.autograd.grad([*y], list(model.parameters()), [*deltas])
+    assert isinstance(ran.output, Both)
+    for found, wanted in zip(ran.backward(deltas).gradients.values(), expected, strict=True):
+        assert worst(found, wanted) <= 1e-9
+    only_main = ran.backward([deltas.main, None])
+    assert "two.weight" not in only_main.gradients
+    with pytest.raises(ArgumentError, match="delta: got '1 parts', wanted 2, one for each output of the model"):
+        ran.backward(deltas.main)
+
+
+def test_captured_graph_runs_again_and_follows_the_parameters() -> None:
+    model = lenet()
+    graph = capture(model)
+    x = torch.randn(2, 1, 28, 28)
+    before = tape.forward(graph, x).output
+    with torch.no_grad():
+        model.get_parameter("out.bias").add_(1.0)
+    torch.testing.assert_close(tape.forward(graph, x).output, before + 1)
+
+
+def test_inputs_by_name() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor, scale: float = 2.0) -> Tensor:
+            return x * scale
+
+    x = torch.ones(2)
+    assert tape.forward(Named(), x).output.tolist() == [2, 2]
+    assert tape.forward(Named(), x=x, scale=3.0).output.tolist() == [3, 3]
+
+
+def test_float32_on_the_whole() -> None:
+    model, x = lenet(), torch.randn(4, 1, 28, 28)
+    ran = tape.forward(model, x)
+    back = ran.backward(torch.ones(4, 10))
+    assert {gradient.dtype for gradient in back.gradients.values()} == {torch.float32}
+    model(x).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert worst(back.gradients[name], parameter.grad) < 2e-5, name
+
+
+def test_canary() -> None:
+    """A parameter used twice whose gradients were not summed would be caught."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.layer(self.layer(x))
+            return y
+
+    model = Twice().double()
+    x = torch.randn(3, 2, dtype=torch.float64)
+    ran = tape.forward(model, x)
+    back = ran.backward(torch.ones_like(ran.output))
+    model(x).sum().backward()
+    assert model.layer.weight.grad is not None
+    assert worst(back.gradients["layer.weight"], model.layer.weight.grad) <= 1e-9
+    assert worst(back.steps["layer"].gradients["weight"], model.layer.weight.grad) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: tape.forward(lenet(), torch.zeros(1, 3, 28, 28)), ArgumentError, "channels.*happened in layer 'c1'"),
+        (lambda: tape.forward(lenet()), ArgumentError, "inputs: got '0 inputs', wanted also the model's input 'input'"),
+        (lambda: tape.forward(lenet(), torch.zeros(1), torch.zeros(1)), ArgumentError, "inputs: got '2 inputs'"),
+        (lambda: tape.forward(lenet(), torch.zeros(1, 1, 28, 28), y=1), ArgumentError, r"inputs: got \['y'\]"),
+        (
+            lambda: tape.forward(nn.Sequential(nn.Flatten(), nn.Bilinear(2, 2, 2)), torch.zeros(1, 2)),
+            ConvscopeError,
+            r"layer '1' \(Bilinear\): ",
+        ),
+        (
+            lambda: tape.forward(lenet(), torch.zeros(2, 1, 28, 28)).backward(torch.zeros(2, 9)),
+            ArgumentError,
+            r"delta: got \(2, 9\), wanted the shape of the model's output, \(2, 10\)",
+        ),
+    ],
+)
+def test_errors(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
