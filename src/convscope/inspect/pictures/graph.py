@@ -96,6 +96,10 @@ def _box(step: Step) -> Box:
         family, detail = "pooling", _window(kind, module)
     elif "Pool" in kind or "pool" in kind or kind == "mean":
         family = "pooling"
+    if kind == "getitem" and isinstance(step.arguments[1], int):
+        detail = f"part {step.arguments[1] + 1}"
+    elif kind in ("chunk", "split"):
+        detail = f"{kind} {step.arguments[1]}" if len(step.arguments) > 1 else kind
     own = [step.name] if module is not None else []
     weights = sum(item.numel() for item in module.parameters()) if module is not None else 0
     return Box(step.name, family, [*own, detail, *([f"{weights:,} parameters"] if weights else [])], shape)
@@ -222,7 +226,7 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
         weight = "bold" if index == 0 else "normal"
         small = 7.6 if index == 0 else 7
         room = 31 if index == 0 else 34
-        text = line if len(line) <= room else line[: room - 1] + "…"
+        text = line if len(line) <= room else "…" + line[1 - room :]  # the end of a path tells layers apart
         ink = INK if index < len(box.lines) else FAINT
         axes.text(
             x, top + index * _LINE, text, ha="center", va="center", fontsize=small, weight=weight, color=ink, zorder=4

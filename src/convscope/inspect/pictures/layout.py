@@ -33,10 +33,14 @@ def lay_out(nodes: Sequence[str], edges: Sequence[tuple[str, str]], width: Mappi
         rows[rank[node]].append(node)
     above: dict[str, list[str]] = {}
     below: dict[str, list[str]] = {}
+    links: set[tuple[str, str]] = set()
     for (first, _), chain in chains.items():
-        for offset, link in enumerate(chain[1:-1], start=1):
-            rows[rank[first] + offset].append(link)
-        for one, other in itertools.pairwise(chain):
+        for offset, (one, other) in enumerate(itertools.pairwise(chain), start=1):
+            if (one, other) in links:
+                continue
+            links.add((one, other))
+            if other != chain[-1]:
+                rows[rank[first] + offset].append(other)
             below.setdefault(one, []).append(other)
             above.setdefault(other, []).append(one)
     _untangle(rows, above, below)
@@ -67,8 +71,9 @@ def _ranks(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, 
 
 
 def _chain(edge: tuple[str, str], rank: Mapping[str, int]) -> list[str]:
+    """What the edge passes: a place in every rank between, which all edges of one source share, as one lane."""
     first, last = edge
-    places = [f"{first} → {last} @{row}" for row in range(rank[first] + 1, rank[last])]
+    places = [f"{first} →{row}" for row in range(rank[first] + 1, rank[last])]
     return [first, *places, last]
 
 
