@@ -1,1 +1,10 @@
-"""native."""
+"""The Python face of the native CPU engine."""
+
+from __future__ import annotations
+
+from convscope.native.accelerate import Accelerated, accelerate
+from convscope.native.availability import EngineUnavailableError, available
+from convscope.native.lower import lower
+from convscope.native.network import NativeNetwork
+
+__all__ = ["Accelerated", "EngineUnavailableError", "NativeNetwork", "accelerate", "available", "lower"]

@@ -1,0 +1,39 @@
+"""Whether the compiled engine is here, and if not, why."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from convscope.errors import ConvscopeError
+
+
+class EngineUnavailableError(ConvscopeError):
+    """The native engine was asked for, but is not built for this Python or this processor."""
+
+
+def available() -> bool:
+    """Whether the native engine can be used."""
+    return problem() is None
+
+
+def engine() -> Any:
+    """The compiled extension; EngineUnavailableError says why there is none."""
+    found, trouble = _load()
+    if found is None:
+        raise EngineUnavailableError(f"the native engine is not available: {trouble}. Training falls back to torch")
+    return found
+
+
+def problem() -> str | None:
+    """Why the engine cannot be used; None when it can."""
+    return _load()[1]
+
+
+@functools.cache
+def _load() -> tuple[Any, str | None]:
+    try:
+        from convscope.native import extension
+    except ImportError as trouble:
+        return None, f"{trouble}"
+    return extension, None

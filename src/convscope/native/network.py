@@ -1,0 +1,259 @@
+"""A model that the engine runs for images of one shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from convscope import spec
+from convscope.errors import ArgumentError
+from convscope.layers import Loss
+from convscope.native import availability
+from convscope.native.lower import checked_shape, lower, restore
+from convscope.native.memory import SharedMemory
+from convscope.native.objective import Objective, objective
+from convscope.native.plan import Plan
+
+
+@dataclasses.dataclass
+class Compiled:
+    """A plan and the engine's network for it, in one constellation of the modules' modes."""
+
+    plan: Plan
+    network: Any
+    version: int  # of the memory it is bound to
+    trained: list[str]  # parameters that get a gradient
+    counters: list[torch.Tensor]
+
+
+class NativeNetwork:
+    """``model`` on the native engine, for images of ``input_shape`` (channels, height, width).
+
+    ``loss`` as in ``lower``; without one there is no ``loss_and_grad``. The model's parameters stay its own: they
+    become views of one flat buffer that the engine reads. Images are float32 (n, c, h, w), or uint8, which
+    ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen parameters)
+    are those at each call. ``threads`` None: as many as torch has.
+
+    Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
+    on the CPU, and EngineUnavailableError where the engine is not built.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: Sequence[int],
+        loss: str | Loss | nn.Module | None = None,
+        *,
+        preprocessing: spec.Preprocessing | None = None,
+        threads: int | None = None,
+        memory: SharedMemory | None = None,
+    ) -> None:
+        self._engine = availability.engine()
+        self.model = model
+        self.input_shape = checked_shape(input_shape)
+        self.objective: Objective | None = None if loss is None else objective(loss, model)
+        self.threads = threads
+        self._modules = list(model.modules())
+        self._scale, self._offset = _scale_and_offset(preprocessing)
+        plan = lower(model, self.input_shape, self.objective)
+        self.memory = SharedMemory(model) if memory is None else memory
+        self._compiled: dict[tuple[bool, ...], Compiled] = {}
+        self._compiled[self._modes()] = self._compile(plan)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan for the modes that the model's modules are in now."""
+        return self.ready().plan
+
+    def describe(self) -> str:
+        """One line per fused operation of the engine."""
+        text: str = self.ready().network.describe()
+        return text
+
+    def memory_bytes(self) -> int:
+        """What the engine holds beside parameters and gradients."""
+        return int(self.ready().network.memory(self._threads()))
+
+    def forward(self, images: torch.Tensor, seed: int = 0, step: int = 0) -> Any:
+        """The model's outputs, without anything kept for gradients. ``seed`` and ``step`` decide what dropout drops."""
+        compiled = self.ready()
+        return restore(compiled.plan.structure, self.run(compiled, images, seed, step))
+
+    def loss_and_grad(
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        seed: int = 0,
+        step: int = 0,
+        *,
+        input_delta: torch.Tensor | None = None,
+    ) -> tuple[float, list[torch.Tensor]]:
+        """(the loss, the outputs), with ``.grad`` of every trained parameter **overwritten** by ∂J/∂w.
+
+        ``targets`` are class indices (n,) or, for losses that compare numbers, (n, outputs). ``input_delta``, float32
+        (n, c, h, w), receives ∂J/∂images.
+        """
+        if self.objective is None:
+            raise ArgumentError("loss", None, "a loss, given when the network was made")
+        compiled = self.ready()
+        plan = compiled.plan
+        pixels, options = self._images(images)
+        self._check_count(plan, len(images))
+        if len(targets) != len(images):
+            raise ArgumentError("targets", f"{len(targets)} of them", f"one for each of the {len(images)} images")
+        wanted = self.objective.targets(targets, plan.outputs[0].shape[0])
+        outputs = [torch.empty(len(images), *each.shape) for each in plan.outputs]
+        parameters, gradients, state = self.memory.arrays
+        loss = compiled.network.step(
+            parameters,
+            gradients,
+            state,
+            pixels,
+            wanted.numpy(),
+            training=plan.training,
+            seed=seed,
+            step=step,
+            threads=self._threads(),
+            outputs=[each.numpy() for each in outputs],
+            input_delta=None if input_delta is None else input_delta.numpy(),
+            **options,
+        )
+        self._count_batch(compiled)
+        self.memory.attach_gradients(compiled.trained)
+        return float(loss), outputs
+
+    def ready(self) -> Compiled:
+        """The compiled plan for the present modes, the memory checked and its constants filled in."""
+        self.memory.check()
+        modes = self._modes()
+        compiled = self._compiled.get(modes)
+        if compiled is None:
+            compiled = self._compile(lower(self.model, self.input_shape, self.objective))
+        elif compiled.version != self.memory.version:
+            compiled = self._compile(compiled.plan)
+        self._compiled[modes] = compiled
+        if compiled.plan.constants:
+            self.memory.fill_constants(compiled.plan)
+        return compiled
+
+    def run(self, compiled: Compiled, images: torch.Tensor, seed: int, step: int) -> list[torch.Tensor]:
+        """The plan's outputs, one tensor each."""
+        plan = compiled.plan
+        pixels, options = self._images(images)
+        outputs = [torch.empty(len(images), *each.shape) for each in plan.outputs]
+        if len(images) == 0:
+            return outputs
+        self._check_count(plan, len(images))
+        parameters, _, state = self.memory.arrays
+        compiled.network.forward(
+            parameters,
+            state,
+            pixels,
+            [each.numpy() for each in outputs],
+            training=plan.training,
+            seed=seed,
+            step=step,
+            threads=self._threads(),
+            **options,
+        )
+        self._count_batch(compiled)
+        return outputs
+
+    def run_backward(
+        self,
+        compiled: Compiled,
+        images: torch.Tensor,
+        output_deltas: Sequence[torch.Tensor],
+        seed: int,
+        step: int,
+        input_delta: torch.Tensor | None,
+    ) -> list[torch.Tensor]:
+        """∂J/∂w of ``compiled.trained`` in fresh memory; ∂J/∂images into ``input_delta``.
+
+        ``compiled`` is that of the forward pass, whatever modes the modules are in by now.
+        """
+        self.memory.check()
+        if compiled.version != self.memory.version:
+            compiled = self._compile(compiled.plan)
+        if compiled.plan.constants:
+            self.memory.fill_constants(compiled.plan)
+        pixels, options = self._images(images)
+        parameters, _, state = self.memory.arrays
+        gradients = torch.empty(len(parameters))
+        compiled.network.backward(
+            parameters,
+            gradients.numpy(),
+            state,
+            pixels,
+            [each.contiguous().numpy() for each in output_deltas],
+            training=compiled.plan.training,
+            seed=seed,
+            step=step,
+            threads=self._threads(),
+            input_delta=None if input_delta is None else input_delta.numpy(),
+            **options,
+        )
+        return [self.memory.flat.view(gradients, self.memory.slices[name]) for name in compiled.trained]
+
+    def _compile(self, plan: Plan) -> Compiled:
+        self.memory.make_room(plan)
+        memory = self.memory
+        network = self._engine.Network(
+            input_shape=self.input_shape,
+            records=memory.bind(plan),
+            outputs=[each.number for each in plan.outputs],
+            parameter_count=len(memory.flat.memory),
+            state_count=len(memory.state),
+        )
+        buffers = dict(self.model.named_buffers())
+        requires = {name for name, each in memory.slices.items() if each.parameter.requires_grad}
+        trained = sorted(plan.trained_names & requires, key=memory.places.__getitem__)
+        counters = [buffers[name] for name in plan.counters]
+        return Compiled(plan, network, memory.version, trained, counters)
+
+    def _modes(self) -> tuple[bool, ...]:
+        training = [module.training for module in self._modules]
+        return (*training, *[each.parameter.requires_grad for each in self.memory.slices.values()])
+
+    def _threads(self) -> int:
+        return torch.get_num_threads() if self.threads is None else self.threads
+
+    def _count_batch(self, compiled: Compiled) -> None:
+        for counter in compiled.counters:
+            counter.add_(1)
+
+    def _check_count(self, plan: Plan, images: int) -> None:
+        if images == 0:
+            raise ArgumentError("images", "none", "at least one image")
+        if images == 1 and plan.needs_several is not None:
+            wanted = f"more than one, for the statistics of the batch normalisation {plan.needs_several!r}"
+            raise ArgumentError("images", "one", wanted)
+
+    def _images(self, images: torch.Tensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        """Images as the engine takes them, and how uint8 ones are normalised."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
+            wanted = "(n, " + ", ".join(map(str, self.input_shape)) + ")"
+            raise ArgumentError("images", tuple(images.shape), wanted)
+        if images.device.type != "cpu":
+            raise ArgumentError("images", f"on {images.device}", "images on the CPU")
+        pixels = images.detach().contiguous().numpy()
+        if images.dtype == torch.float32:
+            return pixels, {}
+        if images.dtype != torch.uint8:
+            raise ArgumentError("images", images.dtype, "torch.float32 or torch.uint8")
+        if self._scale is None:
+            raise ArgumentError("images", images.dtype, "torch.float32, as no preprocessing says what uint8 becomes")
+        return pixels, {"scale": self._scale, "offset": self._offset}
+
+
+def _scale_and_offset(preprocessing: spec.Preprocessing | None) -> tuple[list[float] | None, list[float] | None]:
+    """(pixel/255 − mean)/std as scale·pixel + offset."""
+    if preprocessing is None:
+        return None, None
+    scale = [1 / (255 * std) for std in preprocessing.std]
+    return scale, [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]

@@ -1,0 +1,7 @@
+"""How layers become records, one family a file; importing this package fills the tables."""
+
+from __future__ import annotations
+
+from convscope.native.operators import activations, combine, convolution, normalisation, pooling, reshape
+
+__all__ = ["activations", "combine", "convolution", "normalisation", "pooling", "reshape"]
