@@ -79,7 +79,7 @@ def pool_by_loops(
 
 
 def slope(function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor, step: float = 1e-5) -> float:
-    """d/dt function(x + t·direction) at t = 0 by the five-point formula, error O(step⁴); ``function`` gives a scalar."""
+    """d/dt function(x + t·direction) at t = 0 by five points, error O(step⁴); ``function`` gives a scalar."""
     ahead = [float(function(x + k * step * direction)) for k in (-2, -1, 1, 2)]
     return (ahead[0] - 8 * ahead[1] + 8 * ahead[2] - ahead[3]) / (12 * step)
 

@@ -74,7 +74,7 @@ def test_torch_layers_are_leaves_and_containers_are_not() -> None:
     graph = capture(model)
     assert _leaves(graph) == ["0", "1.0", "1.1", "2"]
     assert find_module(graph, list(graph.graph.nodes)[1]) is model[0]
-    assert find_module(graph, list(graph.graph.nodes)[0]) is None
+    assert find_module(graph, next(iter(graph.graph.nodes))) is None
     assert source_model(graph) is model
     x = torch.randn(2, 1, 6, 5)
     assert torch.equal(graph(x), model(x))

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import worst
 from torch import Tensor, fx, nn
 
 from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
 from convscope.inspect.trace import Trace, trace
 from convscope.layers import RBF, AuxiliaryOutputs, Conv2d, ScaledTanh, Subsample2d, TableConv2d
 from convscope.layers.losses import LOSSES
-from tests.oracles import worst
 
 
 class Branching(nn.Module):
@@ -58,7 +58,7 @@ class Recorder(fx.Interpreter):
 def by_autograd(model: nn.Module, x: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Any]]:
     recorder = Recorder(fx.symbolic_trace(model))
     loss = F.cross_entropy(recorder.run(x), target)
-    loss.backward()
+    torch.autograd.backward(loss)
     return loss.detach(), recorder.outputs
 
 
@@ -141,7 +141,7 @@ def test_lenet5_1998_layers_have_rules() -> None:
     x, target = torch.randn(3, 1, 32, 32), torch.tensor([1, 8, 0])
     result = trace(model, x, target, loss="rbf")
     assert "other" not in {layer.kind for layer in result}
-    LOSSES["rbf"].value(model(x), target).backward()
+    torch.autograd.backward(LOSSES["rbf"].value(model(x), target))
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         assert worst(result.gradients[name], parameter.grad) < 1e-3, name
@@ -154,7 +154,7 @@ def test_every_loss(name: str) -> None:
     x, target = torch.rand(3, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 3, 1])
     result = trace(model, x, target, loss=name)
     J = LOSSES[name].value(model(x), target)
-    (gradient,) = torch.autograd.grad(J, model[1].weight)
+    (gradient,) = torch.autograd.grad(J, model.get_parameter("1.weight"))
     assert result.loss is not None
     assert float(result.loss) == pytest.approx(J.item(), rel=1e-12)
     assert worst(result.gradients["1.weight"], gradient) <= 1e-9
@@ -218,7 +218,11 @@ def test_auxiliary_outputs_count_as_in_training() -> None:
             h = torch.tanh(self.body(x))
             return AuxiliaryOutputs(self.main(h), (self.aside(h),), 0.3) if self.training else self.main(h)
 
-    model, x, target = TwoHeads().double().train(), torch.randn(5, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 1])
+    model, x, target = (
+        TwoHeads().double().train(),
+        torch.randn(5, 3, dtype=torch.float64),
+        torch.tensor([0, 1, 1, 0, 1]),
+    )
     result = trace(model, x, target)
     loss = LOSSES["cross_entropy"].value(model(x), target)
     expected = torch.autograd.grad(loss, list(model.parameters()))
@@ -264,7 +268,11 @@ def test_canary() -> None:
         (lambda: trace(lenet(), torch.zeros(1, 28, 28), 10), ArgumentError, "targets: got 10"),
         (lambda: trace(lenet(), torch.zeros(1, 28, 28))["11"], UnknownNameError, "layer: got '11'"),
         (lambda: trace(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), torch.zeros(1, 3)), ConvscopeError, "layer '0'"),
-        (lambda: trace(_Words(), torch.zeros(1, 3)), ArgumentError, "model: got '_Words', wanted a model that puts out"),
+        (
+            lambda: trace(_Words(), torch.zeros(1, 3)),
+            ArgumentError,
+            "model: got '_Words', wanted a model that puts out",
+        ),
     ],
 )
 def test_errors(call: Any, error: type[Exception], message: str) -> None:

@@ -20,7 +20,7 @@ from convscope.rules.conv import Conv
 # The worked example of "「卷积神经网络」深入浅出": input, kernel and four printed results.
 PRINTED_X = [[1, 2, 0, 3, 1], [0, 1, 2, 3, 1], [1, 2, 1, 0, 0], [5, 2, 3, 1, 1], [2, 1, 0, 1, 1]]
 PRINTED_K = [[1, 2, 1], [0, 1, 0], [2, 1, 0]]
-PRINTED_Y: list[tuple[dict[str, int], list[list[int]]]] = [
+PRINTED_Y: list[tuple[dict[str, Any], list[list[int]]]] = [
     ({}, [[10, 12, 12], [18, 16, 16], [13, 9, 3]]),
     ({"stride": 2}, [[10, 12], [13, 3]]),
     ({"padding": 1}, [[1, 3, 4, 10, 8], [5, 10, 12, 12, 6], [7, 18, 16, 16, 8], [11, 13, 9, 3, 4], [14, 13, 9, 7, 4]]),
@@ -30,7 +30,7 @@ PRINTED_Y: list[tuple[dict[str, int], list[list[int]]]] = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
 @pytest.mark.parametrize(("options", "printed"), PRINTED_Y)
-def test_printed_results(options: dict[str, int], printed: list[list[int]], dtype: torch.dtype) -> None:
+def test_printed_results(options: dict[str, Any], printed: list[list[int]], dtype: torch.dtype) -> None:
     x, k = torch.tensor(PRINTED_X, dtype=dtype), torch.tensor(PRINTED_K, dtype=dtype)
     y, _ = Conv(2, **options).forward(x[None, None], k[None, None])
     assert y[0, 0].tolist() == printed
@@ -176,7 +176,7 @@ def test_asymmetric_padding() -> None:
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_padding_modes(mode: str) -> None:
+def test_padding_modes(mode: Any) -> None:
     module = nn.Conv2d(2, 3, 3, 2, (1, 2), padding_mode=mode).double()
     x = torch.randn(2, 2, 5, 6, dtype=torch.float64)
     applied = base.apply_module(module, (x,), {})

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.oracles import check_rule
 from torch import Tensor, nn
 
 from convscope.rules.local_autograd import LocalAutograd
-from tests.oracles import check_rule
 
 
 def test_against_autograd() -> None:

@@ -56,9 +56,8 @@ def test_batch_norm(shape: tuple[int, ...], training: bool) -> None:
     }
 
     class WithStatistics(BatchNorm):
-        def forward(self, x: Tensor, *args: Any, **given: Any) -> Any:
-            statistics = {"running_mean": mean.clone(), "running_var": variance.clone()}
-            return super().forward(x, *args, **given, **statistics)
+        def forward(self, x: Tensor, weight: Any = None, bias: Any = None, *buffers: Any) -> Any:
+            return super().forward(x, weight, bias, mean.clone(), variance.clone())
 
     def reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.batch_norm(x, mean.clone(), variance.clone(), weight, bias, training)

@@ -1,8 +1,8 @@
 """The operator test cases that the ONNX project publishes, made by its own reference code: a third, independent answer.
 
 Not representable, and left out: pooling of uint8 (the rules are for floats), ``storage_order`` 1 (indices counted by
-columns), and Lp pooling with p other than 2. Padding that a rule refuses, more than half of a pooling window or larger on
-one side ("SAME_UPPER", "SAME_LOWER"), is put around the input first.
+columns), and Lp pooling with p other than 2. Padding that a rule refuses, more than half of a pooling window or larger
+on one side ("SAME_UPPER", "SAME_LOWER"), is put around the input first.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import worst
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph import capture
 from convscope.rules import tape
-from tests.oracles import worst
 
 
 def check_model(model: nn.Module, *inputs: Tensor, expected_rules: int | None = None) -> tape.Tape:
@@ -102,7 +102,8 @@ class Mixed(nn.Module):
         n, c = mixed.size(0), mixed.shape[1]
         shuffled = mixed.view(n, 3, c // 3, mixed.size(2), -1).transpose(1, 2).contiguous().flatten(1, 2)
         pooled = F.adaptive_avg_pool2d(shuffled[:, ::1], 1).flatten(1) + shuffled.mean([2, 3]) / 2
-        return self.tied(self.head(pooled) - pooled) + torch.tensor(0.5)
+        y: Tensor = self.tied(self.head(pooled) - pooled) + torch.tensor(0.5)
+        return y
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -206,9 +207,13 @@ class Opaque(nn.Module):
 
 
 def test_modules_without_a_rule() -> None:
-    check_model(nn.Sequential(nn.Conv2d(2, 3, 3), Opaque(), nn.PReLU(3), nn.Upsample(scale_factor=2)), torch.randn(2, 2, 5, 5))
+    check_model(
+        nn.Sequential(nn.Conv2d(2, 3, 3), Opaque(), nn.PReLU(3), nn.Upsample(scale_factor=2)), torch.randn(2, 2, 5, 5)
+    )
     check_model(Opaque(), torch.randn(2, 3, 5, 4))
-    check_model(nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3)), nn.ReLU()), torch.randn(1, 2, 5, 5))
+    check_model(
+        nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3)), nn.ReLU()), torch.randn(1, 2, 5, 5)
+    )
 
 
 class Sentence(nn.Module):

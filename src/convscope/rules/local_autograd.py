@@ -19,7 +19,7 @@ class LocalAutograd(Rule):
 
     ``call`` takes the tensors in ``forward``'s order; ``trained`` are the parameters that it uses, by name. It runs
     once a forward, so that dropout masks and running statistics are those of one call, and on clones, so that
-    operations in place change neither the inputs nor what other nodes saved. ``.grad`` of the parameters is not touched.
+    operations in place change neither the inputs nor what other nodes saved. No ``.grad`` is touched.
     """
 
     needs = ("inputs", "outputs")
