@@ -74,5 +74,10 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "set.mat").write_bytes(content)
     with pytest.raises(DataError, match=r"set\.mat: a data set is a folder or an \.npz file"):
         load_dataset(tmp_path / "set.mat")
+    entry = content.index(b"PK\x01\x02")
+    path.write_bytes(content[: entry + 10] + b"\x63" + content[entry + 11 :])  # way of compression
+    with pytest.raises(DataError, match=r"bad\.npz: not a readable .*That compression method is not supported"):
+        load_dataset(path)
+    path.write_bytes(content)
     with pytest.raises(ArgumentError, match=r"size: got 3, wanted an option of .*test_fraction, seed"):
         load_dataset(path, size=3)

@@ -129,6 +129,15 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
         load_picture(tmp_path)
 
 
+def test_odd_metadata_is_nobodys_concern(tmp_path: Path) -> None:
+    """Pillow warns of such a file, and here warnings are errors."""
+    promised = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"  # five entries are announced, the first breaks off
+    Image.fromarray(RAMP).save(tmp_path / "odd.jpg", exif=promised)
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"), Image.open(tmp_path / "odd.jpg") as image:
+        image.getexif()
+    assert load_picture(tmp_path / "odd.jpg").shape == probe_picture(tmp_path / "odd.jpg") == (1, 6, 4)
+
+
 def test_floating_point_and_wide_grey_are_refused(tmp_path: Path) -> None:
     Image.fromarray(RAMP.astype(numpy.float32)).save(tmp_path / "float.tif")
     with pytest.raises(DataError, match=r"floating-point numbers. Save it with 8 or 16 bits"):

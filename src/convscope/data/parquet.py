@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,8 @@ def _class_names(
 
 def _described_names(file: Path) -> tuple[str, ...]:
     """Names in the Hugging Face description that may travel in the file's schema."""
-    metadata = _open(file).schema_arrow.metadata or {}
+    with _opened(file) as opened:
+        metadata = opened.schema_arrow.metadata or {}
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return next((tuple(features[key]["names"]) for key in _LABEL_COLUMNS if "names" in features.get(key, {})), ())
@@ -85,15 +88,19 @@ def _described_names(file: Path) -> tuple[str, ...]:
         return ()
 
 
-def _open(path: Path) -> Any:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A pyarrow ParquetFile; whatever goes wrong with it becomes a DataError."""
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(path, "Parquet files need the package pyarrow", "Install convscope[parquet]") from error
     try:
-        return parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        with parquet.ParquetFile(path) as file:
+            yield file
+    except DataError:
+        raise
+    except Exception as error:  # of a damaged file pyarrow raises OSError, ArrowException, ValueError, UnicodeError …
         raise DataError(path, f"not a Parquet file, or damaged ({error})", "Fetch the file again") from error
 
 
@@ -101,19 +108,16 @@ def _read(paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
     images: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     for path in paths:
-        file = _open(path)
-        columns = file.schema_arrow.names
-        picture_column = next((name for name in _PICTURE_COLUMNS if name in columns), None)
-        label_column = next((name for name in _LABEL_COLUMNS if name in columns), None)
-        if picture_column is None or label_column is None:
-            raise DataError(path, f"columns {', '.join(columns)}, wanted img = {{bytes, path}} and label")
-        for group in range(file.num_row_groups):
-            try:
+        with _opened(path) as file:
+            columns = file.schema_arrow.names
+            picture_column = next((name for name in _PICTURE_COLUMNS if name in columns), None)
+            label_column = next((name for name in _LABEL_COLUMNS if name in columns), None)
+            if picture_column is None or label_column is None:
+                raise DataError(path, f"columns {', '.join(columns)}, wanted img = {{bytes, path}} and label")
+            for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=[picture_column, label_column])
-            except Exception as error:  # pyarrow raises OSError, ArrowException or ValueError for damaged pages
-                raise DataError(path, f"damaged ({error})", "Fetch the file again") from error
-            images.append(_decode(table.column(picture_column), path, sum(map(len, images))))
-            labels.append(_numbers(table.column(label_column), path))
+                images.append(_decode(table.column(picture_column), path, sum(map(len, images))))
+                labels.append(_numbers(table.column(label_column), path))
     sizes = sorted({tuple(part.shape[2:]) for part in images})
     if len(sizes) != 1:
         shown = ", ".join(f"{height}×{width}" for height, width in sizes[:5])

@@ -6,9 +6,10 @@ that a camera noted (EXIF) is applied. Of an animation the first frame is taken.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy
@@ -62,7 +63,7 @@ def is_picture(path: Path) -> bool:
 def probe_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
     """(channels, height, width) that ``load_picture`` will give, from the file's head alone (about 0.1 ms)."""
     path = Path(path)
-    with _opened(path, None, max_pixels) as image:
+    with _quiet(), _opened(path, None, max_pixels) as image:
         width, height = image.size
         known = "exif" in image.info or image.format == "TIFF"  # asking a PNG without would decode it
         if known and image.getexif().get(_ORIENTATION_TAG, 1) >= 5:  # 5 … 8 lie on their side
@@ -72,7 +73,7 @@ def probe_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, 
 
 def decode_pixels(content: bytes | None, path: Path, max_pixels: int = MAX_PIXELS) -> numpy.ndarray:
     """uint8 (h, w) of a grey picture, (h, w, 3) of any other, from ``content`` or else from the file ``path``."""
-    with _opened(path, content, max_pixels) as image:
+    with _quiet(), _opened(path, content, max_pixels) as image:
         try:
             image.load()  # only now is everything known that the file says of itself
             # asking every picture for its orientation costs as much as decoding 32×32 pixels
@@ -84,15 +85,22 @@ def decode_pixels(content: bytes | None, path: Path, max_pixels: int = MAX_PIXEL
             raise DataError(path, f"damaged or cut short picture ({error})") from error
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow's warnings of odd metadata are nobody's concern; that of a huge picture is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def _as_tensor(pixels: numpy.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1).contiguous()
 
 
 def _opened(path: Path, content: bytes | None, max_pixels: int) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path if content is None else io.BytesIO(content))
+        image = Image.open(path if content is None else io.BytesIO(content))
     except FileNotFoundError as error:
         raise DataError(path, "no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
