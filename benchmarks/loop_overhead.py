@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,7 +86,7 @@ def verify(models: dict[str, nn.Module]) -> None:
 
 
 def measure(name: str, batch_size: int, epochs: int, images: int) -> dict[str, object]:
-    options = {"activation": "relu", "pool": "max"} if name == "lenet5" else {}
+    options: dict[str, Any] = {"activation": "relu", "pool": "max"} if name == "lenet5" else {}
     torch.manual_seed(0)
     models = {each: create_model(name, **options) for each in ("bare", "plain", "convscope")}
     for model in models.values():
@@ -154,7 +155,9 @@ def main() -> None:
     times = found["milliseconds_a_step"]
     assert isinstance(times, dict)
     print(", ".join(f"{each} {value:.3f} ms a step" for each, value in times.items()))
-    low, high = found["overhead_quartiles"]  # type: ignore[misc]
+    quartiles = found["overhead_quartiles"]
+    assert isinstance(quartiles, list)
+    low, high = quartiles
     print(f"overhead {found['overhead']:+.2%} (quartiles {low:+.2%} … {high:+.2%}), limit {LIMIT:.0%}")
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -23,10 +23,7 @@ def make_stripes(count: int = 100, size: tuple[int, int] = (9, 7), channels: int
     images = torch.randint(0, 100, (count, channels, *size), generator=chance, dtype=torch.uint8)
     labels = torch.randint(0, 3, (count,), generator=chance)
     for image, label in zip(images, labels.tolist(), strict=True):
-        row, column = (
-            torch.randint(0, size[0], (1,), generator=chance),
-            torch.randint(0, size[1], (1,), generator=chance),
-        )
+        row, column = (torch.randint(0, side, (1,), generator=chance) for side in size)
         if label != 1:
             image[:, row] = 250
         if label != 0:

@@ -7,14 +7,12 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError
-from convscope.training.flat import FlatParameters
+from convscope.native.flat import FlatParameters
 
 
 def picture_net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 17, (3, 5)), nn.BatchNorm2d(17), nn.ReLU(), nn.Flatten(), nn.Linear(17 * 5 * 2, 4)
-    )
+    return nn.Sequential(nn.Conv2d(3, 17, (3, 5)), nn.BatchNorm2d(17), nn.ReLU(), nn.Flatten(), nn.Linear(170, 4))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -22,11 +20,11 @@ def test_values_and_gradients_are_the_models_own(channels_last: bool) -> None:
     plain, model = picture_net(), picture_net()
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    strides = model[0].weight.stride()
+    strides = model.get_parameter("0.weight").stride()
     flat = FlatParameters(model)
     assert flat.intact()
     assert flat.values.numel() == sum(each.numel() for each in plain.parameters())
-    assert model[0].weight.stride() == strides
+    assert model.get_parameter("0.weight").stride() == strides
     for own, other in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(own, other)
     x = torch.randn(5, 3, 7, 6)
@@ -45,7 +43,7 @@ def test_values_and_gradients_are_the_models_own(channels_last: bool) -> None:
 
 def test_frozen_tied_and_moved_parameters() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
-    model[0].weight.requires_grad_(False)
+    model.get_parameter("0.weight").requires_grad_(False)
     model[2].weight = model[1].weight
     flat = FlatParameters(model)
     assert [place.name for place in flat] == ["0.bias", "1.weight", "1.bias", "2.bias"]

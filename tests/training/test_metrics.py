@@ -34,7 +34,7 @@ def test_against_scikit_learn() -> None:
     chance = torch.Generator().manual_seed(3)
     scores, labels = torch.randn(333, 12, generator=chance), torch.randint(0, 12, (333,), generator=chance)
     tally = Tally(12)
-    for part in torch.arange(333).split(50):
+    for part in torch.split(torch.arange(333), 50):
         tally.add(scores[part], labels[part], torch.tensor(0.0))
     metrics = tally.metrics()
     predicted = scores.argmax(1)

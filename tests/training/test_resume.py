@@ -1,4 +1,4 @@
-"""A run that was killed, interrupted or left with damaged checkpoints goes on to the very weights of an undisturbed one."""
+"""A run that was killed, interrupted or left with damaged checkpoints ends with the weights of an undisturbed one."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ def test_what_a_run_leaves_behind(fitted: Fit) -> None:
     folder = result.run_dir
     names = {each.name for each in folder.iterdir()}
     assert names == {
-        "checkpoints", "config.json", "events.jsonl", "history.csv", "lock", "metrics.json", "model.safetensors", "watch",
+        "checkpoints", "config.json", "events.jsonl", "history.csv", "lock", "metrics.json", "model.safetensors",
+        "watch",
     }  # fmt: skip
     with (folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

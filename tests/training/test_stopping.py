@@ -45,9 +45,9 @@ def test_the_broken_layer_is_named() -> None:
     x = torch.ones(2, 3)
     assert "layer '0' has the largest output" in first_broken_layer(net, x * 100)
     with torch.no_grad():
-        net[0].weight.fill_(3e38)
+        net.get_parameter("0.weight").fill_(3e38)
     assert first_broken_layer(net, x * 100) == "layer '0' is the first whose output is not finite"
     with torch.no_grad():
-        net[2].weight[0, 0] = float("nan")
+        net.get_parameter("2.weight")[0, 0] = float("nan")
     assert first_broken_layer(net, x) == "the weights '2.weight' are no longer finite"
     assert not any(module._forward_hooks for module in net.modules())

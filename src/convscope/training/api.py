@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import signal
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def run(
     *,
     model_options: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Iterator[events.Event]:
+) -> Generator[events.Event, None, None]:
     """``fit`` as a generator of its events; the last is RunFinished or Interrupted."""
     config, begun = _configuration(options)
     if begun is not None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import distributed, nn
 
-from convscope.training.flat import FlatParameters
+from convscope.native.flat import FlatParameters
 
 
 class Group:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,9 +47,17 @@ def evaluate(
 
 
 def evaluate_batches(
-    model: nn.Module, split: Split, batch_size: int, loss: Loss, preprocessing: spec.Preprocessing
+    model: nn.Module,
+    split: Split,
+    batch_size: int,
+    loss: Loss,
+    preprocessing: spec.Preprocessing,
+    outputs_of: Callable[[torch.Tensor], Any] | None = None,
 ) -> Metrics:
-    """``evaluate`` with everything given; pictures not of the model's size are prepared batch by batch."""
+    """``evaluate`` with everything given; pictures not of the model's size are prepared batch by batch.
+
+    ``outputs_of`` takes uint8 pictures of the model's size; None: the model itself, after normalising.
+    """
     first = next(model.parameters())
     training = model.training
     model.eval()
@@ -56,7 +66,7 @@ def evaluate_batches(
         with torch.inference_mode():
             batches = Batches(split, batch_size, shuffle=False, device=first.device, preprocessing=preprocessing)
             for images, labels in batches:
-                outputs = model(preprocessing.normalise(images).to(first.dtype))
+                outputs = outputs_of(images) if outputs_of else model(preprocessing.normalise(images).to(first.dtype))
                 scores = loss.predictions(outputs)
                 tally = tally or Tally(scores.shape[1], scores.device)
                 tally.add(scores, labels, loss.value(outputs, labels))

@@ -227,6 +227,7 @@ class Run:
             self.config.evaluation_batch_size,
             self.loss,
             self.prepared.preprocessing,
+            self.stepper.outputs,
         )
 
     def _watch(self) -> events.LayersWatched:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.native.flat import FlatParameters
 from convscope.training.config import Config
-from convscope.training.flat import FlatParameters
 
 #: Our short names: the class, what we set beside the learning rate, and the usual learning rate.
 OPTIMISERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], float]] = {

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import nn
 
 from convscope.layers import Loss
+from convscope.native.flat import FlatParameters
 from convscope.spec import Preprocessing
 from convscope.training.config import Config
 from convscope.training.distributed import Group
-from convscope.training.flat import FlatParameters
 from convscope.training.optimisers import Descent
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the parameters
+
+
+Scalar = torch.Tensor | float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +61,8 @@ class Stepper(ABC):
     def __init__(self, task: Task) -> None:
         self.task = task
         self.model = task.model.to(device=task.device, dtype=DTYPES.get(task.config.precision, torch.float32))
-        self.arrange()
         task.group.same_start(self.model)
-        self.parameters = FlatParameters(self.model)
+        self.parameters = self.flatten()
         self.descent = Descent(task.config, self.parameters, capturable=self.capturable)
         self.wants_to_stop = False
         # On a CPU reading a number costs nothing, and adding it up in Python is cheaper than three tensor operations.
@@ -69,13 +72,12 @@ class Stepper(ABC):
 
     capturable = False
 
-    def arrange(self) -> None:  # noqa: B027 (most engines take the memory as it is)
-        """Lay the model's memory out as the engine likes it, before it is made flat."""
+    def flatten(self) -> FlatParameters:
+        """The model's parameters in one buffer, laid out as the engine likes them."""
+        return FlatParameters(self.model)
 
     @abstractmethod
-    def loss_and_gradients(
-        self, images: torch.Tensor, targets: torch.Tensor, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_and_gradients(self, images: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[Scalar, Scalar]:
         """J (mean over the pictures) and the number of right answers, as scalars; ∂J/∂w into ``parameters.gradients``.
 
         ``images`` uint8 (n, c, h, w), ``targets`` int64 (n,), on the device. All chance (dropout) is from ``seed``.
@@ -88,15 +90,15 @@ class Stepper(ABC):
         self._count_and_descend(loss, correct, len(targets), whole)
         self._now.images += whole
 
-    def _count_and_descend(self, loss: torch.Tensor, correct: torch.Tensor, own: int, whole: int) -> None:
+    def _count_and_descend(self, loss: Scalar, correct: Scalar, own: int, whole: int) -> None:
         if self.task.group.world > 1:
             extra = self.parameters.extra
             extra[0], extra[1], extra[2] = loss * own, correct, float(self.wants_to_stop)
             self.task.group.add_up(self.parameters, own, whole)
             self._sums += extra[:3]
         elif self._reads_at_once:
-            self._now.loss += loss.item() * own
-            self._now.correct += correct.item()
+            self._now.loss += float(loss) * own
+            self._now.correct += int(correct)
         else:
             self._sums[0] += loss * own
             self._sums[1] += correct
@@ -111,6 +113,10 @@ class Stepper(ABC):
             reading.stop = asked > 0 if self.task.group.world > 1 else self.wants_to_stop
             self._sums.zero_()
         return reading
+
+    def outputs(self, images: torch.Tensor) -> Any:
+        """The model's outputs for uint8 pictures, in the mode that it is in; for evaluation, without gradients."""
+        return self.model(self.input(images))
 
     def input(self, images: torch.Tensor) -> torch.Tensor:
         """The model's float input (n, c, h, w) from uint8 pictures."""

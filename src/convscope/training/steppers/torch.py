@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convscope.layers import penalty
+from convscope.native.flat import FlatParameters
 from convscope.training.steppers.base import Stepper, Task, reseed
 
 
@@ -20,9 +21,14 @@ class TorchStepper(Stepper):
         self.channels_last = wants_channels_last(task.model)
         super().__init__(task)
 
-    def arrange(self) -> None:
+    def flatten(self) -> FlatParameters:
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return super().flatten()
+
+    def outputs(self, images: torch.Tensor) -> Any:
+        x = self.input(images)
+        return self.model(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
 
     def loss_and_gradients(
         self, images: torch.Tensor, targets: torch.Tensor, seed: int

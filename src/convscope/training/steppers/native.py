@@ -1,0 +1,46 @@
+"""Training with the native CPU engine."""
+
+from __future__ import annotations
+
+import torch
+
+from convscope.layers import penalty
+from convscope.native import NativeNetwork
+from convscope.native.flat import FlatParameters
+from convscope.native.lower import restore
+from convscope.training.steppers.base import Scalar, Stepper
+
+
+class NativeStepper(Stepper):
+    """The engine takes uint8 pictures and leaves gradients in its flat buffer, which the optimiser steps as it is."""
+
+    name = "native"
+
+    def flatten(self) -> FlatParameters:
+        """LoweringError for a layer that the engine does not have."""
+        task = self.task
+        shape = (task.preprocessing.channels, *task.preprocessing.size)
+        self._network = NativeNetwork(self.model, shape, task.loss, preprocessing=task.preprocessing)
+        for training in (False, True):  # both plans now, since a plan may need room in the buffers
+            self.model.train(training)
+            self._network.ready()
+        self._has_penalty = penalty(self.model) is not None
+        return self._network.memory.flat
+
+    def loss_and_gradients(self, images: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[Scalar, Scalar]:
+        loss, tensors = self._network.loss_and_grad(images, targets, seed)
+        if self._has_penalty:
+            loss += self._add_penalty()
+        outputs = restore(self._network.plan.structure, tensors)
+        # numpy's argmax takes 3 µs here, torch's and the comparison 15 of a step's 900
+        predicted = self.task.loss.predictions(outputs).numpy().argmax(1)
+        return loss, int((predicted == targets.numpy()).sum())
+
+    def outputs(self, images: torch.Tensor) -> object:
+        return self._network.forward(images)
+
+    def _add_penalty(self) -> float:
+        added = penalty(self.model)
+        assert added is not None
+        added.backward()  # type: ignore[no-untyped-call]
+        return added.item()
