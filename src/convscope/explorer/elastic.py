@@ -26,7 +26,7 @@ class Panel:
     """A picture of the scene. ``role``: source, kernel, partial, rest, out or activation; ``row`` pairs the first three.
 
     ``layer`` and ``map`` say which map it is, ``kind`` which colours it has; ``unfold`` lays a vector out as a picture:
-    cell k of it is unit k.
+    cell k of it is unit k. ``place`` is where a kernel stands in the layer's weight, the leading indices.
     """
 
     role: str
@@ -36,7 +36,7 @@ class Panel:
     map: int
     values: Tensor
     unfold: bool = False
-    label: str = ""
+    place: tuple[int, ...] = ()
 
 
 def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, Any], bytes]:
@@ -59,7 +59,7 @@ def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, An
         raw = np.ascontiguousarray(values.cpu().numpy().astype("<f4")).tobytes()
         described.append(
             {
-                **{field: getattr(panel, field) for field in ("role", "row", "kind", "layer", "map", "unfold", "label")},
+                **{field: getattr(panel, field) for field in ("role", "row", "kind", "layer", "map", "unfold", "place")},
                 "height": values.shape[0],
                 "width": values.shape[1],
                 "full": full,
@@ -78,6 +78,7 @@ def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, An
         "family": layer.family,
         "panels": described,
         "more": more,
+        "flip": bool(getattr(layer.module, "flip_kernel", False)),
         "bias": _bias(layer, number),
         "activation": after,
         "window": window.describe() if window is not None else None,
@@ -104,7 +105,7 @@ def _panels(snapshot: Snapshot, layer: Layer, number: int) -> tuple[list[Panel],
 def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
     kernels, window = Kernels(layer), window_of(layer)
     assert window is not None
-    maps, weights, _ = kernels.feeding(number)
+    maps, weights, where = kernels.feeding(number)
     dims = layer.y.ndim - 2
     x = layer.inputs[0][:, torch.from_numpy(maps)].detach()
     kernel = torch.from_numpy(weights.reshape(len(maps), 1, *window.kernel)).to(x.dtype)
@@ -118,7 +119,8 @@ def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
     for row, place in enumerate(chosen):
         source = int(maps[place])
         panels.append(Panel("source", row, _kind(layer), layer.sources[0], source, _picture(x[0, place])))
-        panels.append(Panel("kernel", row, "weight", layer.name, number, _picture(kernel[place, 0])))
+        leading = tuple(int(at) for at in where[place, 0, :-dims])
+        panels.append(Panel("kernel", row, "weight", layer.name, number, _picture(kernel[place, 0]), place=leading))
         panels.append(Panel("partial", row, "activation", layer.name, number, _picture(partial[place])))
     rest = len(maps) - len(chosen)
     if rest:
@@ -135,7 +137,7 @@ def _products(snapshot: Snapshot, layer: Layer, number: int) -> list[Panel]:
     product = (x - row) ** 2 if layer.family == "rbf" else x * row
     return [
         _vector(snapshot, layer, "source", x, _kind(layer)),
-        _vector(snapshot, layer, "kernel", row, "weight"),
+        dataclasses.replace(_vector(snapshot, layer, "kernel", row, "weight"), place=(number,)),
         _vector(snapshot, layer, "partial", product, "activation"),
     ]
 

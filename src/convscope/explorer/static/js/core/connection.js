@@ -1,0 +1,117 @@
+// The socket to the server: requests with answers, binary frames, and coming back after the server has gone.
+
+export class RequestError extends Error {
+  constructor(kind, message) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+export class Connection {
+  constructor() {
+    this.waiting = new Map();
+    this.next = 1;
+    this.listeners = { open: [], lost: [] };
+    this.delay = 300;
+    this.latest = new Map();
+  }
+
+  on(event, listener) {
+    this.listeners[event].push(listener);
+  }
+
+  connect() {
+    const socket = new WebSocket(`ws://${location.host}/socket`, ["convscope.v1"]);
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    socket.onopen = () => {
+      this.delay = 300;
+      this.listeners.open.forEach((listener) => listener());
+    };
+    socket.onmessage = (event) => this.receive(event.data);
+    socket.onclose = () => {
+      for (const { reject } of this.waiting.values()) reject(new RequestError("lost", "connection lost"));
+      this.waiting.clear();
+      this.latest.clear();
+      this.listeners.lost.forEach((listener) => listener());
+      setTimeout(() => this.connect(), this.delay);
+      this.delay = Math.min(this.delay * 1.6, 4000);
+    };
+  }
+
+  receive(data) {
+    let header;
+    let bytes = null;
+    if (typeof data === "string") header = JSON.parse(data);
+    else {
+      const length = new DataView(data).getUint32(0, true);
+      header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+      bytes = { buffer: data, start: 4 + length };
+    }
+    const waiting = this.waiting.get(header.id);
+    if (!waiting) return;
+    this.waiting.delete(header.id);
+    if (header.ok) waiting.resolve({ ...header.result, bytes });
+    else waiting.reject(new RequestError(header.error.kind, header.error.message));
+  }
+
+  ask(op, args = {}, payload = null) {
+    if (!this.socket || this.socket.readyState !== WebSocket.OPEN) {
+      return Promise.reject(new RequestError("lost", "connection lost"));
+    }
+    const id = this.next++;
+    const text = JSON.stringify({ id, op, args });
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      if (!payload) {
+        this.socket.send(text);
+        return;
+      }
+      const header = new TextEncoder().encode(text);
+      const frame = new Uint8Array(4 + header.length + payload.length);
+      new DataView(frame.buffer).setUint32(0, header.length, true);
+      frame.set(header, 4);
+      frame.set(payload, 4 + header.length);
+      this.socket.send(frame);
+    });
+  }
+
+  // At most one request of a kind under way; while it runs only the newest of the others is kept.
+  askLatest(kind, op, args, payload = null) {
+    const state = this.latest.get(kind) ?? { busy: false, queued: null };
+    this.latest.set(kind, state);
+    return new Promise((resolve, reject) => {
+      const entry = { op, args, payload, resolve, reject };
+      if (state.busy) {
+        state.queued?.reject(new RequestError("superseded", "superseded"));
+        state.queued = entry;
+      } else this.run(state, entry);
+    });
+  }
+
+  async run(state, entry) {
+    state.busy = true;
+    try {
+      entry.resolve(await this.ask(entry.op, entry.args, entry.payload));
+    } catch (error) {
+      entry.reject(error);
+    }
+    state.busy = false;
+    if (state.queued) {
+      const next = state.queued;
+      state.queued = null;
+      this.run(state, next);
+    }
+  }
+}
+
+export function floats(answer, offset = 0, count = null, wide = false) {
+  const Kind = wide ? Float64Array : Float32Array;
+  const start = answer.bytes.start + offset;
+  const rest = Math.floor((answer.bytes.buffer.byteLength - start) / Kind.BYTES_PER_ELEMENT);
+  return new Kind(answer.bytes.buffer, start, count ?? rest);
+}
+
+export function bytes(answer, offset, count) {
+  return new Uint8Array(answer.bytes.buffer, answer.bytes.start + offset, count);
+}

@@ -1,0 +1,45 @@
+// Elements without a library.
+
+import { exact, short } from "./format.js";
+
+export function h(tag, properties = {}, ...children) {
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name || "div");
+  if (classes.length) element.className = classes.join(" ");
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key in element && !key.includes("-") && key !== "list") element[key] = value;
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export function num(value, { text = short(value), kind = "" } = {}) {
+  return h(`span.num${kind ? `.${kind}` : ""}`, { "data-exact": exact(value) }, text);
+}
+
+export function replace(element, ...children) {
+  element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+}
+
+export function $(selector) {
+  return document.querySelector(selector);
+}
+
+let spoken = 0;
+export function say(text) {
+  const live = $("#live");
+  spoken += 1;
+  live.textContent = text + (spoken % 2 ? "" : "\u00a0"); // a repeated text is spoken again
+}
+
+let hideNotice = 0;
+export function notice(text, stay = false) {
+  const box = $("#notice");
+  clearTimeout(hideNotice);
+  box.textContent = text ?? "";
+  box.hidden = !text;
+  if (text && !stay) hideNotice = setTimeout(() => (box.hidden = true), 5000);
+}

@@ -1,0 +1,36 @@
+// The page's texts: one file a language, the same keys in both; {name} is filled in.
+
+const tables = {};
+let current = "en";
+
+export const LANGUAGES = ["en", "zh"];
+
+export async function loadLanguages() {
+  await Promise.all(
+    LANGUAGES.map(async (language) => {
+      tables[language] = await (await fetch(`/locales/${language}.json`)).json();
+    }),
+  );
+}
+
+export function setLanguage(language) {
+  current = LANGUAGES.includes(language) ? language : "en";
+  document.documentElement.lang = current === "zh" ? "zh-CN" : "en";
+}
+
+export function language() {
+  return current;
+}
+
+export function t(key, values = {}) {
+  const text = tables[current]?.[key];
+  if (text === undefined) {
+    console.error(`no text for ${key} in ${current}`);
+    return key;
+  }
+  return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? `{${name}}`));
+}
+
+export function has(key) {
+  return tables[current]?.[key] !== undefined;
+}

@@ -1,0 +1,91 @@
+// Everything by keys: arrows over layers, maps and units, Enter opens, Escape goes back, ? helps.
+
+import { $, say } from "./core/dom.js";
+import { short } from "./core/format.js";
+import { isVector } from "./draw/columns.js";
+import { openHelp } from "./views/help.js";
+
+export class Keyboard {
+  constructor(app) {
+    this.app = app;
+    document.addEventListener("keydown", (event) => this.page(event));
+    const board = $("#board");
+    board.tabIndex = -1;
+    board.addEventListener("keydown", (event) => this.board(event));
+  }
+
+  page(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.closest?.("input, select, textarea, [role=dialog]");
+    if (event.key === "Escape" && !typing) {
+      this.app.up();
+      return;
+    }
+    if (typing) return;
+    if (event.key === "?") {
+      event.preventDefault();
+      openHelp(this.app);
+    }
+    const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training" };
+    if (tabs[event.key]) this.app.store.set({ tab: tabs[event.key] });
+    const shows = { 1: "activation", 2: "delta", 3: "weight", 4: "gradient" };
+    if (shows[event.key]) this.app.store.set({ show: shows[event.key] });
+  }
+
+  // On a layer's head: left and right to the neighbours; on the opened map: over its units.
+  board(event) {
+    const { app } = this;
+    const { layer, map, unit } = app.store.state;
+    if (!layer || map === null) {
+      this.onMaps(event);
+      return;
+    }
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    const node = app.model.byName.get(layer);
+    const count = app.countOf(layer);
+    if (event.key === "PageDown" || event.key === "PageUp" || (step && isVector(node.shape))) {
+      event.preventDefault();
+      const by = event.key === "PageDown" || (step && step[0] + step[1] > 0) ? 1 : -1;
+      app.select(layer, (map + by + count) % count, isVector(node.shape) ? null : unit);
+      if (unit && !isVector(node.shape)) app.select(layer, (map + by + count) % count, [(map + by + count) % count, ...unit.slice(1)]);
+      return;
+    }
+    const [rows, columns] = app.sizeOf(layer);
+    if (event.key === "Enter" && !unit) {
+      event.preventDefault();
+      app.select(layer, map, app.unitOf(layer, map, [Math.floor(rows / 2), Math.floor(columns / 2)]));
+      return;
+    }
+    if (!step || !unit) return;
+    event.preventDefault();
+    const cell = app.cellOf(layer, unit);
+    const next = [(cell[0] + step[0] + rows) % rows, (cell[1] + step[1] + columns) % columns];
+    app.select(layer, map, app.unitOf(layer, map, next));
+  }
+
+  // Up and down over a layer's maps before one is opened; the value is spoken.
+  onMaps(event) {
+    const { app } = this;
+    const name = event.target.closest?.("[data-layer]")?.dataset.layer;
+    if (!name || name === "input") return;
+    const count = app.countOf(name);
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      const now = app.hover?.layer === name ? app.hover.map : event.key === "ArrowDown" ? -1 : count;
+      const map = (now + (event.key === "ArrowDown" ? 1 : -1) + count) % count;
+      app.hover = { layer: name, map, cell: null };
+      app.hoverSince = 0;
+      app.render(false);
+      const vector = isVector(app.model.byName.get(name).shape);
+      app.values(name, map).then((found) => {
+        const most = Math.max(...found.values);
+        say(`${name}, ${app.mapName(name, map)}: ${vector ? short(found.values[0]) : `${app.t("largest")} ${short(most)}`}`);
+      }).catch(() => {});
+    }
+    if (event.key === "Enter" && app.hover?.layer === name) {
+      event.preventDefault();
+      app.select(name, app.hover.map);
+      $("#board").focus();
+    }
+  }
+}

@@ -1,0 +1,75 @@
+// Start: languages, connection, model; then every view is told to draw itself.
+
+import { App } from "./app.js";
+import { Connection } from "./core/connection.js";
+import { $, notice } from "./core/dom.js";
+import { loadLanguages, setLanguage, t } from "./core/i18n.js";
+import { fromAddress } from "./core/store.js";
+import { applyTheme, rememberedTheme } from "./views/tools.js";
+import { showCard } from "./views/card.js";
+import { maybeTour } from "./views/tour.js";
+
+const connection = new Connection();
+let app = null;
+let lost = false;
+
+async function start() {
+  await loadLanguages();
+  const address = fromAddress(location.hash);
+  setLanguage(address.lang ?? localStorage.getItem("convscope.lang") ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
+  applyTheme(rememberedTheme());
+  connection.on("open", () => opened().catch(failed));
+  connection.on("lost", () => {
+    lost = true;
+    notice(t("server_gone"), true);
+    document.body.dataset.connection = "lost";
+  });
+  connection.connect();
+}
+
+async function opened() {
+  const hello = await connection.ask("hello");
+  document.body.dataset.connection = "open";
+  if (hello.lang && !localStorage.getItem("convscope.lang") && !fromAddress(location.hash).lang) setLanguage(hello.lang);
+  if (hello.card) {
+    showCard(hello.card);
+    return;
+  }
+  if (lost) {
+    lost = false;
+    notice(t("server_back"));
+  }
+  if (app) {
+    await app.reattach(hello);
+    return;
+  }
+  app = new App(connection, hello);
+  window.convscope = app; // for tests and the curious
+  await app.begin(fromAddress(location.hash));
+  document.body.dataset.ready = "true";
+  maybeTour(app);
+}
+
+function failed(error) {
+  if (error.kind === "lost") return;
+  console.error(error);
+  notice(error.message, true);
+}
+
+window.addEventListener("unhandledrejection", (event) => {
+  if (["lost", "superseded"].includes(event.reason?.kind)) {
+    event.preventDefault();
+    return;
+  }
+  if (event.reason?.kind) {
+    event.preventDefault();
+    notice(event.reason.message);
+  }
+});
+
+$("#skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("#heads button[tabindex='0']")?.focus();
+});
+
+start().catch(failed);

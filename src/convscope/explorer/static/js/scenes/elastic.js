@@ -1,0 +1,401 @@
+// One map taken apart, and one unit of it: sources, kernels, partial sums, the map itself; the windows at their true
+// places; for a chosen unit the numbers under the window, the kernel's, and their products.
+
+import { palette } from "../draw/palette.js";
+import { colourAt, inkOn } from "../draw/colour.js";
+import { digitsFor, fixed, short } from "../core/format.js";
+import { overview } from "./overview.js";
+
+export function elastic(app) {
+  const { elastic: data, stage, store } = app;
+  const base = overview(app, { dim: 0.1 });
+  const unit = store.state.unit;
+  const plan = place(app, data, stage.width, stage.height, unit !== null);
+  const pictures = base.pictures;
+  for (const picture of pictures.values()) picture.frame = null;
+  const hits = [];
+  for (const panel of data.panels) {
+    const at = plan.places.get(panel);
+    if (!at) continue;
+    const id = panelId(panel);
+    const from = pictures.get(id) ?? (panel.role === "out" || panel.role === "activation" ? origin(app, panel) : null);
+    pictures.delete(id);
+    const late = ["kernel", "partial", "rest"].includes(panel.role);
+    pictures.set(id, { place: panel.atlas.whole(), ...at, alpha: 1, front: true, late, from });
+    hits.push({ panel, ...at });
+  }
+  app.hits = hits;
+  return {
+    pictures,
+    late: true,
+    background: palette.paper,
+    line: palette.lineStrong,
+    under: base.under,
+    between: (painter, phases) => {
+      painter.rect(0, 0, stage.width, stage.height, { fill: palette.paper, alpha: 0.55 * phases.move });
+      drawFlow(app, painter, plan, data, phases.late);
+    },
+    over: (painter, phases) => {
+      drawCaptions(app, painter, plan, data, phases.late);
+      drawValues(app, painter, plan, data, phases.move);
+      drawUnit(app, painter, plan, data, phases.late);
+      drawMark(app, painter);
+    },
+  };
+}
+
+function panelId(panel) {
+  if (panel.role === "source" && !panel.unfold) return `${panel.layer}/${panel.map}`;
+  if (panel.role === "out" || panel.role === "activation") return `${panel.layer}/${panel.map}`;
+  return `${panel.role}${panel.row}`;
+}
+
+function origin(app, panel) {
+  const box = app.boxOf(panel.layer);
+  return box ? { x: box.x - app.camera.x, y: box.y + box.height / 2, w: 8, h: 8 } : null;
+}
+
+function fit(panel, side, height = side) {
+  const scale = Math.min(side / panel.width, height / panel.height);
+  return { w: Math.max(3, panel.width * scale), h: Math.max(3, panel.height * scale) };
+}
+
+// Places of all panels, in the board's pixels.
+function place(app, data, W, H, withUnit) {
+  const places = new Map();
+  const rows = Math.max(1, ...data.panels.filter((p) => ["source", "rest"].includes(p.role)).map((p) => p.row + 1));
+  const hasAfter = data.panels.some((p) => p.role === "activation");
+  const wide = data.panels.some((p) => p.unfold);
+  const top = 64;
+  const room = H - top - 40;
+  const middle = top + room / 2;
+  const narrow = W < 560;
+  const pitch = wide ? room / 3 : Math.min(104, room / rows);
+  const side = wide ? Math.min(room / 3 - 26, W * 0.26) : Math.min(pitch - 12, W * 0.13, withUnit ? 62 : 92);
+  const left = narrow ? 14 : 42;
+  const columns = { source: left + side / 2, kernel: W * (narrow ? 0.3 : 0.28), partial: W * (narrow ? 0.45 : 0.42), sum: W * 0.575, out: W * (hasAfter ? 0.7 : 0.76), activation: W * 0.885 };
+  if (wide) columns.source = columns.kernel = columns.partial = Math.max(left + side / 2, W * 0.24);
+  const single = rows === 1 && !wide && !data.panels.some((p) => p.role === "kernel");
+  if (single) columns.source = W * 0.2;
+  const outSide = Math.min(hasAfter ? W * 0.155 : W * 0.24, 190, room * 0.6);
+  for (const panel of data.panels) {
+    let size;
+    let x = columns[panel.role] ?? columns.partial;
+    let y = top + room / 2 - (rows * pitch) / 2 + pitch * (panel.row + 0.5);
+    if (panel.role === "out" || panel.role === "activation") {
+      size = fit(panel, panel.width * panel.height === 1 ? Math.min(64, outSide) : outSide);
+      y = middle;
+    } else if (wide) {
+      size = fit(panel, side);
+      y = top + (room / 3) * ({ source: 0, kernel: 1, partial: 2 }[panel.role] + 0.5) + 6;
+      if (data.panels.filter((p) => p.unfold).length === 1) y = middle;
+    } else if (panel.role === "kernel") {
+      if (withUnit) continue;
+      size = fit(panel, Math.min(side * 0.8, 64));
+    } else if (panel.role === "partial" || panel.role === "rest") {
+      if (withUnit) continue;
+      size = fit(panel, side);
+      if (panel.role === "rest") x = columns.partial;
+    } else {
+      size = fit(panel, single ? Math.min(W * 0.24, 190, room * 0.6) : side);
+    }
+    places.set(panel, { x: x - size.w / 2, y: y - size.h / 2, ...size });
+  }
+  return { places, columns, top, room, middle, pitch, rows, side, wide, single, narrow };
+}
+
+function find(data, role, row = null) {
+  return data.panels.find((panel) => panel.role === role && (row === null || panel.row === row));
+}
+
+function centre(at) {
+  return [at.x + at.w / 2, at.y + at.h / 2];
+}
+
+function drawFlow(app, painter, plan, data, late) {
+  const line = { stroke: palette.lineStrong, width: 1.2, alpha: late };
+  const join = (x1, y1, x2, y2) => painter.path([[x1, y1], [(x1 + x2) / 2, y1, (x1 + x2) / 2, y2, x2, y2]], line);
+  const out = plan.places.get(find(data, "out"));
+  const ends = [];
+  for (const [panel, at] of plan.places) {
+    if (panel.role === "source" && !plan.wide) {
+      const kernel = plan.places.get(find(data, "kernel", panel.row));
+      const partial = plan.places.get(find(data, "partial", panel.row));
+      if (kernel && partial) {
+        join(at.x + at.w, centre(at)[1], kernel.x, centre(kernel)[1]);
+        join(kernel.x + kernel.w, centre(kernel)[1], partial.x, centre(partial)[1]);
+        ends.push([partial.x + partial.w, centre(partial)[1]]);
+      } else if (!app.store.state.unit || !data.window || !find(data, "kernel")) ends.push([at.x + at.w, centre(at)[1]]);
+    }
+    if (panel.role === "rest") ends.push([at.x + at.w, centre(at)[1]]);
+    if (panel.role === "partial" && plan.wide) ends.push([at.x + at.w, centre(at)[1]]);
+  }
+  if (plan.wide && !find(data, "partial")) {
+    const source = plan.places.get(find(data, "source"));
+    ends.push([source.x + source.w, centre(source)[1]]);
+  }
+  const summed = ["conv", "linear", "add", "rbf"].includes(data.family);
+  const sx = plan.columns.sum;
+  for (const [x, y] of ends) {
+    if (summed) join(x + 2, y, sx - 15, plan.middle);
+    else join(x + 2, y, out.x - 4, plan.middle);
+  }
+  if (summed && (ends.length || app.store.state.unit)) {
+    painter.path([[sx + 15, plan.middle], [out.x - 4, plan.middle]], line);
+    painter.rect(sx - 15, plan.middle - 15, 30, 30, { fill: palette.raised, stroke: palette.lineStrong, radius: 15, alpha: late });
+    painter.text("Σ", sx, plan.middle, { size: 16, weight: 600, colour: palette.ink, align: "center", alpha: late });
+    if (data.bias !== null) {
+      painter.text(`+ b`, sx, plan.middle + 29, { size: 12, colour: palette.weight, align: "center", alpha: late });
+      painter.text(short(data.bias, 3), sx, plan.middle + 45, { size: 12, mono: true, colour: palette.weight, align: "center", alpha: late });
+    }
+  }
+  const after = plan.places.get(find(data, "activation"));
+  if (after) {
+    const from = out.x + out.w + 4;
+    painter.path([[from, plan.middle], [after.x - 6, plan.middle]], line);
+    painter.path([[after.x - 9, plan.middle - 3.5], [after.x - 9, plan.middle + 3.5], [after.x - 3, plan.middle]], { fill: palette.lineStrong, alpha: late });
+  }
+}
+
+function drawCaptions(app, painter, plan, data, late) {
+  const style = { size: plan.narrow ? 11 : 12.5, weight: 600, align: "center", alpha: late };
+  const t = app.t;
+  const above = (role, text, colour) => {
+    const panel = find(data, role);
+    const at = panel && plan.places.get(panel);
+    if (!at) return;
+    painter.text(text, at.x + at.w / 2, at.y - 13, { ...style, colour });
+  };
+  const node = app.model.byName.get(data.layer);
+  const sourceName = node.sources[0] === "input" ? t("input") : node.sources[0];
+  if (plan.wide) {
+    above("source", `x · ${sourceName}`, palette.activation);
+    above("kernel", "w", palette.weight);
+    above("partial", data.family === "rbf" ? "(x − w)²" : "w · x", palette.ink);
+  } else {
+    const y = Math.min(...[...plan.places].filter(([p]) => p.role === "source").map(([, at]) => at.y)) - 14;
+    const heads = [["source", plan.narrow ? "x" : `x · ${sourceName}`, palette.activation], ["kernel", "w", palette.weight], ["partial", plan.narrow ? "w ⋆ x" : t("partial_sums"), palette.ink]];
+    for (const [role, text, colour] of heads) {
+      const panel = find(data, role);
+      if (panel && plan.places.has(panel)) painter.text(text, plan.columns[role], y, { ...style, colour, align: role === "source" && !plan.single && !plan.narrow ? "left" : "center", ...(role === "source" && !plan.single && !plan.narrow ? {} : {}) });
+    }
+  }
+  const after = find(data, "activation");
+  above("out", plan.narrow ? (after ? "z" : "y") : `${data.layer}`, palette.activation);
+  if (after) {
+    const kind = app.model.byName.get(after.layer).kind;
+    above("activation", plan.narrow ? "a" : kind, palette.activation);
+  }
+  const rest = find(data, "rest");
+  const at = rest && plan.places.get(rest);
+  if (at) {
+    painter.text(t("more_maps", { count: data.more }), at.x - 10, at.y + at.h / 2, { size: 12, colour: palette.soft, align: "right", alpha: late });
+  }
+}
+
+// The numbers of maps of one cell, and of the chosen unit.
+function drawValues(app, painter, plan, data, alpha) {
+  const { unit } = app.store.state;
+  const cell = unit ? app.cellOf(data.layer, unit) : null;
+  for (const panel of data.panels) {
+    if (panel.role !== "out" && panel.role !== "activation") continue;
+    const at = plan.places.get(panel);
+    const one = panel.width * panel.height === 1;
+    if (!one && !cell) continue;
+    const value = one ? panel.values[0] : panel.full[0] === panel.height ? panel.values[cell[0] * panel.width + cell[1]] : null;
+    if (value === null) continue;
+    painter.text(short(value, plan.narrow ? 3 : 4), at.x + at.w / 2, at.y + at.h + 15, { size: plan.narrow ? 11 : 13, mono: true, weight: 600, colour: palette.ink, align: "center", alpha });
+  }
+}
+
+// The chosen unit: its window on every source, the numbers in it.
+function drawUnit(app, painter, plan, data, late) {
+  const { unit } = app.store.state;
+  if (!unit) return;
+  const cell = app.cellOf(data.layer, unit);
+  for (const role of ["out", "activation"]) {
+    const panel = find(data, role);
+    const at = panel && plan.places.get(panel);
+    if (at && panel.width * panel.height > 1) mark(painter, at, panel, cell, palette.ink, 2);
+  }
+  if (data.family === "activation") drawCurve(app, painter, plan, data, cell);
+  if (!data.window || plan.wide) {
+    for (const [panel, at] of plan.places) {
+      if (panel.role === "source" && !panel.unfold && panel.width * panel.height > 1 && samePlaces(data.family)) mark(painter, at, panel, cell, palette.ink, 2);
+      if (panel.role === "source" && panel.unfold && data.family === "reshape") mark(painter, at, panel, app.unfolded(data.layer, unit[0]), palette.ink, 2);
+    }
+    return;
+  }
+  const box = windowBox(data.window, cell);
+  const chosen = chosenRow(app, data);
+  for (const [panel, at] of plan.places) {
+    if (panel.role !== "source") continue;
+    const strong = panel.row === chosen;
+    drawWindow(painter, at, panel, box, strong ? palette.warn : palette.soft, strong ? 2.2 : 1.2);
+    if (data.panels.some((p) => p.role === "kernel")) {
+      const sum = subtotal(data, panel, box);
+      if (sum !== null) {
+        const x = at.x + at.w + 10;
+        painter.text(`${sum < 0 ? "" : "+"}${short(sum, 3)}`, x, at.y + at.h / 2, { size: 12, mono: true, weight: strong ? 700 : 400, colour: strong ? palette.ink : palette.soft });
+      }
+    }
+  }
+  drawGrids(app, painter, plan, data, box, chosen, late);
+}
+
+function samePlaces(family) {
+  return ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax"].includes(family);
+}
+
+export function chosenRow(app, data) {
+  const rows = data.panels.filter((panel) => panel.role === "source").map((panel) => panel.row);
+  if (rows.includes(app.row)) return app.row;
+  const { unit } = app.store.state;
+  const kernels = data.panels.some((panel) => panel.role === "kernel");
+  if (!kernels || !unit) return rows[0] ?? 0;
+  const box = windowBox(data.window, app.cellOf(data.layer, unit));
+  let best = 0;
+  let size = -1;
+  for (const panel of data.panels) {
+    if (panel.role !== "source") continue;
+    const sum = Math.abs(subtotal(data, panel, box) ?? 0);
+    if (sum > size) {
+      size = sum;
+      best = panel.row;
+    }
+  }
+  return best;
+}
+
+export function windowBox(window, cell) {
+  const at = window.kernel.length === 1 ? [cell[1]] : cell;
+  const start = at.map((o, d) => o * window.stride[d] - window.padding[d]);
+  if (window.kernel.length === 1) start.unshift(0);
+  const kernel = window.kernel.length === 1 ? [1, ...window.kernel] : window.kernel;
+  const dilation = window.dilation.length === 1 ? [1, ...window.dilation] : window.dilation;
+  return { start, kernel, dilation, reach: kernel.map((k, d) => (k - 1) * dilation[d] + 1) };
+}
+
+// The window's values of a source map; null where only means were sent.
+export function patch(panel, box) {
+  if (panel.full[0] !== panel.height || panel.full[1] !== panel.width) return null;
+  const found = [];
+  for (let y = 0; y < box.kernel[0]; y++) {
+    for (let x = 0; x < box.kernel[1]; x++) {
+      const row = box.start[0] + y * box.dilation[0];
+      const column = box.start[1] + x * box.dilation[1];
+      const inside = row >= 0 && column >= 0 && row < panel.height && column < panel.width;
+      found.push({ row, column, inside, value: inside ? panel.values[row * panel.width + column] : 0 });
+    }
+  }
+  return found;
+}
+
+function subtotal(data, panel, box) {
+  const kernel = find(data, "kernel", panel.row);
+  const cells = patch(panel, box);
+  if (!kernel || !cells) return null;
+  return cells.reduce((sum, cell, k) => sum + cell.value * kernel.values[k], 0);
+}
+
+function drawWindow(painter, at, panel, box, colour, width) {
+  const sx = at.w / panel.full[1];
+  const sy = at.h / panel.full[0];
+  const x = at.x + box.start[1] * sx;
+  const y = at.y + box.start[0] * sy;
+  painter.rect(x, y, Math.max(3, box.reach[1] * sx), Math.max(3, box.reach[0] * sy), { stroke: colour, width });
+  const beyond = box.start.some((s, d) => s < 0 || s + box.reach[d] > panel.full[d]);
+  if (beyond) painter.rect(x, y, box.reach[1] * sx, box.reach[0] * sy, { stroke: colour, width: 1, dash: [2, 2] });
+}
+
+function mark(painter, at, panel, cell, colour, width) {
+  const sx = at.w / panel.full[1];
+  const sy = at.h / panel.full[0];
+  painter.rect(at.x + cell[1] * sx - 1, at.y + cell[0] * sy - 1, Math.max(4, sx + 2), Math.max(4, sy + 2), { stroke: colour, width });
+}
+
+// Three grids below each other: the values under the window, the kernel, the products.
+function drawGrids(app, painter, plan, data, box, row, late) {
+  const source = find(data, "source", row);
+  const cells = source && patch(source, box);
+  if (!cells) return;
+  const kernel = find(data, "kernel", row);
+  const [kh, kw] = box.kernel;
+  const grids = [{ title: "x", kind: source.kind === "input" ? "activation" : source.kind, values: cells.map((c) => c.value), limit: source.limit, padding: cells.map((c) => !c.inside) }];
+  if (kernel) {
+    const products = cells.map((c, k) => c.value * kernel.values[k]);
+    grids.push({ title: "w", kind: "weight", values: [...kernel.values], limit: kernel.limit });
+    grids.push({ title: "w · x", kind: "activation", values: products, limit: Math.max(...products.map(Math.abs), 1e-12), padding: cells.map((c) => !c.inside) });
+  }
+  const left = plan.single ? plan.columns.source + plan.room * 0 + Math.min(110, plan.side) : plan.columns.source + plan.side / 2 + (kernel ? 70 : 24);
+  const right = plan.columns.sum - 34;
+  const each = plan.room / grids.length;
+  const cell = Math.max(4, Math.min(40, (right - left) / kw, (each - 34) / kh));
+  const x = (left + right) / 2 - (kw * cell) / 2;
+  app.gridHits = [];
+  grids.forEach((grid, index) => {
+    const y = plan.top + each * index + (each - kh * cell) / 2 + 8;
+    const colour = grid.kind === "weight" ? palette.weight : palette.activation;
+    painter.text(grid.title, x, y - 11, { size: 13, weight: 600, colour: index === 2 ? palette.ink : colour, alpha: late });
+    if (index > 0) painter.text(index === 1 ? "×" : "=", x - 20, y + (kh * cell) / 2, { size: 17, colour: palette.soft, align: "center", alpha: late });
+    const digits = Math.min(3, digitsFor(Math.max(...grid.values.map(Math.abs), 1e-9)) - 2);
+    const winner = data.family === "max_pool" ? best(grid.values, grid.padding, 1) : data.family === "min_pool" ? best(grid.values, grid.padding, -1) : -1;
+    grid.values.forEach((value, k) => {
+      const cx = x + (k % kw) * cell;
+      const cy = y + Math.floor(k / kw) * cell;
+      const pad = grid.padding?.[k];
+      painter.rect(cx, cy, cell - 1, cell - 1, { fill: pad ? palette.paper : colourAt(grid.kind, value, grid.limit), stroke: pad ? palette.lineStrong : undefined, dash: pad ? [2, 2] : undefined, radius: 2, alpha: late });
+      const ink = pad ? palette.soft : inkOn(grid.kind, value, grid.limit);
+      if (cell >= 27) painter.text(pad ? "0" : fixed(value, Math.max(0, digits)), cx + (cell - 1) / 2, cy + cell / 2, { size: cell >= 36 ? 10.5 : 9, mono: true, colour: ink, align: "center", alpha: late });
+      else if (cell >= 9 && value !== 0) painter.text(value < 0 ? "−" : "+", cx + (cell - 1) / 2, cy + cell / 2, { size: Math.min(13, cell), colour: ink, align: "center", alpha: late });
+      if (k === winner) painter.rect(cx - 1, cy - 1, cell + 1, cell + 1, { stroke: palette.ink, width: 2.2, radius: 3, alpha: late });
+      if (app.litTerm && app.litTerm.row === row && app.litTerm.k === k) painter.rect(cx - 1, cy - 1, cell + 1, cell + 1, { stroke: palette.warn, width: 2.5, radius: 3 });
+    });
+    app.gridHits.push({ grid: index, x, y, cell, kw, kh, row, values: grid.values, cells, kernel });
+  });
+  const out = plan.places.get(find(data, "out"));
+  const last = app.gridHits[app.gridHits.length - 1];
+  if (!kernel && out) painter.path([[last.x + kw * cell + 6, plan.middle], [out.x - 6, plan.middle]], { stroke: palette.lineStrong, width: 1.2, alpha: late });
+  else painter.path([[x + kw * cell + 6, plan.middle], [plan.columns.sum - 17, plan.middle]], { stroke: palette.lineStrong, width: 1.2, alpha: late });
+}
+
+function best(values, padding, sign) {
+  let found = -1;
+  values.forEach((value, k) => {
+    if (!padding?.[k] && (found < 0 || value * sign > values[found] * sign)) found = k;
+  });
+  return found;
+}
+
+// y = f(u) with the unit's own point on it.
+function drawCurve(app, painter, plan, data, cell) {
+  const source = find(data, "source");
+  const out = find(data, "out");
+  if (!source || source.full[0] !== source.height) return;
+  const at = cell[0] * source.width + cell[1];
+  const points = [...source.values].map((u, k) => [u, out.values[k]]).sort((a, b) => a[0] - b[0]);
+  const [u, y] = [source.values[at], out.values[at]];
+  const low = Math.min(points[0][0], -1);
+  const high = Math.max(points[points.length - 1][0], 1);
+  const bottom = Math.min(...points.map((p) => p[1]), 0);
+  const ceiling = Math.max(...points.map((p) => p[1]), 1);
+  const w = 130;
+  const h = 96;
+  const x0 = plan.columns.sum - w / 2 - 18;
+  const y0 = plan.middle - h / 2;
+  const px = (value) => x0 + ((value - low) / (high - low)) * w;
+  const py = (value) => y0 + h - ((value - bottom) / (ceiling - bottom || 1)) * h;
+  painter.rect(x0 - 8, y0 - 8, w + 16, h + 16, { fill: palette.surface, stroke: palette.line, radius: 8 });
+  painter.path([[px(low), py(0)], [px(high), py(0)]], { stroke: palette.line, width: 1 });
+  painter.path([[px(0), py(bottom)], [px(0), py(ceiling)]], { stroke: palette.line, width: 1 });
+  const step = Math.max(1, Math.floor(points.length / 80));
+  painter.path(points.filter((_, k) => k % step === 0).map(([a, b]) => [px(a), py(b)]), { stroke: palette.activation, width: 1.8 });
+  painter.rect(px(u) - 4, py(y) - 4, 8, 8, { fill: palette.warn, radius: 4 });
+}
+
+// What is lit because a weight, or a cell of a linked picture, is under the pointer.
+function drawMark(app, painter) {
+  for (const light of app.lights ?? []) {
+    painter.rect(light.x, light.y, light.w, light.h, { stroke: light.colour ?? palette.warn, width: light.width ?? 2, alpha: 0.95 });
+  }
+}

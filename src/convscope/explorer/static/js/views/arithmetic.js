@@ -1,0 +1,90 @@
+// A unit's value, or its δ, as the complete sum.
+
+import { h, num, replace, say } from "../core/dom.js";
+import { short } from "../core/format.js";
+import { t } from "../core/i18n.js";
+import { copyButton, pager, sumTable } from "./sum.js";
+
+const explained = { offset: 0, limit: 24 };
+
+export async function showArithmetic(app, body, direction, { offset, limit } = explained) {
+  const { layer, unit, rule } = app.store.state;
+  const { frame } = app.store.state;
+  if (direction === "backward" && frame.loss === null) {
+    replace(body, h("p.note", {}, t("no_loss")));
+    return;
+  }
+  const page = await app.connection.ask("explain", { layer, index: unit, direction, rule, offset, limit });
+  const back = direction === "backward";
+  const symbol = back ? "δ" : page.family === "activation" ? "y" : (page.steps.at(-1)?.symbol ?? "y");
+  const node = app.model.byName.get(layer);
+  const load = (from, count) => showArithmetic(app, body, direction, { offset: from, limit: count });
+  const options = {
+    where: (row) => where(app, page, row),
+    light: (row) => light(app, page, row),
+    coefficientKind: page.family === "loss" ? "activation" : "weight",
+    valueKind: back ? "delta" : "activation",
+  };
+  const lastStep = page.steps.filter((step) => step.operation === "f").at(-1);
+  replace(body,
+    h("div.result", { id: "result" }, h("span.soft", {}, `${symbol} =`), num(page.value, { text: short(page.value, 6), kind: back ? "delta" : "" }),
+      page.activation ? h("span", {}, h("span.soft", {}, `→ ${page.activation.kind} = `), num(page.activation.value, { text: short(page.activation.value, 6) })) : null),
+    h("div.formula", {}, page.formula, page.family === "activation" && lastStep ? `,  f = ${lastStep.symbol}` : ""),
+    back ? ruleSwitch(app, page) : null,
+    page.through ? h("p.note", {}, t("through", { layer: page.through })) : null,
+    page.note === "linearised" ? h("p.note", {}, t("linearised")) : null,
+    h("p.small.soft", {}, counts(page)),
+    sumTable(page, options),
+    pager(page, load),
+    h("div.more", {},
+      copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit }),
+      back || !page.activation ? null : h("button.button.small", { type: "button", onclick: () => app.select(page.activation.layer, app.store.get("map"), unit) }, t("to_activation")),
+      h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "field" }) }, t("tab_field"))),
+    back ? h("p.note", {}, t(page.family === "loss" ? "loss_delta_text" : "delta_text")) : null,
+  );
+  if (page.direction === "forward" && !node.shape.length) return;
+  say(t(back ? "say_delta" : "say_unit", { layer, unit: unit.join(", "), value: short(page.value), count: page.count }));
+}
+
+function counts(page) {
+  const terms = page.count === 1 ? t("one_term") : t("terms_n", { count: page.count });
+  return page.padding_count ? `${terms} ${t("of_them_padding", { count: page.padding_count })}` : terms;
+}
+
+function ruleSwitch(app, page) {
+  if (!["plain", "deconv", "guided"].includes(page.note)) return null;
+  const { rule } = app.store.state;
+  return h("div.segments", { role: "group", "aria-label": t("backward_rule") }, ["plain", "deconv", "guided"].map((each) =>
+    h("button", { type: "button", id: `rule-${each}`, "aria-pressed": String(each === rule), onclick: () => app.store.set({ rule: each }) }, t(`rule_${each}`))));
+}
+
+export function where(app, page, row) {
+  const { source, origin } = page.terms;
+  if (!source) return "";
+  const place = source[row].filter((at) => at >= 0 || page.terms.padding?.[row]);
+  const name = page.origins[origin?.[row] ?? 0];
+  const label = page.origins.length > 1 ? `${name} ` : "";
+  return `${label}${place.length > 1 ? `${place[0]} · (${place.slice(1).join(", ")})` : place.join("")}`;
+}
+
+// A row of the table under the pointer lights its cell in the grids on the board.
+function light(app, page, row) {
+  app.litTerm = null;
+  if (row !== null && page.direction === "forward" && page.terms.weight && app.elastic?.window) {
+    const map = page.terms.source[row][0];
+    const panel = app.elastic.panels.find((each) => each.role === "source" && each.map === map);
+    if (panel) {
+      const size = app.elastic.window.kernel.length === 1 ? [1, ...app.elastic.window.kernel] : app.elastic.window.kernel;
+      let place = page.terms.weight[row].slice(-app.elastic.window.kernel.length);
+      if (app.elastic.flip) place = place.map((at, d) => app.elastic.window.kernel[d] - 1 - at);
+      if (place.length === 1) place = [0, ...place];
+      app.litTerm = { row: panel.row, k: place[0] * size[1] + place[1] };
+      if (app.row !== panel.row) {
+        app.row = panel.row;
+        app.render(false);
+        return;
+      }
+    }
+  }
+  app.stage.request();
+}

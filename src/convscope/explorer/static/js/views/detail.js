@@ -1,0 +1,97 @@
+// The docked panel: what is selected, and one tab for each question about it.
+
+import { $, h, replace } from "../core/dom.js";
+import { count, short } from "../core/format.js";
+import { t } from "../core/i18n.js";
+import { isVector } from "../draw/columns.js";
+import { showField } from "./field.js";
+import { showGradient } from "./gradient.js";
+import { showLayer } from "./layer.js";
+import { showArithmetic } from "./arithmetic.js";
+import { mountTraining, showTraining } from "./training.js";
+
+const TABS = ["forward", "backward", "gradient", "field", "training"];
+
+export function mountDetail(app) {
+  const { store } = app;
+  const detail = $("#detail");
+  let turn = 0;
+  mountTraining(app);
+
+  function head() {
+    const { layer, map, unit } = store.state;
+    const node = app.model.byName.get(layer);
+    if (!node) return h("div.detail-head", {}, h("h2", {}, t("look_inside")), h("p", {}, t("look_inside_text")));
+    const parameters = Object.values(node.parameters).reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const parts = [node.name];
+    if (map !== null) parts.push(app.mapName(layer, map));
+    if (unit && !isVector(node.shape)) parts.push(`(${unit.slice(1).join(", ")})`);
+    return h("div.detail-head", {}, h("h2", {}, parts.join(" · ")),
+      h("p", {}, `${app.familyName(node)} · ${app.shapeText(node.shape)}${parameters ? ` · ${t("parameters_n", { count: count(parameters) })}` : ""}`),
+      h("p.num.small", {}, node.text.length > 160 ? `${node.text.slice(0, 160)}…` : node.text));
+  }
+
+  function tabs() {
+    const { tab } = store.state;
+    const buttons = TABS.map((name) => h("button", {
+      type: "button", role: "tab", id: `tab-${name}`, "aria-selected": String(tab === name), "aria-controls": "tab-body", tabIndex: tab === name ? 0 : -1,
+      onclick: () => store.set({ tab: name }),
+    }, t(`tab_${name}`)));
+    return h("div.tabs", { role: "tablist", "aria-label": t("details"), onkeydown: (event) => {
+      const at = TABS.indexOf(store.get("tab"));
+      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: TABS.length - 1 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      store.set({ tab: TABS[(to + TABS.length) % TABS.length] });
+      queueMicrotask(() => queueMicrotask(() => $(`#tab-${store.get("tab")}`)?.focus()));
+    } }, buttons);
+  }
+
+  async function draw() {
+    const mine = ++turn;
+    detail.setAttribute("aria-label", t("details"));
+    const { tab } = store.state;
+    const body = h("div.tab-body", { id: "tab-body", role: "tabpanel", "aria-labelledby": `tab-${tab}`, tabIndex: 0 });
+    const scroll = detail.scrollTop;
+    try {
+      await fill(body, tab);
+    } catch (error) {
+      if (error.kind === "superseded" || error.kind === "lost") return;
+      replace(body, h("p.note.warn", {}, error.message));
+    }
+    if (mine !== turn) return;
+    replace(detail, head(), tabs(), body);
+    detail.scrollTop = scroll;
+    document.body.dataset.shown = `${store.get("frame")?.version}/${tab}/${[store.get("layer"), store.get("map"), (store.get("unit") ?? []).join(",")].join("/")}`;
+  }
+
+  async function fill(body, tab) {
+    const { layer, unit, map } = store.state;
+    if (!store.get("frame")) return;
+    if (tab === "training") return void (await showTraining(app, body));
+    if (tab === "field") return void (await showField(app, body));
+    if (!layer) {
+      replace(body, h("p", {}, t("choose_map")), h("p.note", {}, t("choose_map_keys")));
+      return;
+    }
+    if (tab === "gradient") return void (await showGradient(app, body));
+    if (map === null) return void (await showLayer(app, body));
+    if (!unit) {
+      replace(body, h("p", {}, t("choose_unit")), summary(app), h("p.note", {}, t("linked_windows")));
+      return;
+    }
+    await showArithmetic(app, body, tab);
+  }
+
+  app.onselection = draw;
+  app.ondetail = draw;
+  store.on(["tab", "lang", "weight", "rule", "pixel", "training"], draw);
+  draw();
+}
+
+function summary(app) {
+  const out = app.elastic?.panels.find((panel) => panel.role === "out");
+  if (!out) return null;
+  const row = (name, value) => [h("dt", {}, name), h("dd.num", { "data-exact": String(value) }, short(value))];
+  return h("dl.pairs", {}, row(t("smallest"), out.low), row(t("largest"), out.high), app.elastic.bias === null ? null : row("b", app.elastic.bias));
+}

@@ -1,0 +1,100 @@
+// The names above the columns: buttons, so that every layer is reached by keys and read by a screen reader. One of them
+// is in the tab order; the arrow keys move it.
+
+import { $, h, replace } from "../core/dom.js";
+
+export function mountHeads(app) {
+  const list = $("#heads");
+  let current = "input";
+  const buttons = new Map();
+
+  function draw() {
+    list.setAttribute("aria-label", app.t("layers"));
+    buttons.clear();
+    const entries = [...app.layout.boxes.values()].sort((a, b) => a.item.rank - b.item.rank || a.item.lane - b.item.lane);
+    if (!entries.some((box) => box.item.shows === current)) current = "input";
+    replace(list, entries.map((box) => head(box)));
+    place();
+  }
+
+  function head(box) {
+    const { item } = box;
+    const name = item.shows;
+    const node = app.model.byName.get(name);
+    const folded = item.members.length > 1;
+    const label = name === "input" ? app.t("input") : folded ? item.name : shortName(node);
+    const shape = name === "input" ? app.shapeText(app.model.input_shape) : app.shapeText(node.shape);
+    const full = name === "input" ? app.t("input") : folded ? app.t("block_of", { name: item.name, count: item.members.length }) : `${name}, ${app.familyName(node)}`;
+    const button = h("button", {
+      type: "button", "data-layer": name, tabIndex: name === current ? 0 : -1,
+      "aria-label": `${full}, ${shape}`, title: `${full} · ${shape}`,
+      onclick: () => (name === "input" ? app.store.set({ layer: null, map: null, unit: null, tab: "field" }) : open(item)),
+      onfocus: () => {
+        current = name;
+        for (const [each, other] of buttons) other.tabIndex = each === name ? 0 : -1;
+        app.reveal(name);
+        app.hover = { layer: name, map: null, cell: null };
+      },
+      onkeydown: (event) => keys(event, name),
+    }, h("b", {}, folded ? `▸ ${label}` : label), h("span", {}, shape));
+    buttons.set(name, button);
+    return h("li", {}, button);
+  }
+
+  function open(item) {
+    if (item.members.length > 1) app.toggleBlock(item.name);
+    else app.select(item.shows);
+  }
+
+  function keys(event, name) {
+    const order = [...buttons.keys()];
+    const at = order.indexOf(name);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: order.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    buttons.get(order[Math.min(order.length - 1, Math.max(0, to))])?.focus();
+  }
+
+  function place() {
+    const away = app.store.get("layer") && app.elastic;
+    list.classList.toggle("away", Boolean(away));
+    if (away) return;
+    for (const box of app.layout.boxes.values()) {
+      const button = buttons.get(box.item.shows);
+      if (!button) continue;
+      const width = Math.max(box.width, Math.min(96, box.width + app.layout.gap - 6));
+      const x = box.x + box.width / 2 - width / 2 - app.camera.x;
+      const li = button.parentElement;
+      const y = box.alone ? 4 : box.y - 34;
+      li.style.transform = `translate(${x.toFixed(1)}px, ${y}px)`;
+      li.style.width = `${width}px`;
+      li.hidden = x > app.stage.width || x + width < 0;
+    }
+  }
+
+  app.onlayout = () => {
+    if (app.graph !== draw.graph || draw.lang !== app.store.get("lang") || draw.model !== app.model) {
+      draw.graph = app.graph;
+      draw.model = app.model;
+      draw.lang = app.store.get("lang");
+      draw();
+    } else place();
+  };
+  app.store.on(["lang"], () => {
+    draw.lang = app.store.get("lang");
+    draw();
+  });
+  app.store.on(["layer", "map"], () => queueMicrotask(place));
+  const before = app.render.bind(app);
+  app.render = (animate) => {
+    before(animate);
+    place();
+  };
+}
+
+// Activations are known by what they do; long paths by their end.
+export function shortName(node) {
+  if (node.family === "activation" && node.name.length > 7) return node.kind;
+  if (node.name.length <= 12) return node.name;
+  return `…${node.name.slice(-10)}`;
+}

@@ -1,0 +1,308 @@
+// The picture: draw on it, erase, set one pixel, load a file, use the camera, take the next item; and what the network says.
+
+import { $, h, notice, num, replace } from "../core/dom.js";
+import { percent, short } from "../core/format.js";
+import { t } from "../core/i18n.js";
+import { bytes, floats } from "../core/connection.js";
+import { pictureCanvas } from "../draw/atlas.js";
+import { colours } from "../draw/colour.js";
+
+const PAD = 404;
+
+export function mountInput(app) {
+  const { store } = app;
+  const side = $("#input-side");
+  const canvas = h("canvas", { id: "pad", role: "img" });
+  let tool = "draw";
+  let drawing = false;
+  let pixels = null;
+  let camera = null;
+
+  function size() {
+    const [, height, width] = app.model.picture_shape;
+    const scale = PAD / Math.max(height, width);
+    return { height, width, scale };
+  }
+
+  function paint() {
+    if (!app.picture) return;
+    const { height, width, scale } = size();
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    const context = canvas.getContext("2d");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(app.picture, 0, 0, canvas.width, canvas.height);
+    const { evidence, field, pixel } = store.state;
+    if (evidence) overlay(context, evidence);
+    if (field?.boxes.input?.length === 2) {
+      const [rows, columns] = field.boxes.input;
+      context.strokeStyle = "#f5a83c";
+      context.lineWidth = 4;
+      context.strokeRect(columns[0] * scale, rows[0] * scale, (columns[1] - columns[0]) * scale, (rows[1] - rows[0]) * scale);
+    }
+    if (pixel) {
+      context.strokeStyle = "#f5a83c";
+      context.lineWidth = 3;
+      context.strokeRect(pixel[1] * scale, pixel[0] * scale, scale, scale);
+    }
+    canvas.setAttribute("aria-label", t("pad_label"));
+  }
+
+  // gradient × input, occlusion, or the effective field, over the picture
+  function overlay(context, found) {
+    const { values, shape, limit, kind } = found;
+    const layer = document.createElement("canvas");
+    [layer.height, layer.width] = shape;
+    const image = new ImageData(shape[1], shape[0]);
+    const table = colours(kind);
+    for (let at = 0; at < values.length; at++) {
+      const size = Math.min(1, Math.abs(values[at]) / limit);
+      const packed = table[Math.max(1, Math.min(255, Math.round((values[at] / limit) * 127) + 128))];
+      image.data.set([packed & 255, (packed >> 8) & 255, (packed >> 16) & 255, 255 * Math.min(0.94, 0.1 + size * 1.5)], at * 4);
+    }
+    layer.getContext("2d").putImageData(image, 0, 0);
+    context.fillStyle = "rgb(128 128 128 / 55%)";
+    context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+    context.drawImage(layer, 0, 0, context.canvas.width, context.canvas.height);
+  }
+
+  function at(event) {
+    const rect = canvas.getBoundingClientRect();
+    const { height, width } = size();
+    return { x: ((event.clientX - rect.left) / rect.width) * width, y: ((event.clientY - rect.top) / rect.height) * height };
+  }
+
+  // A round pen with soft edges, about as thick as handwriting in a 28-pixel picture.
+  function stroke(from, to) {
+    const [channels, height, width] = app.model.picture_shape;
+    const radius = Math.max(0.9, Math.min(height, width) / 22);
+    const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) / (radius / 2)));
+    for (let step = 0; step <= steps; step++) {
+      const cx = from.x + ((to.x - from.x) * step) / steps;
+      const cy = from.y + ((to.y - from.y) * step) / steps;
+      const reach = Math.ceil(radius + 1);
+      for (let y = Math.max(0, Math.floor(cy - reach)); y < Math.min(height, cy + reach); y++) {
+        for (let x = Math.max(0, Math.floor(cx - reach)); x < Math.min(width, cx + reach); x++) {
+          const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x + 0.5 - cx, y + 0.5 - cy)));
+          for (let channel = 0; channel < channels; channel++) {
+            const place = (channel * height + y) * width + x;
+            pixels[place] = tool === "erase" ? Math.min(pixels[place], Math.round(255 * (1 - cover))) : Math.max(pixels[place], Math.round(255 * cover));
+          }
+        }
+      }
+    }
+    app.picture = pictureCanvas(pixels, app.model.picture_shape);
+    paint();
+    send();
+  }
+
+  function send() {
+    app.change("show_pixels", { kind: "drawn" }, pixels.slice(), "pixels").catch(() => {});
+  }
+
+  let last = null;
+  canvas.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    store.set({ evidence: null });
+    if (tool === "poke" || tool === "look") {
+      const place = at(event);
+      const cell = [Math.floor(place.y), Math.floor(place.x)];
+      if (tool === "look") store.set({ pixel: cell, tab: "field" });
+      else poke(cell);
+      return;
+    }
+    pixels = Uint8Array.from(app.pixels);
+    drawing = true;
+    last = at(event);
+    stroke(last, last);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!drawing) return;
+    const now = at(event);
+    stroke(last, now);
+    last = now;
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (drawing = false));
+
+  function poke([row, column]) {
+    const value = Number($("#poke-value").value);
+    store.set({ pixel: [row, column] });
+    app.change("poke", { channel: 0, row, column, value }, null, "poke");
+  }
+
+  async function upload(file, kind = "upload") {
+    try {
+      const answer = await fetch(`/upload?kind=${kind}`, { method: "POST", body: file });
+      const result = await answer.json();
+      if (!result.ok) {
+        notice(result.error.message);
+        return;
+      }
+    } catch {
+      notice(t("upload_failed"));
+      return;
+    }
+    await app.refresh();
+  }
+
+  async function toggleCamera() {
+    if (camera) {
+      stopCamera();
+      return;
+    }
+    try {
+      camera = await navigator.mediaDevices.getUserMedia({ video: { width: 480, height: 480 } });
+    } catch (error) {
+      notice(t("camera_failed", { reason: error.message }));
+      return;
+    }
+    const video = h("video", { id: "video", autoplay: true, muted: true, playsInline: true, "aria-label": t("camera") });
+    video.srcObject = camera;
+    $("#camera-box").replaceChildren(video, h("div.row", {}, h("button.button", { type: "button", id: "snap", onclick: () => snap(video) }, t("snap")), h("button.button", { type: "button", onclick: stopCamera }, t("stop"))));
+  }
+
+  function snap(video) {
+    const side = Math.min(video.videoWidth, video.videoHeight);
+    const shot = document.createElement("canvas");
+    shot.width = shot.height = Math.min(side, 480);
+    shot.getContext("2d").drawImage(video, (video.videoWidth - side) / 2, (video.videoHeight - side) / 2, side, side, 0, 0, shot.width, shot.height);
+    shot.toBlob((blob) => upload(blob, "camera"), "image/png");
+  }
+
+  function stopCamera() {
+    camera?.getTracks().forEach((track) => track.stop());
+    camera = null;
+    $("#camera-box")?.replaceChildren();
+  }
+
+  function item(by) {
+    const { source } = store.get("frame");
+    const total = app.model.data[source.split ?? "test"];
+    const index = source.kind === "data" ? (source.index + by + total) % total : 0;
+    return app.change("show_data", { split: source.split ?? "test", index });
+  }
+
+  function draw() {
+    const button = (id, label, act, pressed = null) => h("button.button", { type: "button", id, onclick: act, "aria-pressed": pressed === null ? null : String(pressed) }, label);
+    const pick = (name) => button(`tool-${name}`, t(`tool_${name}`), () => {
+      tool = name;
+      draw();
+    }, tool === name);
+    const file = h("input", { type: "file", id: "file", accept: "image/*", className: "unseen", tabIndex: -1, "aria-label": t("upload"), onchange: (event) => event.target.files[0] && upload(event.target.files[0]) });
+    const { data, picture_shape: shape } = app.model;
+    replace(side,
+      h("div.pad-box", {},
+        h("div.side-title", {}, h("h2", {}, t("picture")), h("span.small.soft", {}, shape.join("×"))),
+        h("div.pad", {}, canvas)),
+      h("div.row.pad-tools", { role: "group", "aria-label": t("tools") }, pick("draw"), pick("erase"), pick("poke"), pick("look"),
+        button("clear", t("clear"), () => app.change("show_pixels", { kind: "blank" }, new Uint8Array(shape[0] * shape[1] * shape[2]), "pixels")),
+        tool === "poke" ? h("label.field", {}, t("poke_value"), h("input", { type: "range", id: "poke-value", min: "0", max: "255", value: "255" })) : null),
+      h("div.row", {}, button("upload", t("upload"), () => file.click()), button("camera", t("camera"), toggleCamera), file),
+      h("div", { id: "camera-box" }),
+      data ? h("div.row", { role: "group", "aria-label": t("data_item") },
+        button("previous", "‹", () => item(-1)), button("next", "›", () => item(1)),
+        button("random", t("random"), () => app.change("show_data", { split: "test", index: Math.floor(Math.random() * data.test) })),
+        h("label.field", {}, h("span.unseen", {}, t("next_of_class")), h("select", { id: "of-class", onchange: (event) => {
+          const { source } = store.get("frame");
+          if (event.target.value !== "") app.change("show_data", { split: "test", class: Number(event.target.value), index: source.kind === "data" ? source.index : 0 });
+        } }, h("option", { value: "" }, t("next_of_class")), data.classes.map((name, index) => h("option", { value: String(index) }, name))))) : null,
+      h("div.verdict", { id: "verdict" }),
+      h("details", { id: "stages-box", ontoggle: (event) => event.target.open && stages() }, h("summary", {}, t("preprocessing")), h("ol.stages", { id: "stages" })),
+    );
+    $("#previous")?.setAttribute("aria-label", t("previous_item"));
+    $("#next")?.setAttribute("aria-label", t("next_item"));
+    side.setAttribute("aria-label", t("picture"));
+    paint();
+    verdict();
+  }
+
+  function verdict() {
+    const { frame } = store.state;
+    const box = $("#verdict");
+    if (!frame || !box) return;
+    if (!frame.probabilities) {
+      replace(box, h("p.note", {}, t("no_classes")));
+      return;
+    }
+    const order = frame.probabilities.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]).slice(0, 4);
+    const said = app.className(frame.predicted);
+    const { source } = frame;
+    const origin = source.kind === "data" ? t("source_data", { split: t(`split_${source.split}`), index: source.index, name: source.class }) : t(`source_${source.kind}`);
+    replace(box,
+      h("h2", {}, t("network_says")),
+      h("p.verdict-word", { id: "said" }, said),
+      h("div.bars", {}, order.flatMap(([p, index]) => {
+        const fill = h("span.fill");
+        fill.style.width = `${(p * 100).toFixed(2)}%`;
+        const strong = index === frame.predicted ? ".said" : "";
+        return [h(`span.name${strong}`, { title: app.className(index) }, app.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
+      })),
+      h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : "")),
+      frame.loss !== null ? h("div.row", {},
+        h("label.field", {}, t("target"), h("select", { id: "target", onchange: (event) => app.change("ask", { target: event.target.value === "" ? null : Number(event.target.value) }) },
+          h("option", { value: "", selected: !frame.target_chosen }, `${t("automatic")} (${app.className(frame.target)})`),
+          app.model.classes.slice(0, 1000).map((name, index) => h("option", { value: String(index), selected: frame.target_chosen && index === frame.target }, name)))),
+        h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
+          app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
+      frame.loss !== null ? h("p.small", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
+      h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft", {}, t("which_strokes")),
+        h("button.button.small", { type: "button", id: "evidence-gradient", onclick: () => evidence("gradient_input") }, t("gradient_input")),
+        h("button.button.small", { type: "button", id: "evidence-occlusion", onclick: () => evidence("occlusion") }, t("occlusion"))),
+      app.model.model.assumed ? h("p.note.warn", {}, t("assumed")) : null,
+    );
+  }
+
+  async function evidence(method) {
+    if (store.get("evidence")?.method === method) {
+      store.set({ evidence: null });
+      return;
+    }
+    const answer = await app.connection.askLatest("evidence", "evidence", { method });
+    store.set({ evidence: { method, values: floats(answer), shape: answer.shape, limit: answer.limit, kind: "activation" } });
+  }
+  app.showEvidence = evidence;
+  app.setTool = (name) => {
+    tool = name;
+    draw();
+  };
+
+  async function stages() {
+    if (!$("#stages-box")?.open) return;
+    const answer = await app.connection.ask("stages");
+    const list = answer.stages.map((stage, index) => {
+      const [channels, height, width] = stage.shape;
+      const picture = pictureCanvas(bytes(answer, stage.offset, channels * height * width), stage.shape);
+      picture.setAttribute("aria-hidden", "true");
+      const { values } = stage;
+      const text = {
+        original: () => t("stage_original", { shape: values.shape.join("×") }),
+        channels: () => t("stage_channels", { channels: values.channels }),
+        size: () => t("stage_size", { fit: t(`fit_${values.fit}`), size: values.size.join("×") }),
+        normalise: () => t("stage_normalise", { mean: values.mean.join(", "), std: values.std.join(", "), low: short(values.low, 3), high: short(values.high, 3) }),
+      }[stage.name]();
+      return h("li", {}, picture, h("span", {}, `${index + 1}. ${text}`));
+    });
+    replace($("#stages"), list);
+  }
+
+  side.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    side.classList.add("drop");
+  });
+  side.addEventListener("dragleave", () => side.classList.remove("drop"));
+  side.addEventListener("drop", (event) => {
+    event.preventDefault();
+    side.classList.remove("drop");
+    if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
+  });
+
+  store.on(["lang"], draw);
+  store.on(["frame"], () => {
+    if (!drawing) paint();
+    verdict();
+    stages();
+  });
+  store.on(["evidence", "field", "pixel"], paint);
+  draw();
+}

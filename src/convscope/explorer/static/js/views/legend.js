@@ -1,0 +1,45 @@
+// The key to the colours, with the limits in numbers; and how fast things move.
+
+import { $, h, num, replace } from "../core/dom.js";
+import { short } from "../core/format.js";
+import { t } from "../core/i18n.js";
+import { colours, KINDS } from "../draw/colour.js";
+
+export function mountLegend(app) {
+  const { store } = app;
+
+  function ramp(kind) {
+    const canvas = h("canvas", { width: 127, height: 1, "aria-hidden": "true" });
+    const context = canvas.getContext("2d");
+    const image = new ImageData(127, 1);
+    const pixels = new Uint32Array(image.data.buffer);
+    for (let at = 0; at < 127; at++) pixels[at] = colours(kind)[2 + at * 2];
+    context.putImageData(image, 0, 0);
+    return canvas;
+  }
+
+  function draw() {
+    const { show, layer } = store.state;
+    const name = layer ?? app.hover?.layer;
+    const atlas = app.atlases.get(name);
+    replace($("#legend"),
+      KINDS.map((kind) => h(`div.scale${kind === show ? "" : ".off"}`, {}, h(`span.${kind}`, {}, t(`short_${kind}`)), h("span", {}, "−"), ramp(kind), h("span", {}, "+"),
+        kind === show && atlas ? h("span", {}, "± ", num(atlas.limit, { text: short(atlas.limit, 3) })) : null)),
+      h("span", {}, h("span.delta", {}, "▏"), t("target_mark")),
+      h("span.spring"),
+      h("label", {}, t("speed"), h("input", { type: "range", id: "speed", min: "0", max: "3", step: "0.25", value: String(store.get("speed")), oninput: (event) => {
+        store.set({ speed: Number(event.target.value) });
+        app.stage.speed = Number(event.target.value);
+      } })),
+    );
+    $("#legend").setAttribute("aria-label", t("legend"));
+    $("#legend").setAttribute("role", "group");
+  }
+  store.on(["lang", "show", "layer", "frame"], draw);
+  const theme = app.ontheme;
+  app.ontheme = () => {
+    theme?.();
+    draw();
+  };
+  draw();
+}
