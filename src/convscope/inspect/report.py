@@ -3,7 +3,7 @@
 layers.txt dense.txt graph.png graph.svg      the architecture and what it costs
 kernels/                                      every layer's kernels
 maps/ delta/ gradients/                       one example: values forward, sensitivities back, ∂J/∂K and ∂J/∂x
-histograms.png dead.txt                       a batch: how values are spread, which units never fire
+picture.png outputs.png histograms.png dead.txt   … and a batch: how values are spread, which units never fire
 index.html                                    all of it on one page
 """
 
@@ -29,6 +29,7 @@ from convscope.inspect.pictures import (
     kernels_figure,
     kernels_of_model,
     maps_figure,
+    picture_figure,
     save_picture,
 )
 from convscope.inspect.pictures.canvas import numbers
@@ -50,6 +51,7 @@ class Example:
     batch: Tensor
     batch_targets: Tensor | None
     classes: tuple[str, ...] = ()
+    picture: Tensor | None = None  # x as uint8 (c, h, w), before normalisation
 
 
 def write_report(
@@ -86,13 +88,19 @@ def write_report(
         if not wanted or kernels.name in wanted:
             yield note(save_picture(kernels_figure(kernels), _path(out / "kernels", kernels.name, position)))
     if example is not None:
-        for path in _example(model, out, loss, example, wanted, walked):
+        for path in _example(model, out, loss, example, wanted, walked, position):
             yield note(path)
     yield _index(out, title, written)
 
 
 def _example(
-    model: nn.Module, out: Path, loss: str | Loss, example: Example, wanted: set[str], walked: Walk
+    model: nn.Module,
+    out: Path,
+    loss: str | Loss,
+    example: Example,
+    wanted: set[str],
+    walked: Walk,
+    position: dict[str, int],
 ) -> Iterator[Path]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -103,7 +111,9 @@ def _example(
             target = int((-forward.logits if loss == "rbf" else forward.logits)[0].argmax())
         traced = trace(model, example.x, target, loss=loss)
         by_name = {kernels.name: kernels for kernels in kernels_of_model(walked)}
-        position = {layer.name: index for index, layer in enumerate(traced)}
+        if example.picture is not None:
+            label = f"class {example.classes[target] if target < len(example.classes) else target}"
+            yield save_picture(picture_figure(example.picture, label), out / "picture.png")
         yield save_picture(maps_figure("input", example.x[0], "activations"), out / "maps" / "00-input.png")
         for layer in traced:
             if (not wanted or layer.name in wanted) and isinstance(layer.y, Tensor):

@@ -137,13 +137,14 @@ def _example(
         if classes and dataset.classes != classes:
             labels = None  # other classes than the model's: no true class to take back from
         classes = classes or dataset.classes
-    x = preprocessing.normalise(prepare(pixels, preprocessing))
+    pixels = prepare(pixels, preprocessing)
+    x = preprocessing.normalise(pixels)
     wanted: int | None = None
     if target is not None:
         wanted = _class(target, classes)
     elif labels is not None:
         wanted = int(labels[place])
-    return Example(x[place : place + 1], wanted, x, labels, tuple(classes))
+    return Example(x[place : place + 1], wanted, x, labels, tuple(classes), pixels[place])
 
 
 def _class(target: str, classes: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from convscope.inspect.pictures.curves import curves_figure, learning_curves
 from convscope.inspect.pictures.graph import graph_figure
 from convscope.inspect.pictures.histograms import histograms_figure
 from convscope.inspect.pictures.kernels import Kernels, film_figure, kernels_figure, kernels_of, kernels_of_model
-from convscope.inspect.pictures.maps import bars_figure, kernel_gradient_figure, maps_figure
+from convscope.inspect.pictures.maps import bars_figure, kernel_gradient_figure, maps_figure, picture_figure
 
 __all__ = [
     "Kernels",
@@ -24,5 +24,6 @@ __all__ = [
     "kernels_of_model",
     "learning_curves",
     "maps_figure",
+    "picture_figure",
     "save_picture",
 ]

@@ -56,8 +56,7 @@ def colourise(values: torch.Tensor | npt.ArrayLike, kind: Kind, limit: float) ->
     missing = ~np.isfinite(scaled)
     colours = matplotlib.colormaps[COLOUR_MAPS[kind]](np.where(missing, 0.5, scaled).clip(0, 1), bytes=True)[..., :3]
     colours = np.array(colours, dtype=np.uint8)
-    # the middle of these maps is 0xf7 or 0xf8; zero should be the paper itself
-    colours[np.where(missing, False, np.abs(scaled - 0.5) < 1e-3)] = 255
+    colours[scaled == 0.5] = 255  # the middle of these maps is 0xf7 or 0xf8; exactly zero is the paper itself
     colours[missing] = 128
     return colours
 

@@ -63,6 +63,5 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str], title: str) 
 
 
 def _light(name: str) -> matplotlib.colors.Colormap:
-    colours = matplotlib.colormaps[name].copy()
-    colours.set_bad((0, 0, 0, 0))
-    return colours
+    """The map with nothing drawn where there is no number."""
+    return matplotlib.colormaps[name].with_extremes(bad=(0, 0, 0, 0))

@@ -39,7 +39,7 @@ def maps_figure(name: str, values: torch.Tensor, kind: Kind, layer_kind: str = "
     what = f"{count} maps of {height} × {width}" if height * width > 1 else f"{count} units"
     finite = maps[np.isfinite(maps)]
     spread = f" · from {finite.min():.3g} to {finite.max():.3g}".replace("-", "−") if finite.size else ""
-    zeros = f" · {(finite == 0).mean():.0%} exactly 0" if finite.size and (finite == 0).any() else ""
+    zeros = f" · {(finite == 0).mean():.0%} exactly 0" if finite.size and (finite == 0).mean() > 0.005 else ""
     subtitle = " · ".join(part for part in (layer_kind, what) if part) + spread + zeros
     return maps_sheet(maps, f"{name} · {_WORDS[kind]}", subtitle, kind, "limits: 99.5 % of |value|")
 
@@ -71,6 +71,13 @@ def kernel_gradient_figure(kernels: Kernels) -> Figure:
     return sheet_of_tiles(tiles, title, subtitle, legend, columns=across, labels=labels)
 
 
+def picture_figure(pixels: torch.Tensor, label: str) -> Figure:
+    """A picture as the model gets it, uint8 (1 or 3, h, w), enlarged so that every pixel is a square."""
+    colours = pixels.detach().cpu().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    subtitle = f"{label} · {pixels.shape[0]} channels of {pixels.shape[1]} × {pixels.shape[2]}"
+    return sheet_of_tiles(np.ascontiguousarray(colours)[None], "the picture", subtitle, None, labels=[""])
+
+
 def bars_figure(name: str, values: torch.Tensor, classes: tuple[str, ...], target: int | None = None) -> Figure:
     """The outputs of one example as bars, one a class; at most the twenty largest."""
     outputs = numbers(values).reshape(-1)
@@ -83,5 +90,7 @@ def bars_figure(name: str, values: torch.Tensor, classes: tuple[str, ...], targe
     axes.set_yticks(range(len(order)), names, color=INK)
     axes.invert_yaxis()
     axes.axvline(0, color=FAINT, linewidth=0.8)
-    axes.set_title(f"{name} · outputs" + ("" if target is None else " (red: the true class)"), loc="left", fontsize=11)
+    axes.set_title(
+        f"{name} · outputs" + ("" if target is None else " (red: the class taken back)"), loc="left", fontsize=11
+    )
     return drawn
