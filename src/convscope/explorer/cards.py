@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 
+from convscope.errors import CheckpointError
 from convscope.models import MODELS, create_model
 
 MAX_HEADER = 16 * 1024 * 1024
@@ -88,3 +92,19 @@ def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
         return {}
+
+
+def load_into(model: nn.Module, path: Path) -> nn.Module:
+    """Put a file's bare tensors into ``model``. Raises CheckpointError when they are not this model's."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(path, f"cannot be read: {error}") from error
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    different = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    for names, what in ((missing, "lacks"), (unknown, "has, and the model lacks,"), (different, "has another shape of")):
+        if names:
+            raise CheckpointError(path, f"weights of another architecture: it {what} {names[0]!r}")
+    model.load_state_dict(tensors)
+    return model.eval()

@@ -28,11 +28,11 @@ DEFAULT_PORT = 8899
 class Handle:
     """A running explorer. ``url`` opens it (the token in it is good for as long as it runs); ``close()`` stops it."""
 
-    def __init__(self, session: Session | Card, port: int | None, lang: str | None) -> None:
+    def __init__(self, session: Session | Card, port: int | None, lang: str | None, token: str | None = None) -> None:
         self.session = session
         self._socket = _listen(port)
         self.port: int = self._socket.getsockname()[1]
-        self.token = secrets.token_urlsafe(24)
+        self.token = token or secrets.token_urlsafe(24)
         self._explorer = Explorer(session, self.token, self.port, lang)
         config = uvicorn.Config(
             self._explorer.app,
@@ -113,9 +113,16 @@ def explore(
     return serve(Session(model, chosen, name, item), port, lang, browser)
 
 
-def serve(session: Session | Card, port: int | None = None, lang: str | None = None, browser: bool = False) -> Handle:
-    """Start the server for a session or a card."""
-    handle = Handle(session, port, lang)
+def serve(
+    session: Session | Card,
+    port: int | None = None,
+    lang: str | None = None,
+    browser: bool = False,
+    token: str | None = None,
+) -> Handle:
+    """Start the server for a session or a card. With the ``token`` of a server before it on the same port, the pages that
+    were open reconnect; otherwise it is fresh and random."""
+    handle = Handle(session, port, lang, token)
     if browser:
         webbrowser.open(handle.url)
     return handle

@@ -5,6 +5,7 @@ const MAX_TILE = 46;
 const MIN_TILE = 20;
 const GAP = 5;
 const HEAD = 44;
+const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
 const OUTPUT_WIDTH = 132;
 export const OUTPUT_ROWS = 12;
 
@@ -34,7 +35,7 @@ export function arrange(model, layout, width, height) {
   const placed = columns.map((items) => {
     const share = (height - top - 14) / items.length - (items.length > 1 ? 26 : 0);
     const boxes = items.map((item) => shape(model, item, Math.max(36, share)));
-    return { items, boxes, width: Math.max(...boxes.map((box) => box.width)) };
+    return { items, boxes, width: Math.max(MIN_COLUMN, ...boxes.map((box) => box.width)) };
   });
   const total = placed.reduce((sum, column) => sum + column.width, 0);
   const margin = 26;

@@ -344,7 +344,7 @@ function drawGrids(app, painter, plan, data, box, row, late) {
       const cx = x + (k % kw) * cell;
       const cy = y + Math.floor(k / kw) * cell;
       const pad = grid.padding?.[k];
-      painter.rect(cx, cy, cell - 1, cell - 1, { fill: pad ? palette.paper : colourAt(grid.kind, value, grid.limit), stroke: pad ? palette.lineStrong : undefined, dash: pad ? [2, 2] : undefined, radius: 2, alpha: late });
+      painter.rect(cx, cy, cell - 1, cell - 1, { fill: pad ? palette.paper : colourAt(grid.kind, value, grid.limit), stroke: pad ? palette.lineStrong : palette.line, width: 0.75, dash: pad ? [2, 2] : undefined, radius: 2, alpha: late });
       const ink = pad ? palette.soft : inkOn(grid.kind, value, grid.limit);
       if (cell >= 27) painter.text(pad ? "0" : fixed(value, Math.max(0, digits)), cx + (cell - 1) / 2, cy + cell / 2, { size: cell >= 36 ? 10.5 : 9, mono: true, colour: ink, align: "center", alpha: late });
       else if (cell >= 9 && value !== 0) painter.text(value < 0 ? "−" : "+", cx + (cell - 1) / 2, cy + cell / 2, { size: Math.min(13, cell), colour: ink, align: "center", alpha: late });

@@ -5,7 +5,7 @@ import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { copyButton, pager, sumTable } from "./sum.js";
 
-const explained = { offset: 0, limit: 24 };
+const explained = { offset: 0, limit: 12 };
 
 export async function showArithmetic(app, body, direction, { offset, limit } = explained) {
   const { layer, unit, rule } = app.store.state;

@@ -8,7 +8,7 @@ import { palette } from "../draw/palette.js";
 import { copyButton, pager, sumTable } from "./sum.js";
 import { where } from "./arithmetic.js";
 
-export async function showGradient(app, body, { offset = 0, limit = 24 } = {}) {
+export async function showGradient(app, body, { offset = 0, limit = 12 } = {}) {
   const { layer, frame } = app.store.state;
   const node = app.model.byName.get(layer);
   const names = Object.keys(node.parameters);

@@ -62,7 +62,8 @@ export function mountHeads(app) {
     for (const box of app.layout.boxes.values()) {
       const button = buttons.get(box.item.shows);
       if (!button) continue;
-      const width = Math.max(box.width, Math.min(96, box.width + app.layout.gap - 6));
+      const own = box.alone ? box.columnWidth : box.width;
+      const width = Math.max(own, Math.min(96, own + app.layout.gap - 4));
       const x = box.x + box.width / 2 - width / 2 - app.camera.x;
       const li = button.parentElement;
       const y = box.alone ? 4 : box.y - 34;

@@ -110,7 +110,7 @@ function round(value, digits) {
 export function pager(page, load) {
   const left = page.count - page.offset - page.shown;
   const buttons = [];
-  if (page.offset > 0) buttons.push(h("button.button", { type: "button", onclick: () => load(0, 24) }, t("largest_terms")));
+  if (page.offset > 0) buttons.push(h("button.button", { type: "button", onclick: () => load(0, 12) }, t("largest_terms")));
   if (left > 0) buttons.push(h("button.button", { type: "button", id: "more-terms", onclick: () => load(page.offset + page.shown, 100) }, t("next_terms", { count: Math.min(100, left) })));
   return buttons.length ? h("div.more", {}, buttons) : null;
 }

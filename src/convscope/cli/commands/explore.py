@@ -1,0 +1,90 @@
+"""``convscope explore``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from convscope.cli.options import GroupedCommand, data_options, load_data, parse_pairs
+
+if TYPE_CHECKING:
+    from convscope.data import Dataset
+    from convscope.explorer.cards import Card
+    from convscope.explorer.session import Session
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("model", metavar="FILE|MODEL")
+@data_options()
+@click.option("--item", type=click.IntRange(min=0), metavar="N", help="Test picture to begin with. [default: a 3]")
+@click.option(
+    "--model", "architecture", metavar="NAME", help="Catalogue model that FILE's weights belong to, if it does not say."
+)
+@click.option(
+    "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the catalogue model's builder."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N", help="Port on this computer. [default: 8899, or a free one]"
+)
+@click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page. [default: the browser's]")
+def command(
+    model: str,
+    data: str | None,
+    root: Path | None,
+    data_pairs: Sequence[str],
+    item: int | None,
+    architecture: str | None,
+    pairs: Sequence[str],
+    port: int | None,
+    no_browser: bool,
+    lang: str | None,
+) -> None:
+    """Open a model in the browser: every number of it, forward and backward, and where it comes from.
+
+    FILE is a saved model (.safetensors); MODEL a catalogue name, with fresh random weights. The page is served to this
+    computer alone, and stays until Ctrl-C.
+
+    \b
+    Examples:
+      convscope explore runs/lenet5-mnist-001/model.safetensors --data mnist
+      convscope explore lenet5 -o activation=relu --data mnist --lang zh
+    """
+    from convscope.explorer import serve
+
+    dataset = load_data(data, root, data_pairs) if data is not None else None
+    session = _session(model, architecture, pairs, dataset, item)
+    with serve(session, port, lang, browser=not no_browser) as handle:
+        click.echo(f"{handle.url}\nThe explorer runs until Ctrl-C.")
+        handle.wait()
+
+
+def _session(
+    model: str, architecture: str | None, pairs: Sequence[str], data: Dataset | None, item: int | None
+) -> Session | Card:
+    """The model opened, or a card that tells what its file lacks."""
+    from convscope.errors import CheckpointError
+    from convscope.explorer.cards import card_for, load_into
+    from convscope.explorer.session import Session
+    from convscope.models import create_model
+    from convscope.training import load
+
+    path = Path(model)
+    if not (path.suffix == ".safetensors" or path.is_file()):
+        if architecture is not None:
+            raise click.UsageError("--model says whose weights a FILE holds; here no file is given.")
+        return Session(create_model(model, **parse_pairs(pairs, "--option")), data, item=item)
+    if architecture is not None:
+        network = load_into(create_model(architecture, **parse_pairs(pairs, "--option")), path)
+        return Session(network, data, path.name, item)
+    if pairs:
+        raise click.UsageError("-o/--option builds a model: give its name with --model, or no file.")
+    if not path.is_file():
+        return Session(load(path), data, path.name, item)  # the error names what is missing
+    try:
+        return Session(load(path), data, path.name, item)
+    except CheckpointError as error:
+        return card_for(path, error)
