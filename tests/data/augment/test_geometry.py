@@ -48,13 +48,16 @@ def test_crop_is_a_window_of_the_padded_picture(count: int, channels: int) -> No
     assert count < 30 or len(offsets) > 12  # of 25
 
 
-def test_both_ways_of_cropping_are_one() -> None:
-    """A loop on the CPU, indexing elsewhere."""
-    padded = pictures(15, 3, 13, 11)
-    offsets = torch.randint(0, 5, (15, 2), generator=drawn())
-    looped = geometry.crop_looping(padded, offsets, 9, 7)
-    assert torch.equal(looped, geometry.crop_indexing(padded, offsets, 9, 7))
-    assert torch.equal(looped[3], padded[3, :, offsets[3, 0] : offsets[3, 0] + 9, offsets[3, 1] : offsets[3, 1] + 7])
+@pytest.mark.parametrize("most", [1, 4, 12])
+def test_both_ways_of_shifting_are_one(most: int) -> None:
+    """A loop on the CPU, indexing elsewhere; shifts may be larger than the picture."""
+    images = pictures(33, 3, 9, 7)
+    shifts = torch.randint(-most, most + 1, (33, 2), generator=drawn())
+    looped = geometry.shift_looping(images, shifts)
+    assert torch.equal(looped, geometry.shift_indexing(images, shifts, most))
+    up, left = shifts[5].tolist()
+    padded = torch.nn.functional.pad(images[5], (most, most, most, most))
+    assert torch.equal(looped[5], padded[:, most + up : most + up + 9, most + left : most + left + 7])
 
 
 def naive_warp(images: numpy.ndarray, places: numpy.ndarray) -> numpy.ndarray:

@@ -39,27 +39,40 @@ def _flip(images: torch.Tensor, probability: float, generator: torch.Generator) 
 
 
 def _crop(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    count, _, height, width = images.shape
-    offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=generator)
-    padded = functional.pad(images, (pixels, pixels, pixels, pixels))
-    crop = crop_looping if images.device.type == "cpu" else crop_indexing
-    return crop(padded, offsets, height, width)
+    shifts = torch.randint(-pixels, pixels + 1, (len(images), 2), generator=generator)
+    return shift_looping(images, shifts) if images.device.type == "cpu" else shift_indexing(images, shifts, pixels)
 
 
-def crop_looping(padded: torch.Tensor, offsets: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """From each picture the window at its offset (top, left), on the CPU: 0.09 ms for 64 pictures of 3×32×32."""
-    result = torch.empty((*padded.shape[:2], height, width), dtype=torch.uint8)
-    source, target = padded.numpy(), result.numpy()
-    for place, (top, left) in enumerate(offsets.tolist()):
-        target[place] = source[place, :, top : top + height, left : left + width]
+def shift_looping(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Each picture moved up and left by its shift (n, 2), zeros behind it; on the CPU, 0.1 ms for 64 of 3×32×32."""
+    result = torch.zeros_like(images, memory_format=torch.contiguous_format)
+    source, target = images.numpy(), result.numpy()
+    most = int(shifts.abs().max())
+    rows, columns = _overlaps(images.shape[2], most), _overlaps(images.shape[3], most)
+    for place, (up, left) in enumerate(shifts.tolist()):
+        (from_rows, to_rows), (from_columns, to_columns) = rows[up], columns[left]
+        target[place, :, to_rows, to_columns] = source[place, :, from_rows, from_columns]
     return result
 
 
-def crop_indexing(padded: torch.Tensor, offsets: torch.Tensor, height: int, width: int) -> torch.Tensor:
+@functools.lru_cache(maxsize=32)
+def _overlaps(size: int, most: int) -> dict[int, tuple[slice, slice]]:
+    """For each shift from −most to most, which places of a side of ``size`` stay in the picture, and where they go."""
+    return {
+        shift: (
+            slice(max(shift, 0), max(size + min(shift, 0), 0)),
+            slice(max(-shift, 0), max(size - max(shift, 0), 0)),
+        )
+        for shift in range(-most, most + 1)
+    }
+
+
+def shift_indexing(images: torch.Tensor, shifts: torch.Tensor, most: int) -> torch.Tensor:
     """The same by one look-up, for a GPU; on the CPU it takes twice as long as the loop."""
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, c, 2p + 1, 2p + 1, h, w), a view
-    top, left = offsets.to(padded.device).unbind(1)
-    return windows[torch.arange(len(padded), device=padded.device), :, top, left]
+    padded = functional.pad(images, (most, most, most, most))
+    windows = padded.unfold(2, images.shape[2], 1).unfold(3, images.shape[3], 1)  # (n, c, 2·most + 1, 2·most + 1, h, w)
+    up, left = (shifts + most).to(images.device).unbind(1)
+    return windows[torch.arange(len(images), device=images.device), :, up, left]
 
 
 def chosen(condition: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
