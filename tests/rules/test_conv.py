@@ -49,6 +49,40 @@ def test_hand_worked_backward() -> None:
     assert gradients["bias"].tolist() == [4]
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_delta_is_the_full_convolution_with_the_rotated_kernel(stride: int, dilation: int) -> None:
+    """Xue 2016, eq. (27), word by word: δ spread by the stride, framed, correlated with rot180 of the kernels, input
+    and output maps exchanged."""
+    x, k = torch.randn(2, 3, 11, 9, dtype=torch.float64), torch.randn(4, 3, 3, 3, dtype=torch.float64)
+    rule = Conv(2, stride, 0, dilation)
+    y, saved = rule.forward(x, k)
+    delta = torch.randn_like(y)
+    ((found,), _) = rule.backward(saved, delta)
+    spread = torch.zeros(2, 4, *((n - 1) * stride + 1 for n in y.shape[2:]), dtype=torch.float64)
+    spread[:, :, ::stride, ::stride] = delta
+    expected = F.conv2d(spread, k.transpose(0, 1).flip(2, 3), padding=2 * dilation, dilation=dilation)
+    assert found is not None
+    assert worst(found, expected) <= 1e-12
+
+
+def test_kernel_gradient_is_the_valid_correlation_with_delta() -> None:
+    """Eq. (24): image by image the correlation of x_i with δ_j; for a true convolution, rotated."""
+    x, k = torch.randn(2, 3, 7, 6, dtype=torch.float64), torch.randn(4, 3, 3, 2, dtype=torch.float64)
+    for true_convolution in (False, True):
+        rule = Conv(2, true_convolution=true_convolution)
+        y, saved = rule.forward(x, k)
+        delta = torch.randn_like(y)
+        _, gradients = rule.backward(saved, delta)
+        expected = torch.zeros_like(k)
+        for i, j in ((i, j) for i in range(3) for j in range(4)):
+            for image in range(2):
+                expected[j, i] += F.conv2d(x[image, i][None, None], delta[image, j][None, None])[0, 0]
+        expected = expected.flip(2, 3) if true_convolution else expected
+        assert worst(gradients["weight"], expected) <= 1e-12
+        torch.testing.assert_close(gradients.get("bias", delta.sum((0, 2, 3))), delta.sum((0, 2, 3)))
+
+
 @st.composite
 def geometries(draw: st.DrawFn) -> dict[str, Any]:
     dims = draw(st.sampled_from([1, 2, 2, 2, 3]))

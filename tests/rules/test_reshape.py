@@ -10,9 +10,10 @@ import torch
 from tests.oracles import check_rule
 from torch import Tensor, nn
 
+from convscope.errors import ArgumentError
 from convscope.rules import base
 from convscope.rules.base import Applied
-from convscope.rules.reshape import Copy, Expand, Permute, Reshape, Select, Slice, Split, Total
+from convscope.rules.reshape import ChannelShuffle, Copy, Expand, Permute, Reshape, Select, Slice, Split, Total
 
 X = torch.randn(2, 6, 3, 4, dtype=torch.float64)
 INDICES: list[Any] = [
@@ -97,7 +98,24 @@ def test_bound_functions(function: Any) -> None:
     _compare(applied, function(*arguments))
 
 
-@pytest.mark.parametrize("module", [nn.Flatten(), nn.Flatten(0, 2), nn.Unflatten(1, (2, 3))], ids=str)
+def test_channel_shuffle() -> None:
+    """Six channels as 2 × 3, written column by column; and every divisor against torch."""
+    row, _ = ChannelShuffle(2).forward(torch.arange(6.0).reshape(1, 6, 1, 1))
+    assert row.flatten().tolist() == [0, 3, 1, 4, 2, 5]
+    for groups in (1, 2, 3, 6):
+        check_rule(ChannelShuffle(groups), lambda x, g=groups: torch.channel_shuffle(x, g), [X])
+    applied = base.apply_function(torch.channel_shuffle, (X, 3), {})
+    assert applied is not None
+    _compare(applied, torch.channel_shuffle(X, 3))
+    with pytest.raises(ArgumentError, match="groups: got 4, wanted a divisor of the 6 channels"):
+        ChannelShuffle(4).forward(X)
+    with pytest.raises(ArgumentError, match="groups: got 0, wanted an integer ≥ 1"):
+        ChannelShuffle(0)
+
+
+@pytest.mark.parametrize(
+    "module", [nn.ChannelShuffle(3), nn.Flatten(), nn.Flatten(0, 2), nn.Unflatten(1, (2, 3))], ids=str
+)
 def test_bound_modules(module: nn.Module) -> None:
     applied = base.apply_module(module, (X,), {})
     assert applied is not None

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convscope.rules.windows import pad, rotate180, spread, unpad, unwindow, windows
+from convscope.rules.windows import pad, rotate180, unpad, unwindow, windows
 
 
 def test_hand_worked() -> None:
@@ -15,7 +15,6 @@ def test_hand_worked() -> None:
     assert windows(x, (2,), (2,), (1,)).tolist() == [[0, 1], [2, 3], [4, 5]]
     assert windows(x, (2,), (1,), (3,)).tolist() == [[0, 3], [1, 4], [2, 5]]
     assert unwindow(torch.ones(5, 2), (6,), (1,), (1,)).tolist() == [1, 2, 2, 2, 2, 1]
-    assert spread(torch.tensor([1.0, 2.0, 3.0]), (3,)).tolist() == [1, 0, 0, 2, 0, 0, 3]
     assert rotate180(torch.tensor([[1, 2], [3, 4]]), 2).tolist() == [[4, 3], [2, 1]]
     assert pad(torch.ones(2), ((1, 2),), 7.0).tolist() == [7, 1, 1, 7, 7]
     assert pad(torch.arange(4.0), ((-1, 1),)).tolist() == [1, 2, 3, 0]

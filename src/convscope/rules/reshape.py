@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.errors import ArgumentError
 from convscope.rules.base import (
     Applied,
     Deltas,
@@ -178,6 +179,34 @@ class Total(Rule):
         return math.prod(shape[d] for d in self._dims(shape))
 
 
+@dataclasses.dataclass(frozen=True)
+class ChannelShuffle(Rule):
+    """y = x with channel i·m + k in the place k·g + i   (g ``groups`` of m channels),   δ_x = δ moved back
+
+    Zhang et al. 2018, ShuffleNet: read as a g × m table, the channels are written column by column.
+    """
+
+    kind = "reshape"
+    needs = ()
+    groups: int
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise ArgumentError("groups", self.groups, "an integer ≥ 1")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Saved]:
+        if x.shape[1] % self.groups:
+            raise ArgumentError("groups", self.groups, f"a divisor of the {x.shape[1]} channels")
+        return self._transposed(x, self.groups), {}
+
+    def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
+        return (self._transposed(delta, delta.shape[1] // self.groups),), {}
+
+    @staticmethod
+    def _transposed(x: Tensor, rows: int) -> Tensor:
+        return x.reshape(x.shape[0], rows, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+
+
 def _to_shape(x: Tensor, shape: Sequence[int]) -> Applied | None:
     return Applied(Reshape(tuple(shape)), (x,)) if isinstance(x, Tensor) else None
 
@@ -209,6 +238,16 @@ def _(module: nn.Unflatten, x: Tensor) -> Rule | None:
     dim = module.dim % x.ndim
     sizes = [int(n) for n in module.unflattened_size]
     return Reshape((*x.shape[:dim], *sizes, *x.shape[dim + 1 :]))
+
+
+@rule_for_module(nn.ChannelShuffle)
+def _(module: nn.ChannelShuffle, x: Tensor) -> Rule:
+    return ChannelShuffle(module.groups)
+
+
+@rule_for_function(torch.channel_shuffle)
+def _(input: Tensor, groups: int) -> Applied:
+    return Applied(ChannelShuffle(groups), (input,))
 
 
 @rule_for_function(torch.flatten)

@@ -39,17 +39,6 @@ def unpad(delta: Tensor, edges: Edges) -> Tensor:
     return pad(delta, tuple((-before, -after) for before, after in edges))
 
 
-def spread(x: Tensor, stride: Sizes) -> Tensor:
-    """x with stride − 1 zeros between neighbours along its last dimensions: (n−1)·s+1 positions."""
-    if all(step == 1 for step in stride):
-        return x
-    dims = len(stride)
-    sizes = tuple((n - 1) * s + 1 for n, s in zip(x.shape[-dims:], stride, strict=True))
-    wide = x.new_zeros((*x.shape[:-dims], *sizes))
-    wide[last([slice(None, None, s) for s in stride])] = x
-    return wide
-
-
 def windows(x: Tensor, kernel_size: Sizes, stride: Sizes, dilation: Sizes) -> Tensor:
     """All windows of x as a view: (…, *size) → (…, *out, *kernel_size), out = ⌊(size − d(k−1) − 1)/s⌋ + 1."""
     dims = len(kernel_size)
