@@ -16,6 +16,7 @@ from convscope import spec
 from convscope.data import Dataset, load_dataset
 from convscope.errors import ArgumentError, TrainingError, UnknownNameError
 from convscope.training import Result, checkpoints, events, fit, run
+from convscope.training.steppers.torch import TorchStepper
 
 Fit = Callable[..., Result]
 
@@ -260,3 +261,40 @@ def test_the_model_stays_where_it_was_and_listeners_may_fail(fitted: Fit, net: n
     result = fitted(net, run_dir=str(tmp_path / "again"))
     assert result.model is net
     assert dataclasses.replace(result.config, run_dir=None).epochs == 2
+
+
+def test_a_run_that_came_to_rest_stays_at_rest(fitted: Fit) -> None:
+    first = fitted(epochs=50, stop_tolerance=1e3, stop_patience=2)
+    again = fitted(epochs=50, resume=True)
+    assert (again.stopped, len(again.history)) == ("converged", len(first.history))
+    assert torch.equal(flat(first.model), flat(again.model))
+
+
+def test_trouble_inside_a_step_says_where_and_what_to_do(
+    fitted: Fit, make_net: Callable[..., nn.Sequential], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lonely = nn.Sequential(nn.Flatten(), nn.Linear(63, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    with pytest.raises(TrainingError, match=r"epoch 1, batch 3 \(1 pictures\): .*choose another batch_size"):
+        fitted(lonely, batch_size=40)
+
+    def no_room(self: object, *arguments: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(TorchStepper, "loss_and_gradients", no_room)
+    with pytest.raises(TrainingError, match="batch 1 .*There is not enough memory: a smaller batch_size needs less"):
+        fitted(run_dir=str(tmp_path / "other"))
+
+
+def test_a_data_set_without_test_pictures_is_refused(fitted: Fit, stripes: Dataset, tmp_path: Path) -> None:
+    nothing = stripes.test.select(torch.tensor([], dtype=torch.int64))
+    with pytest.raises(ArgumentError, match="data: got .*without test pictures"):
+        fitted(data=Dataset("stripes", stripes.train, nothing))
+    assert not (tmp_path / "run").exists()
+
+
+def test_threads_are_put_back(fitted: Fit) -> None:
+    torch.set_num_threads(2)
+    counts: list[int] = []
+    fitted(epochs=1, threads=1, listeners=[lambda event: counts.append(torch.get_num_threads())])
+    assert set(counts) == {1}
+    assert torch.get_num_threads() == 2

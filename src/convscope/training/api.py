@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from convscope import spec
-from convscope.data import Batches, Dataset, load_dataset
+from convscope.data import Batches, Dataset, list_datasets, load_dataset
 from convscope.data.augment import parse_augmentation
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.layers import loss_for
@@ -93,8 +93,6 @@ def run(
         )
     dataset = data if isinstance(data, Dataset) else load_dataset(data)
     check_options(config.schedule, config.schedule_options)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     if isinstance(model, str):
         model = build_model(model, dataset, dict(model_options or {}), config)
         initialise_model(model, config)
@@ -104,12 +102,16 @@ def run(
         initialise_model(model, config)
     home = next(model.parameters(), torch.empty(0)).device
     device = distributed.own_device(config.device)
+    threads = torch.get_num_threads()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     try:
         with contextlib.ExitStack() as stack:
             group = stack.enter_context(distributed.group(device))
             yield from _run(stack, model, dataset, data, config, group, device)
     finally:
         model.to(home)
+        torch.set_num_threads(threads)
 
 
 def _run(
@@ -263,8 +265,11 @@ def identify(dataset: Dataset, data: Data) -> dict[str, Any]:
         checksum = zlib.crc32(split.labels.cpu().numpy().tobytes(), checksum)
         some = split.images[:: max(len(split) // 256, 1)]
         checksum = zlib.crc32(some.cpu().contiguous().numpy().tobytes(), checksum)
+    source = dataset.name if isinstance(data, Dataset) else str(data)
+    if not isinstance(data, Dataset) and source not in list_datasets() and Path(source).exists():
+        source = str(Path(source).absolute())  # so that the run can be resumed from any folder
     return {
-        "source": dataset.name if isinstance(data, Dataset) else str(data),
+        "source": source,
         "name": dataset.name,
         "train_images": len(dataset.train),
         "test_images": len(dataset.test),

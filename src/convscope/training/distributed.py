@@ -37,9 +37,6 @@ class Group:
         """The first process's ``content``, in every process."""
         return content
 
-    def wait(self) -> None:
-        """Until all processes are here."""
-
     @property
     def writes(self) -> bool:
         """Whether this process writes the run folder."""
@@ -77,9 +74,6 @@ class Processes(Group):
             shared.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         distributed.broadcast(shared, 0)
         return shared.cpu().numpy().tobytes()
-
-    def wait(self) -> None:
-        distributed.barrier()
 
 
 def launched() -> bool:

@@ -28,11 +28,18 @@ from convscope.training.results import Result
 from convscope.training.run_folder import RunFolder
 from convscope.training.schedules import Clock, rate_at
 from convscope.training.signals import StopSignals
-from convscope.training.steppers import Stepper
+from convscope.training.steppers import Reading, Stepper
 from convscope.training.stopping import LossGuard, converged, first_broken_layer
 from convscope.training.watching import PICTURES, watch
 
 _NOISE_SEEDS = 1 << 62
+# A sign in an error of torch's, and what a person can do.
+_ADVICE = {
+    "out of memory": "There is not enough memory: a smaller batch_size needs less",
+    "can't allocate memory": "There is not enough memory: a smaller batch_size needs less",
+    "more than 1 value per channel": "Batch normalisation cannot work on one picture: choose another batch_size, so "
+    "that the last batch of an epoch has more than one",
+}
 
 
 @dataclasses.dataclass
@@ -83,6 +90,7 @@ class Run:
         self._guard = LossGuard()
         self._saved_at = time.monotonic()
         self._last_good: Path | None = None
+        self._asked_to_stop = False
         self.metrics: Metrics | None = None
 
     def train(self, signals: StopSignals) -> Iterator[events.Event]:
@@ -92,7 +100,9 @@ class Run:
         if self.progress.step == 0:
             # So that a run of a user's own module begins from the same weights however early it was killed.
             yield from self._save()
-        while self.progress.epoch <= self.config.epochs:
+        if self._converged() is not None:  # a run that had come to rest, resumed
+            stopped = "converged"
+        while self.progress.epoch <= self.config.epochs and stopped != "converged":
             if self.progress.step >= self.steps:
                 stopped = "max_steps"
                 break
@@ -103,7 +113,6 @@ class Run:
             if change is not None:
                 yield events.Converged(len(self.progress.history), change, self.config.stop_tolerance)
                 stopped = "converged"
-                break
         metrics = self.metrics or self._evaluate()
         if self.folder is not None:
             figures = metrics.to_json()
@@ -134,19 +143,14 @@ class Run:
         for images, targets in batches:
             rate = self._rate()
             stepper.wants_to_stop = signals.received is not None
-            stepper.step(
-                images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches.global_size(progress.batch)
-            )
+            self._step(images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches)
             progress.step += 1
             progress.batch += 1
             at_end = progress.batch == batches.count or progress.step == self.steps
             stop = False
             if at_end or progress.batch % stepper.reads_every == 0:
-                reading = stepper.read()
-                progress.loss += reading.loss
-                progress.correct += reading.correct
-                progress.images += reading.images
-                stop = reading.stop
+                reading = self._read()
+                stop = self._asked_to_stop
                 if self._guard.broken(reading.loss / max(reading.images, 1)):
                     yield from self._diverged(reading.loss / max(reading.images, 1), images)
                 progress.seconds = seconds_before + time.monotonic() - begun
@@ -170,10 +174,19 @@ class Run:
             if at_end:
                 break
         yield from self._end_of_epoch(rate)
-        if stepper.wants_to_stop or signals.received is not None:
+        # Of several processes all must stop after the same step: only what they have told each other counts.
+        if self._asked_to_stop or (self.group.world == 1 and signals.received is not None):
             yield from self._interrupt(signals)
             return False
         return True
+
+    def _step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, batches: Batches) -> None:
+        try:
+            self.stepper.step(images, targets, seed, rate, batches.global_size(self.progress.batch))
+        except (RuntimeError, ValueError, MemoryError) as problem:
+            advice = next((advice for sign, advice in _ADVICE.items() if sign in str(problem)), "")
+            place = f"epoch {self.progress.epoch}, batch {self.progress.batch + 1} ({len(targets)} pictures)"
+            raise TrainingError(f"{place}: {problem}" + (f". {advice}" if advice else "")) from problem
 
     def _end_of_epoch(self, rate: float) -> Iterator[events.Event]:
         progress, config = self.progress, self.config
@@ -200,6 +213,15 @@ class Run:
         if watched is not None:
             yield watched
         yield from self._save()
+
+    def _read(self) -> Reading:
+        """Take the sums from the stepper into the progress."""
+        reading, progress = self.stepper.read(), self.progress
+        progress.loss += reading.loss
+        progress.correct += reading.correct
+        progress.images += reading.images
+        self._asked_to_stop |= reading.stop
+        return reading
 
     def _rate(self) -> float:
         clock = Clock(self.progress.step, self.steps, self.steps_per_epoch)
@@ -264,11 +286,7 @@ class Run:
         if self.folder is None:
             return
         progress = self.progress
-        if progress.batch % self.stepper.reads_every and progress.batch:
-            reading = self.stepper.read()
-            progress.loss += reading.loss
-            progress.correct += reading.correct
-            progress.images += reading.images
+        self._read()
         if not torch.isfinite(self.stepper.parameters.values).all():
             return
         state = State(

@@ -51,6 +51,8 @@ def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss)
     A model that has its preprocessing already (one that was loaded, to train on) keeps it. Raises ArgumentError when
     pictures or classes cannot fit.
     """
+    if len(dataset.test) == 0:
+        raise ArgumentError("data", f"{dataset.name!r} without test pictures", "at least one picture to evaluate on")
     described = _description(model, dataset)
     shape = described.input_shape if described is not None and len(described.input_shape) == 3 else dataset.shape
     preprocessing = described.preprocessing if described is not None else None

@@ -59,7 +59,7 @@ def _obstacle_to_native(task: Task) -> str | None:
         return f"the native engine computes in float32, and precision is {task.config.precision}"
     from convscope import native
 
-    if not getattr(native, "available", bool)():
+    if not native.available():
         return "the native engine is not built here"
     return None
 
