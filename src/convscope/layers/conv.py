@@ -108,8 +108,9 @@ class TableConv2d(nn.Module):
         self.padding = pair(padding, "padding", minimum=0)
         self.dilation = pair(dilation, "dilation")
         self.flip_kernel = bool(flip_kernel)
-        self.register_buffer("table", mask, persistent=False)  # rebuilt from the options, so no state-dict entry
-        self.weight = nn.Parameter(torch.empty(int(mask.sum()), *self.kernel_size))
+        self._input_maps = tuple(tuple(i for i, connected in enumerate(row) if connected) for row in mask.tolist())
+        self.register_buffer("table", torch.tensor(mask.tolist()), persistent=False)  # the options rebuild it
+        self.weight = nn.Parameter(torch.empty(sum(map(len, self._input_maps)), *self.kernel_size))
         self.bias = nn.Parameter(torch.empty(self.out_channels)) if bias else None
         self.reset_parameters()
 
@@ -124,7 +125,7 @@ class TableConv2d(nn.Module):
 
     def fans(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Fan-in and fan-out of each connection's kernel, both (connections, 1, 1)."""
-        outputs, inputs = self.table.nonzero(as_tuple=True)
+        outputs, inputs = self.connections()
         area = math.prod(self.kernel_size)
         fan_in = self.table.sum(1)[outputs] * area
         fan_out = self.table.sum(0)[inputs] * area
@@ -132,12 +133,19 @@ class TableConv2d(nn.Module):
 
     def input_maps(self) -> tuple[tuple[int, ...], ...]:
         """M_j for each output map: the indices of its input maps, ascending."""
-        return tuple(tuple(int(i) for i in row.nonzero().flatten()) for row in self.table)
+        return self._input_maps
+
+    def connections(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Index vectors (output map, input map) of all kernels of ``weight``, in order."""
+        outputs = [output for output, inputs in enumerate(self._input_maps) for _ in inputs]
+        inputs = [index for inputs in self._input_maps for index in inputs]
+        device = self.weight.device
+        return torch.tensor(outputs, device=device), torch.tensor(inputs, device=device)
 
     def dense_weight(self) -> torch.Tensor:
         """The kernels as a full convolution's weight (out_channels, in_channels, kh, kw), zero where unconnected."""
         dense = self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size)
-        return dense.index_put(self.table.nonzero(as_tuple=True), self.weight)
+        return dense.index_put(self.connections(), self.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kernel = self.dense_weight()

@@ -84,13 +84,12 @@ def initialise(model: nn.Module, name: str, seed: int | None = None, scale: floa
             weight, bias = module.weight, module.bias
             assert isinstance(weight, torch.Tensor)
             stream = None if seed is None else seeding.generator(seed, "initialise", path)
-            draw = torch.empty(weight.shape)  # drawn on the CPU in float32, so that a GPU starts from the same weights
-            draw = (
+            draw = torch.empty(weight.shape, device="cpu")  # always here, so that a GPU starts from the same weights
+            if distribution == "uniform":
                 draw.uniform_(-1, 1, generator=stream)
-                if distribution == "uniform"
-                else draw.normal_(0, 1, generator=stream)
-            )
-            weight.copy_(draw * (spread.cpu() if isinstance(spread, torch.Tensor) else spread))
+            else:
+                draw.normal_(0, 1, generator=stream)
+            weight.copy_(draw).mul_(spread)
             if isinstance(bias, torch.Tensor):
                 bias.zero_()
     return model

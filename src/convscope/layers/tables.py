@@ -35,7 +35,7 @@ NAMED = ("all", "pairs", "triples", "lenet5_c3")
 
 
 def connection_table(table: Table, in_channels: int, out_channels: int | None = None) -> torch.Tensor:
-    """The table as a bool tensor (out_channels, in_channels).
+    """The table as a bool tensor (out_channels, in_channels) on the CPU.
 
     ``table`` is "lenet5_c3", "pairs" or "triples" (every pair or triple of input maps, in lexical order), "all", a
     list that gives the input maps of each output map, or a 0/1 matrix as a tensor. ``out_channels`` None takes the
@@ -45,9 +45,9 @@ def connection_table(table: Table, in_channels: int, out_channels: int | None = 
     if isinstance(connections, torch.Tensor):
         if connections.ndim != 2 or connections.shape[1] != in_channels:
             raise ArgumentError("table", tuple(connections.shape), f"a matrix of (out_channels, {in_channels})")
-        mask = connections != 0
+        mask = connections.cpu() != 0
     else:
-        mask = torch.zeros(len(connections), in_channels, dtype=torch.bool)
+        mask = torch.zeros(len(connections), in_channels, dtype=torch.bool, device="cpu")
         for output, inputs in enumerate(connections):
             for index in inputs:
                 if not isinstance(index, int) or not 0 <= index < in_channels:

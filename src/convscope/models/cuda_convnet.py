@@ -1,5 +1,5 @@
-"""The four-layer network for CIFAR-10 of Krizhevsky's cuda-convnet (2011), on which figure 1 of the AlexNet paper compares
-ReLU with tanh."""
+"""The four-layer network for CIFAR-10 of Krizhevsky's cuda-convnet (2011), on which figure 1 of the AlexNet paper
+compares ReLU with tanh."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from convscope.models.options import activation as activation_named
     Card(
         title="Krizhevsky's four-layer network for CIFAR-10",
         year=2012,
-        paper="Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012",
+        paper="Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep CNNs, NIPS 2012",
         input_shape=(3, 32, 32),
         classes=10,
         parameters=89_578,
         published="25 % training error about 6 times sooner with ReLU than with tanh",
-        note="32C5-P3/2-32C5-P3/2-64C5-P3/2-10 after cuda-convnet, all pooling max; the paper prints only 'four layers'",
+        note="32C5-P3/2-32C5-P3/2-64C5-P3/2-10 after cuda-convnet, all pooling max; the paper says only 'four layers'",
         family="alexnet",
     ),
 )
