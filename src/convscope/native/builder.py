@@ -117,12 +117,12 @@ class Builder:
         self._next += 1
         numbers = tuple(each.number for each in sources)
         self.records.append(
-            Record(kind, self.layer, numbers, output.number, attributes or {}, names, state or {}, trainable)
+            Record(kind, self.layer, numbers, output.number, shape, attributes or {}, names, state or {}, trainable)
         )
         return output
 
     def loss(self, kind: str, source: Value, attributes: Mapping[str, Attribute]) -> None:
-        self.records.append(Record(kind, self.layer, (source.number,), None, attributes))
+        self.records.append(Record(kind, self.layer, (source.number,), None, None, attributes))
 
     def pointwise(self, kind: str, x: Value, **attributes: float) -> Value:
         """A layer that leaves the shape as it is."""

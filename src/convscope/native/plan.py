@@ -26,6 +26,7 @@ class Record:
     name: str
     inputs: tuple[int, ...]
     output: int | None
+    shape: Shape | None  # of the output, for one image
     attributes: Mapping[str, Attribute] = dataclasses.field(default_factory=dict)
     parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     state: Mapping[str, str] = dataclasses.field(default_factory=dict)

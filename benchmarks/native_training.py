@@ -1,0 +1,87 @@
+"""Training steps of the native engine beside torch's, over the six networks that it was made for.
+
+    python benchmarks/native_training.py [--threads 2] [--rounds 15] [--json out.json] [--memory] [models …]
+
+Gradients are verified against torch in float64 first. Then all take turns in one process; each figure is the median
+over the turns. A step goes from uint8 pictures to moved parameters. The last lines are geometric means over models and
+batch sizes: against torch eager as people use it, against the best of torch's float32 configurations, and the share of
+the machine's float32 matrix-product rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from convscope.models import MODELS, create_model
+from convscope.native.benchmarking import CONTESTANTS, Report, Subject, benchmark
+from convscope.spec import spec_of
+
+MODELS_TIMED = ("lenet5", "lenet5_1998", "mcdnn_column", "slides_cifar10", "slides_stl10", "slides_caltech101")
+FLOAT32 = ("eager", "channels_last", "compile")
+
+
+def subject(name: str) -> Subject:
+    """A catalogue model; ``lenet5`` with ReLU and max pooling, as it is trained today."""
+    model = create_model(name, activation="relu", pool="max") if name == "lenet5" else create_model(name)
+    described = spec_of(model)
+    assert described is not None
+    channels, height, width = described.input_shape
+    return Subject(name, model, MODELS[name].card.loss, (channels, height, width), int(described.options["classes"]))
+
+
+def print_case(report: Report, model: str, batch_size: int) -> None:
+    print(f"\n{model}, batch {batch_size}")
+    for row in report.rows:
+        if (row.model, row.batch_size) != (model, batch_size):
+            continue
+        if row.failure is not None:
+            print(f"  {row.contestant:<14} failed: {row.failure}")
+            continue
+        ratio = report.ratio(model, batch_size, [row.contestant])
+        memory = "" if row.memory is None else f"  {row.memory / 1e6:8.1f} MB"
+        print(
+            f"  {row.contestant:<14} {row.milliseconds:9.3f} ms ±{row.spread * 50:4.1f} %  "
+            f"{row.images_per_second:9,.0f} images/s  {row.gflops:6.1f} GFLOP/s  {row.share:5.1%}  native is {ratio:5.2f}×{memory}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=MODELS_TIMED)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS))
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    report = benchmark(
+        [subject(name) for name in options.models],
+        options.batch_sizes,
+        options.contestants,
+        rounds=options.rounds,
+        threads=options.threads,
+        measure_memory=options.memory,
+        progress=lambda text: print(text, file=sys.stderr),
+    )
+    machine = report.machine
+    print(f"{machine.processor}, {machine.isa}, {machine.threads} threads, torch {machine.torch}")
+    print(f"float32 matrix product: {machine.matrix_gflops:.1f} GFLOP/s")
+    for name, difference in report.differences.items():
+        print(f"{name}: gradients verified to {difference:.1e}")
+    for case in report.cases():
+        print_case(report, *case)
+    rivals = [name for name in FLOAT32 if name in options.contestants]
+    print(f"\ngeometric means: {report.geometric_mean(['eager']):.2f}× torch eager, ", end="")
+    print(
+        f"{report.geometric_mean(rivals):.2f}× the best float32 of torch, {report.mean_share():.1%} of the product rate"
+    )
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""``python -m convscope.native``: one line on whether the engine is built."""
+
+from __future__ import annotations
+
+import torch
+
+from convscope.native import availability
+
+
+def main() -> None:
+    """Print the instruction set and the threads, or why there is no engine; this is no error."""
+    problem = availability.problem()
+    if problem is not None:
+        print(f"native engine: not available ({problem}); training falls back to torch")
+        return
+    engine = availability.engine()
+    others = [name for name in engine.isas() if name != engine.isa()]
+    beside = f" (also {', '.join(others)})" if others else ""
+    print(f"native engine: {engine.isa()}{beside}, {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Verify first, then time: contestants take turns in one run, so that what else the machine does falls on all."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+
+from convscope.errors import ConvscopeError, UnknownNameError
+from convscope.layers import loss_for
+from convscope.native.benchmarking import memory
+from convscope.native.benchmarking.contestants import CONTESTANTS, Contestant, Subject
+from convscope.native.benchmarking.report import Report, Row, machine
+from convscope.native.cost import training_operations
+from convscope.native.lower import lower
+from convscope.native.network import NativeNetwork
+
+TOLERANCE = 1e-4  # of the largest number in each gradient
+_TURN = 0.06  # seconds that one contestant computes before the next has its turn
+
+Progress = Callable[[str], None]
+
+
+class WrongGradientsError(ConvscopeError):
+    """The native gradients are wrong, so their speed means nothing."""
+
+
+def verify(subject: Subject, batch_sizes: Sequence[int] = (17,)) -> float:
+    """Compare loss, outputs and gradients with torch's; the largest difference, relative to each one's largest number.
+
+    torch computes in float64. Dropout is off, since its random numbers differ. Raises WrongGradientsError above ``TOLERANCE``.
+    """
+    largest = 0.0
+    for count in batch_sizes:
+        images, targets = subject.batch(count)
+        own = _without_dropout(copy.deepcopy(subject.model).train())
+        exact = copy.deepcopy(own).double()
+        network = NativeNetwork(own, subject.input_shape, subject.loss, preprocessing=subject.preprocessing)
+        loss, outputs = network.loss_and_grad(images, targets)
+        answers = exact(subject.preprocessing.normalise(images).double())
+        value = loss_for(subject.loss, subject.model).value(answers, targets)
+        value.backward()  # type: ignore[no-untyped-call]
+        pairs = [("the loss", torch.tensor(loss), value.detach())]
+        if isinstance(answers, torch.Tensor):
+            pairs.append(("the outputs", outputs[0], answers.detach()))
+        wanted = dict(exact.named_parameters())
+        for name, parameter in own.named_parameters():
+            gradient = wanted[name].grad
+            if gradient is not None and parameter.grad is not None:
+                pairs.append((f"the gradient of {name}", parameter.grad, gradient))
+        for what, got, right in pairs:
+            difference = float((got.double() - right).abs().max() / right.abs().max().clamp(min=1e-12))
+            if not difference <= TOLERANCE:
+                raise WrongGradientsError(
+                    f"{subject.name}, {count} images: {what} differs by {difference:.2e}, so nothing is timed"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def benchmark(
+    subjects: Sequence[Subject],
+    batch_sizes: Sequence[int],
+    contestants: Sequence[str] = tuple(CONTESTANTS),
+    *,
+    rounds: int = 15,
+    threads: int | None = None,
+    measure_memory: bool = False,
+    progress: Progress = lambda text: None,
+) -> Report:
+    """Time a training step of every contestant on every subject and batch size.
+
+    A contestant that cannot run has its reason in its row. Raises WrongGradientsError where the native gradients are wrong,
+    LoweringError where the engine cannot run a layer and UnknownNameError for a contestant that is none.
+    """
+    for name in contestants:
+        if name not in CONTESTANTS:
+            raise UnknownNameError("contestant", name, CONTESTANTS)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        report = Report(machine(torch.get_num_threads(), matrix_rate()), [], {})
+        for subject in subjects:
+            if "native" in contestants:
+                progress(f"{subject.name}: comparing gradients")
+                report.differences[subject.name] = verify(subject)
+            for batch_size in batch_sizes:
+                progress(f"{subject.name}, batch {batch_size}")
+                report.rows += _race(subject, batch_size, contestants, rounds, report, measure_memory, progress)
+        return report
+    finally:
+        torch.set_num_threads(before)
+
+
+def matrix_rate(size: int = 2048) -> float:
+    """GFLOP/s of torch's float32 matrix product, the best of some: what the machine can do at most."""
+    a, b, c = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
+    times = []
+    for _ in range(8):
+        begun = time.perf_counter()
+        torch.mm(a, b, out=c)
+        times.append(time.perf_counter() - begun)
+    return 2 * size**3 / min(times) / 1e9
+
+
+def _race(
+    subject: Subject,
+    batch_size: int,
+    contestants: Sequence[str],
+    rounds: int,
+    report: Report,
+    measure_memory: bool,
+    progress: Progress,
+) -> list[Row]:
+    images, targets = subject.batch(batch_size)
+    running: dict[str, tuple[Contestant, int]] = {}
+    failures: dict[str, str] = {}
+    for name in contestants:
+        try:
+            contestant = CONTESTANTS[name](subject)
+            running[name] = (contestant, _steps_a_turn(contestant, images, targets))
+        except Exception as problem:
+            if name == "native":
+                raise
+            failures[name] = str(problem).strip().split("\n")[0] or type(problem).__name__
+    times: dict[str, list[float]] = {name: [] for name in running}
+    for turn in range(rounds):
+        first = turn % len(running)
+        for name in (*list(running)[first:], *list(running)[:first]):  # nobody is always the first
+            contestant, steps = running[name]
+            begun = time.perf_counter()
+            for _ in range(steps):
+                contestant.step(images, targets)
+            times[name].append((time.perf_counter() - begun) / steps)
+    operations = training_operations(lower(subject.model.train(), subject.input_shape, subject.loss))
+    rows = []
+    for name in contestants:
+        if name in failures:
+            nan = math.nan
+            rows.append(Row(subject.name, batch_size, name, nan, nan, nan, nan, nan, nan, failure=failures[name]))
+            continue
+        low, median, high = statistics.quantiles(times[name], n=4)
+        gflops = operations * batch_size / median / 1e9
+        grown = None
+        if measure_memory:
+            progress(f"{subject.name}, batch {batch_size}: memory of {name}")
+            grown = memory.growth(subject, name, batch_size, report.machine.threads)
+        rows.append(
+            Row(
+                model=subject.name,
+                batch_size=batch_size,
+                contestant=name,
+                milliseconds=median * 1e3,
+                low=low * 1e3,
+                high=high * 1e3,
+                images_per_second=batch_size / median,
+                gflops=gflops,
+                share=gflops / report.machine.matrix_gflops,
+                memory=grown,
+            )
+        )
+    return rows
+
+
+def _steps_a_turn(contestant: Contestant, images: torch.Tensor, targets: torch.Tensor) -> int:
+    """Warm the contestant up; how many of its steps fill a turn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.compile's remarks on the processor
+        contestant.step(images, targets)
+    fastest = math.inf
+    for _ in range(3):
+        begun = time.perf_counter()
+        contestant.step(images, targets)
+        fastest = min(fastest, time.perf_counter() - begun)
+    return max(1, math.ceil(_TURN / fastest))
+
+
+def _without_dropout(model: torch.nn.Module) -> torch.nn.Module:
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return model
