@@ -47,6 +47,18 @@ class Commands(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint} Commands: {', '.join(known)}.", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Click's own, but that a reader who has gone away (``| head``) ends it without a word."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # What is still buffered must not fail again when Python closes it.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(UNREAD)
+
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Click's own, but with our words and codes for what goes wrong."""
         carry_out: Callable[..., Any] = super().main
@@ -54,7 +66,6 @@ class Commands(click.Group):
             return carry_out(*args, standalone_mode=False, **extra)
         try:
             result = carry_out(*args, standalone_mode=False, **extra)
-            sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
@@ -63,11 +74,6 @@ class Commands(click.Group):
             message = str(error) or (str(cause) if isinstance(cause, KeyboardInterrupt) else "")
             _say(message or "interrupted")
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            # What is still buffered must not fail again when Python closes it.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(UNREAD)
         except (ConvscopeError, OSError, MemoryError) as error:
             if os.environ.get("CONVSCOPE_DEBUG"):
                 traceback.print_exc()

@@ -19,8 +19,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from convscope.errors import DataError
 from convscope.inspect.count import count
+from convscope.inspect.files import write_whole
 from convscope.inspect.pictures import (
     bars_figure,
     graph_figure,
@@ -162,15 +162,7 @@ def _path(folder: Path, name: str, position: dict[str, int]) -> Path:
 
 
 def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(path, f"cannot be written ({error.strerror})", "Choose another folder") from error
-    return path
+    return write_whole(path, lambda file: file.write(f"{text}\n".encode()))
 
 
 def _index(out: Path, title: str, written: Sequence[Path]) -> Path:

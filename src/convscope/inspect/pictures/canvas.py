@@ -8,10 +8,8 @@ pixel of a sheet is exactly one number.
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import matplotlib
 import numpy as np
@@ -20,7 +18,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from convscope.errors import ArgumentError, DataError
+from convscope.errors import ArgumentError
+from convscope.inspect.files import write_whole
 
 Kind = Literal["activations", "weights", "delta", "gradients"]
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3)
@@ -127,27 +126,11 @@ def save_picture(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".png", ".svg"):
         raise ArgumentError("path", str(path), "a file name ending in .png or .svg")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    except OSError as error:
-        raise DataError(
-            path, f"cannot be written ({error.strerror})", "Choose another folder for the pictures"
-        ) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            kind = path.suffix.lower()[1:]
-            with matplotlib.rc_context({"svg.hashsalt": "convscope", "svg.fonttype": "path"}):
-                metadata = {"Date": None} if kind == "svg" else {"Software": None}
-                figure.savefig(file, format=kind, facecolor=PAPER, metadata=metadata)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise DataError(
-            path, f"cannot be written ({error.strerror})", "Choose another folder for the pictures"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return path
+    kind = path.suffix.lower()[1:]
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+
+    def fill(file: IO[bytes]) -> None:
+        with matplotlib.rc_context({"svg.hashsalt": "convscope", "svg.fonttype": "path"}):
+            figure.savefig(file, format=kind, facecolor=PAPER, metadata=metadata)
+
+    return write_whole(path, fill)
