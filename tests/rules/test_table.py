@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from convscope.errors import ArgumentError
+from convscope.rules.conv import Conv
 from convscope.rules.table import connections, gather_kernels, scatter_kernels, whole_table
 
 #: LeCun et al. 1998, table I: the input maps of C3's sixteen output maps.
@@ -27,6 +28,15 @@ def test_c3_has_sixty_kernels_and_1516_parameters() -> None:
     assert whole.shape == (16, 6, 5, 5)
     assert torch.equal(gather_kernels(whole, C3), kernels)
     assert int((whole.abs().sum((2, 3)) > 0).sum()) == 60
+
+
+def test_another_device() -> None:
+    """On the "meta" device, which refuses tensors of the CPU."""
+    rule = Conv(2, table=C3)
+    y, saved = rule.forward(torch.empty(2, 6, 14, 14, device="meta"), torch.empty(60, 5, 5, device="meta"))
+    _, gradients = rule.backward(saved, y)
+    assert gradients["weight"].device.type == "meta"
+    assert gradients["weight"].shape == (60, 5, 5)
 
 
 def test_gather_is_the_adjoint_of_scatter() -> None:

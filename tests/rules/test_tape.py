@@ -187,7 +187,7 @@ def test_in_place_on_part_of_the_memory_is_refused_when_the_whole_is_used_later(
             part.mul_(3.0)
             return kept
 
-    with pytest.raises(ConvscopeError, match="'mul' is used after 'mul_' changed part of its memory in place"):
+    with pytest.raises(ConvscopeError, match="'mul' is used after 'mul_' changed its memory in place"):
         tape.forward(Part(), torch.ones(2, 2))
 
 
@@ -214,6 +214,21 @@ def test_modules_without_a_rule() -> None:
     check_model(
         nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3)), nn.ReLU()), torch.randn(1, 2, 5, 5)
     )
+
+
+def test_input_changed_in_place_inside_a_module_is_refused_when_used_later() -> None:
+    class Later(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.opaque = Opaque()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + 1
+            z: Tensor = self.opaque(y) + y
+            return z
+
+    with pytest.raises(ConvscopeError, match="'add' is used after 'opaque' changed its memory in place"):
+        tape.forward(Later(), torch.randn(1, 3, 4, 4))
 
 
 class Sentence(nn.Module):
@@ -331,6 +346,29 @@ def test_float32_on_the_whole() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         assert worst(back.gradients[name], parameter.grad) < 2e-5, name
+
+
+DEVICE_MODELS: list[tuple[nn.Module, tuple[int, ...]]] = [
+    (lenet(), (2, 1, 28, 28)),
+    (nn.Sequential(Residual(3, 4, 2), nn.Dropout(0.3), nn.LocalResponseNorm(3), nn.GroupNorm(2, 4)), (2, 3, 9, 8)),
+    (nn.Sequential(nn.ReflectionPad2d(1), nn.AdaptiveMaxPool2d((2, 3)), nn.Flatten(), nn.Softmax(1)), (2, 3, 5, 6)),
+    (nn.Sequential(nn.ConvTranspose2d(3, 4, 3, 2), nn.LPPool2d(2, 2), nn.ChannelShuffle(2), nn.GELU()), (2, 3, 4, 5)),
+    (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), nn.AdaptiveAvgPool2d(2)), (2, 3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("model", "shape"), DEVICE_MODELS)
+def test_everything_stays_on_the_model_s_device(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """On the "meta" device, which refuses to meet tensors of the CPU, as any other device would."""
+    away = copy.deepcopy(model).to("meta")
+    ran = tape.forward(away, torch.empty(shape, device="meta"))
+    back = ran.backward(torch.empty_like(ran.output))
+    tensors = [ran.output, *back.gradients.values(), *(delta for delta in back.inputs if delta is not None)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    if torch.cuda.is_available():
+        x = torch.randn(shape)
+        on_gpu = tape.forward(copy.deepcopy(model).eval().cuda(), x.cuda())
+        assert worst(on_gpu.output.cpu(), tape.forward(model.eval(), x).output) < 1e-3
 
 
 def test_canary() -> None:

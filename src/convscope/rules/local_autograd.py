@@ -20,9 +20,10 @@ class LocalAutograd(Rule):
     ``call`` takes the tensors in ``forward``'s order; ``trained`` are the parameters that it uses, by name. It runs
     once a forward, so that dropout masks and running statistics are those of one call, and on clones, so that
     operations in place change neither the inputs nor what other nodes saved. No ``.grad`` is touched.
+    ``saved["changed"]`` tells which inputs it would have changed in place.
     """
 
-    needs = ("inputs", "outputs")
+    needs = ("inputs", "outputs", "changed")
 
     call: Callable[[Sequence[Tensor]], Any]
     trained: Mapping[str, nn.Parameter] = dataclasses.field(default_factory=dict)
@@ -30,10 +31,12 @@ class LocalAutograd(Rule):
     def forward(self, *inputs: Any, **parameters: Any) -> tuple[Any, Saved]:
         with torch.enable_grad():
             leaves = [_leaf(item) for item in inputs]
-            result = self.call([leaf.clone() for leaf in leaves])
+            copies = [leaf.clone() for leaf in leaves]
+            result = self.call(copies)
         flat, structure = pytree.tree_flatten(result)
         plain = [item.detach() if isinstance(item, Tensor) else item for item in flat]
-        return pytree.tree_unflatten(plain, structure), {"inputs": leaves, "outputs": flat}
+        changed = tuple(index for index, copy in enumerate(copies) if copy._version > 0)
+        return pytree.tree_unflatten(plain, structure), {"inputs": leaves, "outputs": flat, "changed": changed}
 
     def backward(self, saved: Saved, delta: Any) -> tuple[Deltas, Gradients]:
         deltas = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)

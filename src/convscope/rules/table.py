@@ -32,8 +32,7 @@ def scatter_kernels(compact: Tensor, table: Table, in_channels: int) -> Tensor:
         raise ArgumentError(
             "weight", tuple(compact.shape), f"{len(into)} kernels, one for each connection of the table"
         )
-    if int(out_of.max()) >= in_channels:
-        raise ArgumentError("table", int(out_of.max()), f"input maps below {in_channels}")
+    _check_maps(table, in_channels)
     whole = compact.new_zeros((len(table), in_channels, *compact.shape[1:]))
     whole[into, out_of] = compact
     return whole
@@ -44,8 +43,7 @@ def gather_kernels(whole: Tensor, table: Table) -> Tensor:
     into, out_of = connections(table, whole.device)
     if whole.shape[0] != len(table):
         raise ArgumentError("weight", tuple(whole.shape), f"{len(table)} output maps, as the table has")
-    if int(out_of.max()) >= whole.shape[1]:
-        raise ArgumentError("table", int(out_of.max()), f"input maps below {whole.shape[1]}")
+    _check_maps(table, whole.shape[1])
     return whole[into, out_of]
 
 
@@ -54,3 +52,9 @@ def connections(table: Table, device: torch.device | str = "cpu") -> tuple[Tenso
     into = [j for j, row in enumerate(table) for _ in row]
     out_of = [i for row in table for i in row]
     return torch.tensor(into, device=device), torch.tensor(out_of, device=device)
+
+
+def _check_maps(table: Table, in_channels: int) -> None:
+    last = max(max(row) for row in table)
+    if last >= in_channels:
+        raise ArgumentError("table", last, f"input maps below {in_channels}")

@@ -238,7 +238,12 @@ class _Run:
             local.update(applied.rule.trained)
         self.steps.append(Step(node, name, module, applied.rule, applied.inputs, y, saved, sources, local))
         if _works_in_place(node, module):
-            self._replace(node)
+            self._replace(node.args[0] if node.args else next(iter(node.kwargs.values())), node)
+        elif isinstance(applied.rule, LocalAutograd):
+            for index in saved["changed"]:  # a later use would have to see the change, which no rule can replay
+                source = sources[index]
+                if source is not None:
+                    self.stale[source.node] = node.name
 
     def _name(self, node: fx.Node) -> str:
         if node.op != "call_module":
@@ -256,7 +261,7 @@ class _Run:
                 node = self.replaced[node]
             if node in self.stale:
                 raise ConvscopeError(
-                    f"{node.name!r} is used after {self.stale[node]!r} changed part of its memory in place; "
+                    f"{node.name!r} is used after {self.stale[node]!r} changed its memory in place; "
                     "write that operation without in-place"
                 )
             leaves, structure = pytree.tree_flatten(self.values[node])
@@ -276,9 +281,8 @@ class _Run:
                 buffer.copy_(value)
                 self.versions[node] = value._version
 
-    def _replace(self, node: fx.Node) -> None:
-        """``node`` changed its first argument in place: from now on it stands for that argument and for its aliases."""
-        changed = node.args[0] if node.args else next(iter(node.kwargs.values()))
+    def _replace(self, changed: Any, node: fx.Node) -> None:
+        """``node`` changed ``changed`` in place: from now on it stands for that node and for its aliases."""
         if not isinstance(changed, fx.Node):
             return
         while changed in self.replaced:
@@ -359,7 +363,7 @@ def _works_in_place(node: fx.Node, module: nn.Module | None) -> bool:
 
 def _same_view(one: Tensor, other: Tensor) -> bool:
     return (
-        one.data_ptr() == other.data_ptr()
+        one.data_ptr() == other.data_ptr() != 0
         and one.shape == other.shape
         and one.stride() == other.stride()
         and one.numel() > 0
@@ -369,7 +373,9 @@ def _same_view(one: Tensor, other: Tensor) -> bool:
 def _overlap(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors share an element of memory, exactly: both mark their elements in the common storage."""
     storage = one.untyped_storage()
-    if one.numel() == 0 or storage.data_ptr() != other.untyped_storage().data_ptr() or one.dtype != other.dtype:
+    if one.numel() == 0 or not storage.data_ptr() or storage.data_ptr() != other.untyped_storage().data_ptr():
+        return False
+    if one.dtype != other.dtype:
         return False
     marks = torch.zeros(storage.nbytes() // one.element_size(), dtype=torch.bool)
     marks.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
