@@ -53,7 +53,7 @@ class Network:
             values, loss = self._run(flat, state, x, training, seed, step, torch.from_numpy(targets))
         _copy(values, self.outputs, outputs or [])
         self._write(loss, flat, x, gradients, input_delta)
-        return float(loss)
+        return float(loss.detach())
 
     def backward(
         self, parameters: Array, gradients: Array, state: Array, images: Array, output_deltas: list[Array],

@@ -33,7 +33,7 @@ class FlatParameters:
 
     Parameters keep the order that they have in the model. Frozen ones (``requires_grad`` False) stay where they are,
     unless ``whole``: then ``memory`` holds, behind the trained ones and ``EXTRA`` numbers, the frozen ones and
-    ``reserve`` numbers for its user, and ``gradient_memory`` is as long. ``contiguous`` gives every parameter torch's
+    ``reserve`` numbers for its user, ``gradient_memory`` is as long, and no ``.grad`` is touched. ``contiguous`` gives every parameter torch's
     plain order; else a channels-last weight keeps its own. Raises ArgumentError when nothing is trained (unless
     ``whole``), or when types or devices are mixed.
     """
@@ -60,7 +60,8 @@ class FlatParameters:
         self.extra = self.exchange[total:]
         self._contiguous = contiguous
         self.attach_values()
-        self.attach_gradients()
+        if not whole:
+            self.attach_gradients()
 
     def attach_values(self) -> None:
         """Move every parameter's numbers into the buffer and make it a view of them (again, where they were parted)."""

@@ -58,11 +58,11 @@ class NativeNetwork:
         self.input_shape = checked_shape(input_shape)
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
-        self._modules = list(model.modules())
         self._scale, self._offset = _scale_and_offset(preprocessing)
         plan = lower(model, self.input_shape, self.objective)
         self.memory = SharedMemory(model) if memory is None else memory
         self._compiled: dict[tuple[bool, ...], Compiled] = {}
+        self._structure = self.memory.structure
         self._compiled[self._modes()] = self._compile(plan)
 
     @property
@@ -130,6 +130,9 @@ class NativeNetwork:
     def ready(self) -> Compiled:
         """The compiled plan for the present modes, the memory checked and its constants filled in."""
         self.memory.check()
+        if self._structure != self.memory.structure:
+            self._compiled.clear()
+            self._structure = self.memory.structure
         modes = self._modes()
         compiled = self._compiled.get(modes)
         if compiled is None:
@@ -217,7 +220,7 @@ class NativeNetwork:
         return Compiled(plan, network, memory.version, trained, counters)
 
     def _modes(self) -> tuple[bool, ...]:
-        training = [module.training for module in self._modules]
+        training = [module.training for module in self.memory.modules]
         return (*training, *[each.parameter.requires_grad for each in self.memory.slices.values()])
 
     def _threads(self) -> int:

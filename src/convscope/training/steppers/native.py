@@ -25,7 +25,9 @@ class NativeStepper(Stepper):
             self.model.train(training)
             self._network.ready()
         self._has_penalty = penalty(self.model) is not None
-        return self._network.memory.flat
+        flat = self._network.memory.flat
+        flat.attach_gradients()
+        return flat
 
     def loss_and_gradients(self, images: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[Scalar, Scalar]:
         loss, tensors = self._network.loss_and_grad(images, targets, seed)

@@ -1,0 +1,182 @@
+"""Parameters stay torch's: whatever happens to a model, the engine reads what the model holds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from convscope.errors import ArgumentError
+from convscope.layers import RBF
+from convscope.native import NativeNetwork
+from convscope.native.memory import SharedMemory
+from tests.native.comparing import pictures, randomised, relative
+
+pytestmark = pytest.mark.usefixtures("any_engine")
+
+
+def net() -> nn.Sequential:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(96, 6), nn.ReLU())
+    model.add_module("codes", RBF(6, 5))
+    return randomised(model)  # type: ignore[return-value]
+
+
+def replace_parameter(model: nn.Sequential) -> None:
+    model[0].weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+
+def replace_several(model: nn.Sequential) -> None:
+    model.load_state_dict({key: value + 1 for key, value in model.state_dict().items()}, assign=True)
+
+
+def load(model: nn.Sequential) -> None:
+    model.load_state_dict({key: value * 2 for key, value in model.state_dict().items()})
+
+
+def there_and_back(model: nn.Sequential) -> None:
+    model.double()
+    with torch.no_grad():
+        model[3].weight.mul_(3)
+    model.float()
+
+
+def channels_last(model: nn.Sequential) -> None:
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def data_swapped(model: nn.Sequential) -> None:
+    model[3].bias.data = torch.randn(6)
+
+
+def statistics_replaced(model: nn.Sequential) -> None:
+    model[1].running_mean = torch.randn(4)
+
+
+def bias_removed(model: nn.Sequential) -> None:
+    model[0].bias = None
+
+
+def layer_replaced(model: nn.Sequential) -> None:
+    model[0] = nn.Conv2d(3, 4, 3, bias=False)
+
+
+def no_gradient(model: nn.Sequential) -> None:
+    for parameter in model.parameters():
+        parameter.grad = None
+
+
+CHANGES: list[Callable[[nn.Sequential], None]] = [
+    replace_parameter, replace_several, load, there_and_back, channels_last, data_swapped, statistics_replaced,
+    no_gradient, lambda model: None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("training", [True, False])
+def test_changes_are_seen(change: Callable[[nn.Sequential], None], training: bool) -> None:
+    torch.manual_seed(0)
+    model = net().train(training)
+    network = NativeNetwork(model, (3, 8, 6), "rbf")
+    x, targets = pictures(5, (3, 8, 6)), torch.tensor([0, 1, 2, 3, 4])
+    network.loss_and_grad(x, targets)
+    change(model)
+    exact = copy.deepcopy(model).double()
+    loss, outputs = network.loss_and_grad(x, targets)
+    answers = exact(x.double())
+    assert relative(outputs[0].double(), answers) < 1e-5
+    from convscope.layers import LOSSES
+
+    value = LOSSES["rbf"].value(answers, targets)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert loss == pytest.approx(value.item(), rel=1e-5)
+    wanted = dict(exact.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        right = wanted[name].grad
+        assert right is not None
+        if name != "0.bias":  # 0 but for rounding, since batch normalisation takes every constant away
+            assert relative(parameter.grad.double(), right) < 2e-5, name
+    for (name, own), (_, other) in zip(model.named_buffers(), exact.named_buffers(), strict=True):
+        assert relative(own.double(), other.double()) < 1e-5, name
+
+
+@pytest.mark.parametrize("change", [bias_removed, layer_replaced])
+def test_another_structure_makes_new_buffers(change: Callable[[nn.Sequential], None]) -> None:
+    model = net().eval()
+    memory = SharedMemory(model)
+    version = memory.version
+    change(model)
+    memory.check()
+    assert memory.version == version + 1
+    assert set(memory.places) == {name for name, _ in model.named_parameters()}
+    x = pictures(2, (3, 8, 6))
+    network = NativeNetwork(model, (3, 8, 6), memory=memory)
+    assert relative(network.forward(x), model(x)) < 1e-5
+
+
+def test_buffers_stay_for_the_optimiser_where_the_structure_does() -> None:
+    model = net()
+    memory = SharedMemory(model)
+    before = memory.flat.values.data_ptr()
+    there_and_back(model)
+    memory.check()
+    assert memory.flat.values.data_ptr() == before
+    assert memory.flat.values_intact()
+    assert all(each.grad is None for each in model.parameters())
+
+
+def test_any_torch_optimiser_steps_the_buffer() -> None:
+    model = net()
+    network = NativeNetwork(model, (3, 8, 6), "rbf")
+    x, targets = pictures(33, (3, 8, 6)), torch.arange(33) % 5
+    for make in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+        optimiser = make(model.parameters(), lr=1e-3)
+        first = network.loss_and_grad(x, targets)[0]
+        for _ in range(5):
+            network.loss_and_grad(x, targets)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        assert network.loss_and_grad(x, targets)[0] < first
+
+
+def test_frozen_parameters_keep_out() -> None:
+    model = net()
+    model[0].requires_grad_(False)
+    network = NativeNetwork(model, (3, 8, 6), "rbf")
+    x, targets = pictures(4, (3, 8, 6)), torch.tensor([0, 1, 2, 3])
+    network.loss_and_grad(x, targets)
+    assert model[0].weight.grad is None
+    assert model[3].weight.grad is not None
+    model[0].requires_grad_(True)
+    network.loss_and_grad(x, targets)
+    assert model[0].weight.grad is not None
+    assert model[0].weight.grad.abs().max() > 0
+
+
+def test_shared_parameters_add_their_gradients() -> None:
+    shared = nn.Linear(12, 12)
+    model = nn.Sequential(nn.Flatten(), shared, nn.Tanh(), shared, nn.Tanh(), nn.Linear(12, 12))
+    model[5].weight = shared.weight
+    other = copy.deepcopy(model)
+    network = NativeNetwork(model, (3, 2, 2), "cross_entropy")
+    x, targets = pictures(17, (3, 2, 2)), torch.arange(17) % 12
+    network.loss_and_grad(x, targets)
+    torch.nn.functional.cross_entropy(other(x), targets).backward()
+    for own, right in zip(model.parameters(), other.parameters(), strict=True):
+        assert own.grad is not None
+        assert right.grad is not None
+        assert relative(own.grad, right.grad) < 1e-5
+    assert len(network.memory.places) == 3
+
+
+def test_parameters_that_cannot_be_shared_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"model: got '0.weight: torch.float64 on cpu', wanted float32 on the CPU"):
+        NativeNetwork(net().double(), (3, 8, 6))
+    model = net()
+    network = NativeNetwork(model, (3, 8, 6))
+    model.bfloat16()
+    with pytest.raises(ArgumentError, match=r"0.weight: torch.bfloat16 on cpu"):
+        network.forward(pictures(1, (3, 8, 6)))
