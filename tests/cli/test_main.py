@@ -14,7 +14,7 @@ from tests.cli.conftest import Call
 import convscope
 from convscope.cli import main
 
-COMMANDS = ["datasets", "evaluate", "inspect", "models", "predict", "train"]
+COMMANDS = main.group.list_commands(click.Context(main.group))
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

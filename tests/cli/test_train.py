@@ -94,6 +94,28 @@ def test_a_folder_of_pictures_is_a_data_set(call: Call, tmp_path: Path) -> None:
     assert "test error 0.00%" in text
 
 
+def test_transfer_with_frozen_layers_and_a_new_head(call: Call, model: Path, tmp_path: Path) -> None:
+    """Weights of ten classes, pictures of three: the convolutions stay bit for bit, also in a resumed run."""
+    from convscope import load_dataset
+
+    split = load_dataset("digits").train
+    for name in "035":
+        (tmp_path / "three" / name).mkdir(parents=True)
+        for index in (split.labels == int(name)).nonzero().flatten()[:20].tolist():
+            Image.fromarray(split.images[index, 0].numpy()).save(tmp_path / "three" / name / f"{index}.png")
+    run = tmp_path / "run"
+    common = ["--engine", "torch", "--no-pictures", "--watch"]
+    text = call(
+        "train", "lenet5", "--weights", model, "--freeze", "c", "-d", tmp_path / "three", "-e", "1", "-r", run, *common
+    ).stdout  # fmt: skip
+    assert "frozen=4 parameters" in text.splitlines()[0]
+    call("train", "--resume", run, "-e", "3", "-q")
+    before, after = load(model).state_dict(), load(run / "model.safetensors").state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("c"))
+    assert not torch.equal(after["f5.weight"], before["f5.weight"])
+    assert after["output.weight"].shape == (3, 84)
+
+
 def test_resuming_a_finished_run_for_more_epochs(call: Call, tmp_path: Path) -> None:
     run = tmp_path / "run"
     call("train", "-e", "2", "-r", run, "--engine", "torch", "-q", "--no-pictures")
@@ -151,6 +173,10 @@ def test_interrupted_by_ctrl_c_and_resumed_exactly(call: Call, tmp_path: Path) -
         (["--augment", "flop"], r"augment.*flop"),
         (["--data-option", "clases=3"], r"clases"),
         (["--seed", "-1"], r"seed: got -1, wanted an integer ≥ 0"),
+        (["--freeze", "c9"], r"freeze: got 'c9'"),
+        (["--freeze", "99"], r"freeze: got 99, wanted a number of layers"),
+        (["--weights", "nothing.pt"], r"nothing.pt: .*[Nn]o such file"),
+        (["--resume", "nowhere", "--freeze", "c"], r"give no --weights or --freeze"),
         (["nothing.safetensors"], r"nothing.safetensors: no such file"),
         (["--resume", "nowhere"], r"run_dir: got 'nowhere', wanted the folder of a run that was begun"),
         (["lenet5", "--resume", "nowhere"], r"--resume goes on with the folder's own model"),

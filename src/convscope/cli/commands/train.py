@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from convscope.cli.options import GroupedCommand, GroupedOption, data_options, load_data, parse_pairs
+from convscope.cli.options import GroupedCommand, GroupedOption, data_options, load_data, parse_pairs, parse_value
 from convscope.cli.training_options import given_settings, training_options
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from convscope.tasks import Recipe
 
 _DATA_FILE = "data.json"  # in the run folder: how the data were asked for, so that --resume asks for them again
@@ -25,6 +27,15 @@ _DATA_FILE = "data.json"  # in the run folder: how the data were asked for, so t
 @click.option(
     "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", cls=GroupedOption, heading="Model",
     help="Option of the model's builder, e.g. activation=relu; may be repeated (see: convscope models NAME).",
+)  # fmt: skip
+@click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE", cls=GroupedOption, heading="Model",
+    help="Begin from these weights (ours, safetensors, or a state dict such as torchvision's); a last layer for other "
+    "classes begins anew.",
+)  # fmt: skip
+@click.option(
+    "--freeze", multiple=True, metavar="NAME|N", cls=GroupedOption, heading="Model",
+    help="Do not train the layers whose names begin so, or the first N layers (-N: all but the last N); repeatable.",
 )  # fmt: skip
 @click.option(
     "--recipe", default="auto", metavar="NAME", cls=GroupedOption, heading="Model",
@@ -44,6 +55,8 @@ def command(
     root: Path | None,
     data_pairs: Sequence[str],
     pairs: Sequence[str],
+    weights: Path | None,
+    freeze: Sequence[str],
     recipe: str,
     resume: Path | None,
     pictures: bool,
@@ -63,13 +76,17 @@ def command(
       convscope train lenet5_1998 --data mnist --epochs 20 --lr 0.001 --seed 1
       convscope train slides_cifar10 --data cifar10 --augment flip
       convscope train slides_cifar10 --data my_pictures/ --epochs 30
+      convscope train resnet18 --weights resnet18.safetensors --freeze layer --data my_pictures/
       convscope train --resume runs/lenet5-mnist-001 --epochs 20
     """
     settings = given_settings(values)
     if resume is not None:
+        if weights is not None or freeze:
+            raise click.UsageError("--resume goes on with the folder's own weights; give no --weights or --freeze.")
         _refuse_beside_resume(model, pairs, settings)
         _resume(resume, data, root, data_pairs, settings, pictures, quiet)
         return
+    from convscope.models import MODELS, create_model
     from convscope.training import load
     from convscope.training.checkpoints import describe
 
@@ -77,9 +94,10 @@ def command(
     source = data or "digits"
     options = parse_pairs(pairs, "--option")
     if name.endswith(".safetensors") or Path(name).is_file():
-        if options:
-            raise click.UsageError("-o/--option builds a new model; a saved one is built already.")
+        if options or weights is not None:
+            raise click.UsageError("-o/--option and --weights build a new model; a saved one is built already.")
         trained = load(name)
+        settings = _frozen(trained, freeze, settings)
         described = describe(name)["model"]["architecture"]
         _fit(trained, source, root, data_pairs, settings, {}, pictures, quiet, f"from {name} ({described})")
         return
@@ -87,6 +105,11 @@ def command(
     if chosen is not None:
         options = {**chosen.options, **options}
         settings = {**chosen.settings, **settings}
+    if weights is not None:
+        # the file's first layer reads so many channels; grey pictures are given to a colour network in colour
+        options = {"in_channels": MODELS[name].card.input_shape[0], **options, "weights": str(weights)}
+    if freeze:
+        settings = _frozen(create_model(name, **options), freeze, settings)
     _fit(name, source, root, data_pairs, settings, options, pictures, quiet, _announce(chosen, options, settings))
 
 
@@ -101,9 +124,26 @@ def _recipe(recipe: str, model: str, data: str, options: Mapping[str, Any]) -> R
     return find_recipe(model, data, options) if recipe == "auto" else recipe_named(recipe)
 
 
+def _frozen(model: nn.Module, freeze: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with a learning rate of 0 for what ``--freeze`` names: that goes with the run when it is resumed."""
+    from convscope.models.weights import freeze as freeze_layers
+
+    rates = dict(settings.get("learning_rates", {}))
+    for what in freeze:
+        number = parse_value(what)
+        rates |= dict.fromkeys(freeze_layers(model, number if isinstance(number, int) else what), 0.0)
+    return {**settings, "learning_rates": rates} if rates else settings
+
+
 def _announce(recipe: Recipe | None, options: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """What is about to be trained with, so that nothing is hidden."""
-    parts = [f"{name}={value}" for name, value in {**options, **settings}.items() if name != "run_dir"]
+    shown = {**options, **settings}
+    rates = shown.pop("learning_rates", {})
+    if frozen := sum(1 for rate in rates.values() if rate == 0):
+        shown["frozen"] = f"{frozen} parameters"
+    if others := {name: rate for name, rate in rates.items() if rate}:
+        shown["learning_rates"] = others
+    parts = [f"{name}={value}" for name, value in shown.items() if name != "run_dir"]
     text = ", ".join(parts) or "the defaults"
     return f"recipe {recipe.name}: {text}" if recipe is not None else f"settings: {text}"
 
