@@ -11,8 +11,10 @@ from convscope.layers.losses import LOSSES, Loss, loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.rbf import RBF
+from convscope.layers.separable import convolution_costs, depthwise_separable_conv2d, spatially_separable_conv2d
 from convscope.layers.subsample import Subsample2d
 from convscope.layers.tables import LENET5_C3, connection_table
+from convscope.layers.unpool import MaxUnpool
 
 __all__ = [
     "ACTIVATIONS",
@@ -27,6 +29,7 @@ __all__ = [
     "LocallyConnected2d",
     "LocallySharedConv2d",
     "Loss",
+    "MaxUnpool",
     "MedianPool2d",
     "MinPool2d",
     "ScaledSigmoid",
@@ -36,7 +39,10 @@ __all__ = [
     "TableConv2d",
     "activation",
     "connection_table",
+    "convolution_costs",
+    "depthwise_separable_conv2d",
     "initialise",
     "loss_for",
     "penalty",
+    "spatially_separable_conv2d",
 ]
