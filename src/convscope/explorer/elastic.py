@@ -47,6 +47,26 @@ def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, An
     panels.append(Panel("out", 0, "activation", name, number, _map(layer.y, number)))
     if after is not None:
         panels.append(Panel("activation", 0, "activation", after, number, _map(snapshot.layers[after].y, number)))
+    described, data = describe(panels)
+    window = window_of(layer)
+    header = {
+        "layer": name,
+        "map": number,
+        "family": layer.family,
+        "direction": "forward",
+        "panels": described,
+        "more": more,
+        "flip": bool(getattr(layer.module, "flip_kernel", False)),
+        "bias": _bias(layer, number),
+        "activation": after,
+        "window": window.describe() if window is not None else None,
+        "version": snapshot.version,
+    }
+    return header, data
+
+
+def describe(panels: list[Panel]) -> tuple[list[dict[str, Any]], bytes]:
+    """The panels for the page, and their values as float32 one after the other."""
     described, data, offset = [], [], 0
     for panel in panels:
         values = panel.values.detach().float()
@@ -71,20 +91,7 @@ def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, An
         )
         offset += len(raw)
         data.append(raw)
-    window = window_of(layer)
-    header = {
-        "layer": name,
-        "map": number,
-        "family": layer.family,
-        "panels": described,
-        "more": more,
-        "flip": bool(getattr(layer.module, "flip_kernel", False)),
-        "bias": _bias(layer, number),
-        "activation": after,
-        "window": window.describe() if window is not None else None,
-        "version": snapshot.version,
-    }
-    return header, b"".join(data)
+    return described, b"".join(data)
 
 
 def _panels(snapshot: Snapshot, layer: Layer, number: int) -> tuple[list[Panel], int]:

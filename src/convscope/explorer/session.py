@@ -17,6 +17,7 @@ from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
 from convscope.explorer import evidence, pictures, replay, snippets
 from convscope.explorer.arithmetic import Explanation
 from convscope.explorer.elastic import take_apart, unflattened, unfolding
+from convscope.explorer.elastic_backward import take_back
 from convscope.explorer.fields import Fields
 from convscope.explorer.inputs import Desk, Picture, as_npy
 from convscope.explorer.layout import lay_out
@@ -285,7 +286,10 @@ class Session:
         number = args.integer("map", 0)
         if number >= count:
             raise ArgumentError("map", number, f"0…{count - 1}, one of the layer's maps")
-        header, data = take_apart(self.snapshot, layer.name, number)
+        if args.text("direction", "forward", ("forward", "backward")) == "backward" and self.snapshot.loss is not None:
+            header, data = take_back(self.snapshot, layer.name, number, args.text("rule", "plain"))
+        else:
+            header, data = take_apart(self.snapshot, layer.name, number)
         return Reply(finite(header), data)
 
     def explain(self, args: Arguments, payload: bytes) -> Reply:

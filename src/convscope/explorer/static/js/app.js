@@ -84,6 +84,13 @@ export class App {
       this.refresh();
     });
     store.on(["field"], () => this.render(false));
+    store.on(["tab"], (state) => {
+      const direction = state.tab === "backward" ? "backward" : "forward";
+      if (this.elastic && this.elastic.direction !== direction && state.frame.loss !== null) {
+        this.row = null;
+        this.selectionChanged(true);
+      }
+    });
   }
 
   // After the server came back: the same page on what it has now.
@@ -299,7 +306,8 @@ export class App {
     this.lights = [];
     if (layer && map !== null) {
       const key = `${layer}/${map}`;
-      const answer = await this.connection.askLatest("elastic", "elastic", { layer, map }).catch((error) => {
+      const direction = this.store.get("tab") === "backward" ? "backward" : "forward";
+      const answer = await this.connection.askLatest("elastic", "elastic", { layer, map, direction, rule: this.store.get("rule") }).catch((error) => {
         if (error.kind === "superseded" || error.kind === "lost") return null;
         throw error;
       });
@@ -338,6 +346,7 @@ export class App {
 
   // Exact values of one map, fetched once for a frame.
   async values(layer, map, quantity = "activation") {
+    if (quantity === "input") quantity = "activation";
     const key = `${layer}/${map}/${quantity}`;
     if (!this.cache.has(key)) {
       this.cache.set(key, this.connection.ask("values", { layer, map, quantity }).then((answer) => ({

@@ -144,7 +144,7 @@ export class Pointer {
       this.showTip(at, value === null ? label : `${label} = ${short(value)}`, value);
       return;
     }
-    app.values(panel.layer, panel.map).then((found) => {
+    app.values(panel.layer, panel.map, panel.kind).then((found) => {
       const exactValue = found.values[cell[0] * found.shape[found.shape.length - 1] + cell[1]];
       this.showTip(at, `${label} = ${short(exactValue)}`, exactValue);
     }).catch(() => {});
@@ -294,6 +294,7 @@ export class Pointer {
     else if (panel.role === "activation") app.select(panel.layer, map, app.unitOf(panel.layer, map, cell));
     else if (panel.role === "kernel") {
       const index = panel.unfold ? [...panel.place, app.folded(layer, ...cell)] : [...panel.place, ...this.flipped(cell, panel)];
+      if (panel.layer !== layer) app.select(panel.layer, panel.map);
       app.store.set({ weight: { parameter: "weight", index }, tab: "gradient" });
     } else if (panel.unfold) {
       const node = app.model.byName.get(layer);
@@ -309,7 +310,7 @@ export class Pointer {
 
   flipped(cell, panel) {
     const place = this.app.elastic.window.kernel.length === 1 ? [cell[1]] : cell;
-    if (!this.app.elastic.flip) return place;
+    if (!this.app.elastic.flip) return place; // drawn rotated
     const size = [panel.height, panel.width].slice(-place.length);
     return place.map((at, d) => size[d] - 1 - at);
   }

@@ -1,12 +1,12 @@
 // Where everything stands in the overview, computed from the graph: a column for each depth, branches in lanes, wide
 // layers as grids, vectors as strips.
 
-const MAX_TILE = 46;
+const MAX_TILES = [46, 42, 38, 34, 30]; // the largest with which everything fits beside each other
 const MIN_TILE = 20;
 const GAP = 5;
 const HEAD = 44;
 const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
-const OUTPUT_WIDTH = 132;
+const OUTPUT_WIDTH = 122;
 export const OUTPUT_ROWS = 12;
 
 export function isVector(shape) {
@@ -24,6 +24,16 @@ export function mapSize(shape) {
 }
 
 export function arrange(model, layout, width, height) {
+  let found = null;
+  for (const tile of MAX_TILES) {
+    found = tryWith(model, layout, width, height, tile);
+    if (found.width <= width) return found;
+  }
+  const most = tryWith(model, layout, width, height, MAX_TILES[0]);
+  return found.width > width * 1.15 ? most : found;
+}
+
+function tryWith(model, layout, width, height, maxTile) {
   const ranks = new Map();
   for (const item of layout.items) {
     if (!ranks.has(item.rank)) ranks.set(item.rank, []);
@@ -34,13 +44,13 @@ export function arrange(model, layout, width, height) {
   const top = HEAD + (skips ? 34 : 10);
   const placed = columns.map((items) => {
     const share = (height - top - 14) / items.length - (items.length > 1 ? 26 : 0);
-    const boxes = items.map((item) => shape(model, item, Math.max(36, share)));
+    const boxes = items.map((item) => shape(model, item, Math.max(36, share), maxTile));
     return { items, boxes, width: Math.max(MIN_COLUMN, ...boxes.map((box) => box.width)) };
   });
   const total = placed.reduce((sum, column) => sum + column.width, 0);
-  const margin = 26;
+  const margin = 18;
   const free = (width - total - 2 * margin) / Math.max(1, placed.length - 1);
-  const gap = Math.min(84, Math.max(20, free));
+  const gap = Math.min(84, Math.max(14, free));
   let x = margin + Math.max(0, (width - 2 * margin - total - gap * (placed.length - 1)) / 2);
   const boxes = new Map();
   for (const column of placed) {
@@ -61,8 +71,8 @@ function rankOf(layout, name) {
   return layout.byName.get(name).rank;
 }
 
-function shape(model, item, height) {
-  if (item.shows === "input") return inputBox(model, height);
+function shape(model, item, height, maxTile) {
+  if (item.shows === "input") return inputBox(model, height, maxTile + 28);
   const node = model.byName.get(item.shows);
   const count = mapCount(node.shape);
   if (item.shows === model.output && isVector(node.shape)) return outputBox(count, height);
@@ -72,7 +82,7 @@ function shape(model, item, height) {
   const shown = Math.min(count, 64);
   for (let columns = 1; ; columns++) {
     const rows = Math.ceil(shown / columns);
-    const side = Math.min(MAX_TILE, (height - GAP * (rows - 1)) / rows);
+    const side = Math.min(maxTile, (height - GAP * (rows - 1)) / rows);
     if (side >= MIN_TILE || columns >= 8 || rows === 1) {
       const tileHeight = Math.max(3, ratio > 1 ? side / Math.sqrt(ratio) : side);
       const tileWidth = Math.max(3, tileHeight * ratio);
@@ -85,9 +95,9 @@ function shape(model, item, height) {
   }
 }
 
-function inputBox(model, height) {
+function inputBox(model, height, most) {
   const [, h, w] = model.picture_shape;
-  const side = Math.min(76, height);
+  const side = Math.min(most, height);
   const scale = side / Math.max(h, w);
   return { kind: "input", width: Math.max(8, w * scale), height: Math.max(8, h * scale), count: 1, shown: 1 };
 }

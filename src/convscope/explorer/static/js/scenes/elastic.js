@@ -167,22 +167,28 @@ function drawCaptions(app, painter, plan, data, late) {
     painter.text(text, at.x + at.w / 2, at.y - 13, { ...style, colour });
   };
   const node = app.model.byName.get(data.layer);
-  const sourceName = node.sources[0] === "input" ? t("input") : node.sources[0];
+  const back = data.direction === "backward";
+  const sourceName = back ? (find(data, "source")?.layer ?? "") : node.sources[0] === "input" ? t("input") : node.sources[0];
+  const letter = back ? "δ" : "x";
+  const hue = back ? palette.delta : palette.activation;
   if (plan.wide) {
-    above("source", `x · ${sourceName}`, palette.activation);
+    above("source", `${letter} · ${sourceName}`, hue);
     above("kernel", "w", palette.weight);
-    above("partial", data.family === "rbf" ? "(x − w)²" : "w · x", palette.ink);
+    above("partial", data.family === "rbf" ? "(x − w)²" : `w · ${letter}`, palette.ink);
   } else {
     const y = Math.min(...[...plan.places].filter(([p]) => p.role === "source").map(([, at]) => at.y)) - 14;
-    const heads = [["source", plan.narrow ? "x" : `x · ${sourceName}`, palette.activation], ["kernel", "w", palette.weight], ["partial", plan.narrow ? "w ⋆ x" : t("partial_sums"), palette.ink]];
+    const heads = [["source", plan.narrow ? letter : `${letter} · ${sourceName}`, hue], ["kernel", back ? "rot180 w" : "w", palette.weight], ["partial", back ? "w ∗ δ" : "w ⋆ x", palette.ink]];
     for (const [role, text, colour] of heads) {
       const panel = find(data, role);
       if (panel && plan.places.has(panel)) painter.text(text, plan.columns[role], y, { ...style, colour, align: role === "source" && !plan.single && !plan.narrow ? "left" : "center", ...(role === "source" && !plan.single && !plan.narrow ? {} : {}) });
     }
   }
   const after = find(data, "activation");
-  above("out", plan.narrow ? (after ? "z" : "y") : `${data.layer}`, palette.activation);
-  if (after) {
+  if (back) {
+    above("out", after ? "∂J/∂y" : `δ · ${data.layer}`, palette.delta);
+    above("activation", plan.narrow ? "δ" : `δ = f′(u)·∂J/∂y`, palette.delta);
+  } else above("out", plan.narrow ? (after ? "z" : "y") : `${data.layer}`, palette.activation);
+  if (after && !back) {
     const kind = app.model.byName.get(after.layer).kind;
     above("activation", plan.narrow ? "a" : kind, palette.activation);
   }
@@ -321,11 +327,12 @@ function drawGrids(app, painter, plan, data, box, row, late) {
   if (!cells) return;
   const kernel = find(data, "kernel", row);
   const [kh, kw] = box.kernel;
-  const grids = [{ title: "x", kind: source.kind === "input" ? "activation" : source.kind, values: cells.map((c) => c.value), limit: source.limit, padding: cells.map((c) => !c.inside) }];
+  const letter = data.direction === "backward" ? "δ" : "x";
+  const grids = [{ title: letter, kind: source.kind === "input" ? "activation" : source.kind, values: cells.map((c) => c.value), limit: source.limit, padding: cells.map((c) => !c.inside) }];
   if (kernel) {
     const products = cells.map((c, k) => c.value * kernel.values[k]);
     grids.push({ title: "w", kind: "weight", values: [...kernel.values], limit: kernel.limit });
-    grids.push({ title: "w · x", kind: "activation", values: products, limit: Math.max(...products.map(Math.abs), 1e-12), padding: cells.map((c) => !c.inside) });
+    grids.push({ title: `w · ${letter}`, kind: source.kind === "delta" ? "delta" : "activation", values: products, limit: Math.max(...products.map(Math.abs), 1e-12), padding: cells.map((c) => !c.inside) });
   }
   const left = plan.single ? plan.columns.source + plan.room * 0 + Math.min(110, plan.side) : plan.columns.source + plan.side / 2 + (kernel ? 70 : 24);
   const right = plan.columns.sum - 34;
@@ -335,7 +342,7 @@ function drawGrids(app, painter, plan, data, box, row, late) {
   app.gridHits = [];
   grids.forEach((grid, index) => {
     const y = plan.top + each * index + (each - kh * cell) / 2 + 8;
-    const colour = grid.kind === "weight" ? palette.weight : palette.activation;
+    const colour = palette[grid.kind] ?? palette.activation;
     painter.text(grid.title, x, y - 11, { size: 13, weight: 600, colour: index === 2 ? palette.ink : colour, alpha: late });
     if (index > 0) painter.text(index === 1 ? "×" : "=", x - 20, y + (kh * cell) / 2, { size: 17, colour: palette.soft, align: "center", alpha: late });
     const digits = Math.min(3, digitsFor(Math.max(...grid.values.map(Math.abs), 1e-9)) - 2);
@@ -381,7 +388,9 @@ function drawCurve(app, painter, plan, data, cell) {
   const ceiling = Math.max(...points.map((p) => p[1]), 1);
   const w = 130;
   const h = 96;
-  const x0 = plan.columns.sum - w / 2 - 18;
+  const from = plan.places.get(source);
+  const to = plan.places.get(out);
+  const x0 = (from.x + from.w + to.x) / 2 - w / 2;
   const y0 = plan.middle - h / 2;
   const px = (value) => x0 + ((value - low) / (high - low)) * w;
   const py = (value) => y0 + h - ((value - bottom) / (ceiling - bottom || 1)) * h;

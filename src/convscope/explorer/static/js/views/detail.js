@@ -51,6 +51,7 @@ export function mountDetail(app) {
     const mine = ++turn;
     detail.setAttribute("aria-label", t("details"));
     const { tab } = store.state;
+    if (tab !== "field") store.set({ field: null });
     const body = h("div.tab-body", { id: "tab-body", role: "tabpanel", "aria-labelledby": `tab-${tab}`, tabIndex: 0 });
     const scroll = detail.scrollTop;
     try {

@@ -7,7 +7,12 @@ import { t } from "../core/i18n.js";
 
 export async function showField(app, body) {
   const { layer, map, unit, pixel } = app.store.state;
+  if (layer || pixel) app.keptField = null;
   if (unit) await ofUnit(app, body, layer, unit, map);
+  else if (app.keptField) {
+    app.store.set({ field: app.keptField });
+    replace(body, h("p", {}, t("field_text")), boxes(app.keptField), controls(app));
+  }
   else if (pixel && !layer) await ofPixel(app, body, pixel);
   else {
     replace(body, h("p", {}, t("field_choose")), controls(app));
@@ -22,7 +27,7 @@ async function ofUnit(app, body, layer, unit) {
   replace(body,
     h("p", {}, t("field_text")),
     h("dl.pairs", { id: "field-box" },
-      pair(t("field_size"), found.size.map((side) => short(side, 5)).join(" × ")),
+      pair(t("field_size"), found.size.join(" × ")),
       found.jump ? pair(t("field_jump"), found.jump.join(" × ")) : null,
       box ? pair(t("field_rows"), `${box[0][0]} … ${box[0][1] - 1}`, box[0].join(",")) : null,
       box?.[1] ? pair(t("field_columns"), `${box[1][0]} … ${box[1][1] - 1}`, box[1].join(",")) : null),
@@ -55,8 +60,8 @@ async function effective(app, layer, unit) {
 }
 
 function overviewWith(app, found) {
-  app.store.set({ layer: null, map: null, unit: null, pixel: null, tab: "forward" });
-  queueMicrotask(() => queueMicrotask(() => app.store.set({ field: found })));
+  app.keptField = found;
+  app.store.set({ layer: null, map: null, unit: null, pixel: null, tab: "field" });
 }
 
 function boxes(found) {

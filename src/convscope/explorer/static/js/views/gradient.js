@@ -3,7 +3,6 @@
 import { h, num, replace } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
-import { isVector } from "../draw/columns.js";
 import { palette } from "../draw/palette.js";
 import { copyButton, pager, sumTable } from "./sum.js";
 import { where } from "./arithmetic.js";
@@ -58,7 +57,7 @@ function picker(app, node, weight) {
   const shape = node.parameters[weight.parameter];
   const change = (parameter, index) => app.store.set({ weight: { parameter, index } });
   const names = Object.keys(node.parameters);
-  return h("div.row", { role: "group", "aria-label": t("which_weight") },
+  return h("div.indices", { role: "group", "aria-label": t("which_weight") },
     h("label.field", {}, t("parameter"), h("select", { id: "weight-parameter", onchange: (event) => change(event.target.value, node.parameters[event.target.value].map(() => 0)) }, names.map((name) => h("option", { value: name, selected: name === weight.parameter }, name)))),
     shape.map((side, d) => h("label.field", {}, axisName(shape, d), h("input", {
       type: "number", className: "weight-index", min: "0", max: String(side - 1), value: String(weight.index[d]),
@@ -67,7 +66,6 @@ function picker(app, node, weight) {
         change(weight.parameter, weight.index.map((each, k) => (k === d ? at : each)));
       },
     }))),
-    void isVector,
   );
 }
 

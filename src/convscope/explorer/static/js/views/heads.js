@@ -23,7 +23,9 @@ export function mountHeads(app) {
     const node = app.model.byName.get(name);
     const folded = item.members.length > 1;
     const label = name === "input" ? app.t("input") : folded ? item.name : shortName(node);
-    const shape = name === "input" ? app.shapeText(app.model.input_shape) : app.shapeText(node.shape);
+    const sizes = name === "input" ? app.model.input_shape : node.shape;
+    const shape = app.shapeText(sizes);
+    const brief = sizes.length === 3 && sizes[1] === sizes[2] && sizes[1] > 1 ? `${sizes[0]}×${sizes[1]}²` : shape.replace(/(×1)+$/, "");
     const full = name === "input" ? app.t("input") : folded ? app.t("block_of", { name: item.name, count: item.members.length }) : `${name}, ${app.familyName(node)}`;
     const button = h("button", {
       type: "button", "data-layer": name, tabIndex: name === current ? 0 : -1,
@@ -36,7 +38,7 @@ export function mountHeads(app) {
         app.hover = { layer: name, map: null, cell: null };
       },
       onkeydown: (event) => keys(event, name),
-    }, h("b", {}, folded ? `▸ ${label}` : label), h("span", {}, shape));
+    }, h("b", {}, folded ? `▸ ${label}` : label), h("span", {}, brief));
     buttons.set(name, button);
     return h("li", {}, button);
   }

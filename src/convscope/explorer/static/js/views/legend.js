@@ -26,11 +26,6 @@ export function mountLegend(app) {
       KINDS.map((kind) => h(`div.scale${kind === show ? "" : ".off"}`, {}, h(`span.${kind}`, {}, t(`short_${kind}`)), h("span", {}, "−"), ramp(kind), h("span", {}, "+"),
         kind === show && atlas ? h("span", {}, "± ", num(atlas.limit, { text: short(atlas.limit, 3) })) : null)),
       h("span", {}, h("span.delta", {}, "▏"), t("target_mark")),
-      h("span.spring"),
-      h("label", {}, t("speed"), h("input", { type: "range", id: "speed", min: "0", max: "3", step: "0.25", value: String(store.get("speed")), oninput: (event) => {
-        store.set({ speed: Number(event.target.value) });
-        app.stage.speed = Number(event.target.value);
-      } })),
     );
     $("#legend").setAttribute("aria-label", t("legend"));
     $("#legend").setAttribute("role", "group");

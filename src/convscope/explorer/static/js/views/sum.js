@@ -10,9 +10,9 @@ export function sumTable(page, options = {}) {
   const { terms } = page;
   const squared = !terms.coefficient;
   const plain = squared && page.headings[1] === page.headings[2];
-  const scale = Math.max(1e-12, Math.min(Math.abs(page.value) || Infinity, Math.max(...terms.product.map(Math.abs), 1e-12)) || Math.abs(page.sum));
-  const digits = Math.min(10, Math.max(digitsFor(Math.max(scale, 1e-8)), 4));
   const largest = Math.max(...terms.product.map(Math.abs), 1e-300);
+  const scale = Math.min(Math.abs(page.value) || Infinity, largest > 1e-12 ? largest : Infinity);
+  const digits = Number.isFinite(scale) ? Math.min(10, Math.max(digitsFor(scale), 4)) : 4;
   const span = plain ? 1 : terms.coefficient ? 3 : 2;
   const rows = terms.product.map((product, row) => {
     const bar = h(`i${product < 0 ? ".minus" : ""}`);

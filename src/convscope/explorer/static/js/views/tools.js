@@ -83,7 +83,11 @@ export function mountTools(app) {
         ["plain", "deconv", "guided"].map((each) => h("option", { value: each, selected: each === rule }, t(`rule_${each}`)))))
       : null;
     const up = store.get("layer") ? h("button.button.small", { type: "button", id: "up", onclick: () => app.up() }, `← ${t("back")}`) : null;
-    replace($("#stage-tools"), segments, rules, h("span.spring"), up);
+    const speed = h("label.speed", {}, t("speed"), h("input", { type: "range", id: "speed", min: "0", max: "3", step: "0.25", value: String(store.get("speed")), oninput: (event) => {
+      store.state.speed = Number(event.target.value);
+      app.stage.speed = Number(event.target.value);
+    } }));
+    replace($("#stage-tools"), segments, rules, h("span.spring"), speed, up);
     $("#stage").setAttribute("aria-label", t("network"));
     $("#board").setAttribute("aria-label", t("board_label"));
     $("#board").setAttribute("role", "group");
