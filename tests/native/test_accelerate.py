@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.native.comparing import pictures, randomised, relative
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,7 +15,6 @@ from convscope import accelerate, create_model
 from convscope.errors import ArgumentError, LoweringError
 from convscope.native.accelerate import KEPT_SHAPES
 from convscope.spec import spec_of
-from tests.native.comparing import pictures, randomised, relative
 
 pytestmark = pytest.mark.usefixtures("any_engine")
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.native.cases import function
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope import create_model, layers
 from convscope.errors import ArgumentError, LoweringError
 from convscope.native import lower
-from tests.native.cases import function
 
 
 def test_a_plan_in_full() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.native.comparing import pictures, randomised, relative
 from torch import nn
 
 from convscope.errors import ArgumentError
 from convscope.layers import RBF
 from convscope.native import NativeNetwork
 from convscope.native.memory import SharedMemory
-from tests.native.comparing import pictures, randomised, relative
 
 pytestmark = pytest.mark.usefixtures("any_engine")
 

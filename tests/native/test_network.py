@@ -7,13 +7,13 @@ import math
 
 import pytest
 import torch
+from tests.native.comparing import pictures, randomised, relative
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
 from convscope.layers import LOSSES, AuxiliaryOutputs, Loss, loss_for
 from convscope.native import NativeNetwork
 from convscope.spec import Preprocessing
-from tests.native.comparing import pictures, randomised, relative
 
 pytestmark = pytest.mark.usefixtures("any_engine")
 
@@ -38,7 +38,9 @@ class WithSide(nn.Module):
         return AuxiliaryOutputs(main, (self.side(x),), 0.3) if self.training else main
 
 
-def compare(model: nn.Module, loss: str | Loss | nn.Module, targets: Tensor, x: Tensor, tolerance: float = 1e-5) -> None:
+def compare(
+    model: nn.Module, loss: str | Loss | nn.Module, targets: Tensor, x: Tensor, tolerance: float = 1e-5
+) -> None:
     exact = copy.deepcopy(model).double()
     network = NativeNetwork(model, SHAPE, loss)
     x_delta = torch.empty(x.shape)

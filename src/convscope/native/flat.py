@@ -33,9 +33,9 @@ class FlatParameters:
 
     Parameters keep the order that they have in the model. Frozen ones (``requires_grad`` False) stay where they are,
     unless ``whole``: then ``memory`` holds, behind the trained ones and ``EXTRA`` numbers, the frozen ones and
-    ``reserve`` numbers for its user, ``gradient_memory`` is as long, and no ``.grad`` is touched. ``contiguous`` gives every parameter torch's
-    plain order; else a channels-last weight keeps its own. Raises ArgumentError when nothing is trained (unless
-    ``whole``), or when types or devices are mixed.
+    ``reserve`` numbers for its user, ``gradient_memory`` is as long, and no ``.grad`` is touched. ``contiguous`` gives
+    every parameter torch's plain order; else a channels-last weight keeps its own. Raises ArgumentError when nothing
+    is trained (unless ``whole``), or when types or devices are mixed.
     """
 
     def __init__(self, model: nn.Module, *, whole: bool = False, contiguous: bool = False, reserve: int = 0) -> None:

@@ -107,14 +107,14 @@ class _Walk:
     def _needed(self) -> set[fx.Node]:
         """What the returned value depends on, and whatever works in place on such a value."""
         needed: set[fx.Node] = set()
+        changes = [(node, self._origin(node)) for node in self.nodes if self._in_place(node)]
         open_nodes = [self.nodes[-1]]
         while open_nodes:
             node = open_nodes.pop()
-            if node in needed:
-                continue
-            needed.add(node)
-            open_nodes += node.all_input_nodes
-            open_nodes += [user for user in node.users if self._in_place(user) and user.args[0] is node]
+            if node not in needed:
+                needed.add(node)
+                open_nodes += node.all_input_nodes
+                open_nodes += [change for change, origin in changes if origin is node]
         module_of = {node: find_module(self.graph, node) for node in self.nodes}
         for node, module in module_of.items():
             if node not in needed and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
@@ -185,6 +185,19 @@ class _Walk:
         if nn.utils.parametrize.is_parametrized(module):
             self.builder.refuse("has a parametrisation, the engine reads parameters as they are")
 
+    def _origin(self, node: fx.Node) -> fx.Node:
+        """The node that made the memory which ``node`` is a view of, or works on in place."""
+        while node.args and isinstance(node.args[0], fx.Node) and (self._in_place(node) or self._is_view(node)):
+            node = node.args[0]
+        return node
+
+    def _is_view(self, node: fx.Node) -> bool:
+        return (
+            (node.op == "call_method" and str(node.target) in _VIEWS)
+            or (node.op == "call_function" and node.target in _VIEW_FUNCTIONS)
+            or (node.op == "call_module" and isinstance(find_module(self.graph, node), nn.Flatten | nn.Unflatten))
+        )
+
     def _in_place(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             module = find_module(self.graph, node)
@@ -201,11 +214,7 @@ class _Walk:
         source = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
         if source is None or not isinstance(self.found[source], Value):
             return
-        shares = self.found[node] is self.found[source] or (
-            (node.op == "call_method" and str(node.target) in _VIEWS)
-            or (node.op == "call_function" and node.target in _VIEW_FUNCTIONS)
-            or (node.op == "call_module" and isinstance(find_module(self.graph, node), nn.Flatten | nn.Unflatten))
-        )
+        shares = self.found[node] is self.found[source] or self._is_view(node)
         if not self._in_place(node):
             if shares:
                 self.memory[node] = self.memory[source]

@@ -27,8 +27,8 @@ class SharedMemory:
     """One flat buffer each for the parameters, gradients and state of ``model``, of which its own tensors are views.
 
     Whatever torch does in place (optimisers, ``load_state_dict``) the engine sees. Where a tensor of the model was
-    replaced or moved, ``check`` puts it back. ``version`` goes up when places have changed, ``structure`` when the model
-    has other layers or parameters than before, so that plans made of it are out of date.
+    replaced or moved, ``check`` puts it back. ``version`` goes up when places have changed, ``structure`` when the
+    model has other layers or parameters than before, so that plans made of it are out of date.
 
     Raises ArgumentError for parameters that are not float32 on the CPU.
     """

@@ -33,7 +33,8 @@ class WrongGradientsError(ConvscopeError):
 def verify(subject: Subject, batch_sizes: Sequence[int] = (17,)) -> float:
     """Compare loss, outputs and gradients with torch's; the largest difference, relative to each one's largest number.
 
-    torch computes in float64. Dropout is off, since its random numbers differ. Raises WrongGradientsError above ``TOLERANCE``.
+    torch computes in float64. Dropout is off, since its random numbers differ. Raises WrongGradientsError above
+    ``TOLERANCE``.
     """
     largest = 0.0
     for count in batch_sizes:
@@ -75,8 +76,8 @@ def benchmark(
 ) -> Report:
     """Time a training step of every contestant on every subject and batch size.
 
-    A contestant that cannot run has its reason in its row. Raises WrongGradientsError where the native gradients are wrong,
-    LoweringError where the engine cannot run a layer and UnknownNameError for a contestant that is none.
+    A contestant that cannot run has its reason in its row. Raises WrongGradientsError where the native gradients are
+    wrong, LoweringError where the engine cannot run a layer and UnknownNameError for a contestant that is none.
     """
     for name in contestants:
         if name not in CONTESTANTS:

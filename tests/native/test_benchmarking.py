@@ -1,0 +1,106 @@
+"""Benchmarks verify before they time, and their figures add up."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from convscope.cli.main import group
+from convscope.errors import UnknownNameError
+from convscope.native import lower
+from convscope.native.benchmarking import Machine, Report, Row, Subject, WrongGradientsError, benchmark, verify
+from convscope.native.cost import training_operations
+
+
+@pytest.fixture
+def subject(reference_engine: types.ModuleType) -> Subject:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(48, 4))
+    return Subject("small", model, "cross_entropy", (1, 6, 6), 4)
+
+
+@pytest.fixture
+def told_isa(reference_engine: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference_engine, "isa", lambda: "reference", raising=False)
+
+
+def test_operations_counted_by_hand() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3, groups=1), nn.Flatten(), nn.Linear(16, 5))
+    first, second, last = 9 * 3 * 16, 27 * 4 * 4, 16 * 5
+    plan = lower(model, (1, 6, 6), "cross_entropy")
+    assert training_operations(plan) == 2 * (2 * first + 3 * second + 3 * last)
+    model[0].requires_grad_(False)
+    assert training_operations(lower(model, (1, 6, 6))) == 2 * (first + 2 * second + 3 * last)
+
+
+@pytest.mark.usefixtures("told_isa")
+def test_a_benchmark_of_a_small_network(subject: Subject) -> None:
+    told: list[str] = []
+    report = benchmark([subject], [5, 17], ["native", "eager", "channels_last"], rounds=3, progress=told.append)
+    assert report.differences["small"] < 1e-5
+    assert report.cases() == [("small", 5), ("small", 17)]
+    for row in report.rows:
+        assert row.failure is None
+        assert row.low <= row.milliseconds <= row.high
+        assert row.images_per_second == pytest.approx(row.batch_size / row.milliseconds * 1e3)
+        assert row.share == pytest.approx(row.gflops / report.machine.matrix_gflops)
+    assert told[0] == "small: comparing gradients"
+    content = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert len(content["rows"]) == 6
+
+
+def test_wrong_gradients_are_not_timed(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.native import reference
+
+    right: Any = reference.LAYERS["relu"]
+    monkeypatch.setitem(reference.LAYERS, "relu", lambda i, p, a: right(i, p, a) * 1.001)
+    with pytest.raises(WrongGradientsError, match=r"small, 17 images: the .* differs by .*, so nothing is timed"):
+        verify(subject)
+
+
+@pytest.mark.usefixtures("told_isa")
+def test_a_contestant_that_fails_says_why(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convscope.native.benchmarking.contestants import Compiled
+
+    def fail(self: object, subject: Subject) -> None:
+        raise RuntimeError("no compiler here\nat all")
+
+    monkeypatch.setattr(Compiled, "__init__", fail)
+    report = benchmark([subject], [2], ["native", "compile"], rounds=2)
+    assert report.rows[1].failure == "no compiler here"
+    assert report.find("small", 2, "compile") is None
+    assert math.isnan(report.ratio("small", 2, ["compile"]))
+
+
+def test_unknown_contestants(subject: Subject) -> None:
+    with pytest.raises(UnknownNameError, match="contestant: got 'nativ'.*Did you mean 'native'"):
+        benchmark([subject], [2], ["nativ"])
+
+
+def test_means_over_cases() -> None:
+    def row(batch_size: int, contestant: str, rate: float) -> Row:
+        return Row("m", batch_size, contestant, 1.0, 0.9, 1.2, rate, 10.0, 0.5)
+
+    rows = [row(1, "native", 40.0), row(1, "eager", 10.0), row(1, "compile", 20.0)]
+    rows += [row(2, "native", 90.0), row(2, "eager", 10.0), row(2, "compile", 5.0)]
+    report = Report(Machine("p", "avx2", 2, "2", 100.0), rows, {})
+    assert report.geometric_mean(["eager"]) == pytest.approx(6.0)
+    assert report.geometric_mean(["eager", "compile"]) == pytest.approx(18**0.5)
+    assert report.mean_share() == pytest.approx(0.5)
+    assert rows[0].spread == pytest.approx(0.3)
+
+
+@pytest.mark.usefixtures("told_isa")
+def test_the_command() -> None:
+    arguments = ["bench", "lenet5", "-b", "4", "--only", "native", "--only", "eager", "--rounds", "2", "--json", "-"]
+    done = CliRunner().invoke(group, arguments)
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert {row["contestant"] for row in content["rows"]} == {"native", "eager"}
