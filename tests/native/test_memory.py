@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -24,51 +25,51 @@ def net() -> nn.Sequential:
     return randomised(model)  # type: ignore[return-value]
 
 
-def replace_parameter(model: nn.Sequential) -> None:
+def replace_parameter(model: Any) -> None:
     model[0].weight = nn.Parameter(torch.randn(4, 3, 3, 3))
 
 
-def replace_several(model: nn.Sequential) -> None:
+def replace_several(model: Any) -> None:
     model.load_state_dict({key: value + 1 for key, value in model.state_dict().items()}, assign=True)
 
 
-def load(model: nn.Sequential) -> None:
+def load(model: Any) -> None:
     model.load_state_dict({key: value * 2 for key, value in model.state_dict().items()})
 
 
-def there_and_back(model: nn.Sequential) -> None:
+def there_and_back(model: Any) -> None:
     model.double()
     with torch.no_grad():
         model[3].weight.mul_(3)
     model.float()
 
 
-def channels_last(model: nn.Sequential) -> None:
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def channels_last(model: Any) -> None:
+    model.to(memory_format=torch.channels_last)
 
 
-def data_swapped(model: nn.Sequential) -> None:
+def data_swapped(model: Any) -> None:
     model[3].bias.data = torch.randn(6)
 
 
-def statistics_replaced(model: nn.Sequential) -> None:
+def statistics_replaced(model: Any) -> None:
     model[1].running_mean = torch.randn(4)
 
 
-def bias_removed(model: nn.Sequential) -> None:
+def bias_removed(model: Any) -> None:
     model[0].bias = None
 
 
-def layer_replaced(model: nn.Sequential) -> None:
+def layer_replaced(model: Any) -> None:
     model[0] = nn.Conv2d(3, 4, 3, bias=False)
 
 
-def no_gradient(model: nn.Sequential) -> None:
+def no_gradient(model: Any) -> None:
     for parameter in model.parameters():
         parameter.grad = None
 
 
-CHANGES: list[Callable[[nn.Sequential], None]] = [
+CHANGES: list[Callable[[Any], None]] = [
     replace_parameter, replace_several, load, there_and_back, channels_last, data_swapped, statistics_replaced,
     no_gradient, lambda model: None,
 ]  # fmt: skip
@@ -76,7 +77,7 @@ CHANGES: list[Callable[[nn.Sequential], None]] = [
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("training", [True, False])
-def test_changes_are_seen(change: Callable[[nn.Sequential], None], training: bool) -> None:
+def test_changes_are_seen(change: Callable[[Any], None], training: bool) -> None:
     torch.manual_seed(0)
     model = net().train(training)
     network = NativeNetwork(model, (3, 8, 6), "rbf")
@@ -104,7 +105,7 @@ def test_changes_are_seen(change: Callable[[nn.Sequential], None], training: boo
 
 
 @pytest.mark.parametrize("change", [bias_removed, layer_replaced])
-def test_another_structure_makes_new_buffers(change: Callable[[nn.Sequential], None]) -> None:
+def test_another_structure_makes_new_buffers(change: Callable[[Any], None]) -> None:
     model = net().eval()
     memory = SharedMemory(model)
     version = memory.version
@@ -143,7 +144,7 @@ def test_any_torch_optimiser_steps_the_buffer() -> None:
 
 
 def test_frozen_parameters_keep_out() -> None:
-    model = net()
+    model: Any = net()
     model[0].requires_grad_(False)
     network = NativeNetwork(model, (3, 8, 6), "rbf")
     x, targets = pictures(4, (3, 8, 6)), torch.tensor([0, 1, 2, 3])
@@ -164,7 +165,7 @@ def test_shared_parameters_add_their_gradients() -> None:
     network = NativeNetwork(model, (3, 2, 2), "cross_entropy")
     x, targets = pictures(17, (3, 2, 2)), torch.arange(17) % 12
     network.loss_and_grad(x, targets)
-    torch.nn.functional.cross_entropy(other(x), targets).backward()
+    torch.nn.functional.cross_entropy(other(x), targets).backward()  # type: ignore[no-untyped-call]
     for own, right in zip(model.parameters(), other.parameters(), strict=True):
         assert own.grad is not None
         assert right.grad is not None

@@ -81,7 +81,7 @@ def _layer(draw: st.DrawFn, kind: str, c: int, h: int, w: int) -> tuple[nn.Modul
         padding = draw(pair(st.integers(0, 2), st.integers(0, 2)))
         kernel = tuple(draw(st.integers(1, min(4, side + 2 * p))) for side, p in zip((h, w), padding, strict=True))
         stride = draw(pair(st.integers(1, 3), st.integers(1, 2)))
-        flip, bias = draw(st.booleans()), draw(st.booleans())
+        flip, bias = (draw(st.sampled_from([True, False])) for _ in range(2))
         layer = layers.Conv2d(c, out, kernel, stride, padding, 1, groups, bias, flip_kernel=flip)
         size = [(side + 2 * p - k) // s + 1 for side, p, k, s in zip((h, w), padding, kernel, stride, strict=True)]
         return layer, (out, size[0], size[1])
@@ -99,7 +99,8 @@ def _layer(draw: st.DrawFn, kind: str, c: int, h: int, w: int) -> tuple[nn.Modul
         return nn.BatchNorm2d(c).train(draw(st.booleans())), (c, h, w)
     if kind == "lrn":
         return nn.LocalResponseNorm(draw(st.integers(1, 5)), alpha=0.3), (c, h, w)
-    return draw(st.sampled_from(ACTIVATIONS))(), (c, h, w)
+    make_activation: Any = draw(st.sampled_from(ACTIVATIONS))
+    return make_activation(), (c, h, w)
 
 
 def _difference(drawn: tuple[Graph, tuple[int, int, int], int]) -> tuple[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope.native.accelerate import Accelerated, accelerate
+from convscope.native.accelerated import Accelerated, accelerate
 from convscope.native.availability import EngineUnavailableError, available
 from convscope.native.lower import lower
 from convscope.native.network import NativeNetwork
