@@ -50,6 +50,7 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
         positive = [value for value in everything if value > 0]
         if positive and len(positive) == len(everything) and max(positive) > 20 * min(positive):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
         if everything:
             axes.legend(frameon=False, fontsize=8, labelcolor=INK)
         axes.margins(x=0.08)
