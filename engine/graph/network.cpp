@@ -1,0 +1,79 @@
+#include "graph/network.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#include "dispatch/isa.h"
+
+namespace convscope {
+
+Buffer::~Buffer() { std::free(data_); }
+
+Buffer::Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), floats_(std::exchange(other.floats_, 0)) {}
+
+void Buffer::reserve(Index floats) {
+    if (floats <= floats_) return;
+    std::free(data_);
+    data_ = nullptr;
+    floats_ = 0;
+    const std::size_t bytes = (static_cast<std::size_t>(floats) * sizeof(float) + 63) / 64 * 64;
+    data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+    if (!data_) throw std::bad_alloc();
+    floats_ = floats;
+}
+
+Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count, Index state_count)
+    : kernels_(kernels()), graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)) {
+    for (const OpPointer& op : graph_.ops) {
+        packed_offset_.push_back(packed_floats_);
+        packed_floats_ += (op->packed_floats() + kBlock - 1) / kBlock * kBlock;
+        statistics_offset_.push_back(statistics_doubles_);
+        statistics_doubles_ += op->statistics_count();
+        loss_number_.push_back(op->is_loss() ? losses_++ : -1);
+        if (!op->is_loss()) continue;
+        (op->wants_classes() ? wants_classes_ : wants_numbers_) = true;
+        if (op->wants_classes()) continue;
+        if (target_numbers_ != 0 && target_numbers_ != op->output_shape.positions())
+            throw std::invalid_argument(op->name + ": losses with float targets want outputs of one size");
+        target_numbers_ = op->output_shape.positions();
+    }
+    if (wants_classes_ && wants_numbers_)
+        throw std::invalid_argument("records: losses on class indices and losses on numbers cannot share their targets");
+}
+
+const Program& Network::program_for(Mode mode) {
+    const auto found = programs_.find(mode);
+    if (found != programs_.end()) return found->second;
+    return programs_.emplace(mode, make_program(graph_, mode)).first->second;
+}
+
+void Network::reserve(const Program& program, Index blocks, int threads) {
+    while (static_cast<int>(arenas_.size()) < threads) arenas_.emplace_back();
+    while (static_cast<int>(thread_gradients_.size()) < threads) thread_gradients_.emplace_back();
+    for (int thread = 0; thread < threads; ++thread) {
+        arenas_[static_cast<std::size_t>(thread)].reserve(program.arena_floats);
+        if (thread > 0 && program.mode.backward) thread_gradients_[static_cast<std::size_t>(thread)].reserve(graph_.parameter_count);
+    }
+    blocks_.reserve(program.block_floats * blocks);
+    packed_.reserve(packed_floats_);
+    statistics_.resize(static_cast<std::size_t>(statistics_doubles_ * blocks));
+    loss_values_.reserve(losses_ * blocks * kBlock);
+}
+
+std::string Network::describe() const {
+    std::string lines;
+    for (const OpPointer& op : graph_.ops) lines += op->describe() + "\n";
+    return lines;
+}
+
+Index Network::memory_bytes() {
+    const std::scoped_lock lock(guard_);
+    Index floats = blocks_.floats() + packed_.floats();
+    for (const Buffer& each : arenas_) floats += each.floats();
+    for (const Buffer& each : thread_gradients_) floats += each.floats();
+    return floats * static_cast<Index>(sizeof(float)) + static_cast<Index>(statistics_.size() * sizeof(double));
+}
+
+}  // namespace convscope

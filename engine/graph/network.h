@@ -1,0 +1,106 @@
+// A network ready to run: the built graph, its programs and the memory they run in.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <optional>
+
+#include "graph/program.h"
+
+namespace convscope {
+
+// 64-byte aligned floats that only grow. Content is not kept, nor zeroed.
+class Buffer {
+public:
+    Buffer() = default;
+    ~Buffer();
+    Buffer(Buffer&& other) noexcept;
+    Buffer& operator=(Buffer&&) = delete;
+
+    void reserve(Index floats);   // throws std::bad_alloc
+    float* data() const { return data_; }
+    Index floats() const { return floats_; }
+
+private:
+    float* data_ = nullptr;
+    Index floats_ = 0;
+};
+
+struct Images {
+    const float* floats = nullptr;            // one of the two
+    const std::uint8_t* bytes = nullptr;
+    std::vector<float> scale, offset;         // by channel, with bytes
+    Index count = 0;
+};
+
+struct Call {
+    const float* parameters = nullptr;
+    float* gradients = nullptr;
+    float* state = nullptr;
+    Images images;
+    const std::int64_t* classes = nullptr;
+    const float* numbers = nullptr;
+    std::vector<float*> outputs;              // one for each of the plan's, or none
+    std::vector<const float*> output_deltas;  // the same
+    float* input_delta = nullptr;
+    bool training = false;
+    bool update_state = false;
+    std::uint64_t seed = 0;
+    std::uint64_t step = 0;
+    int threads = 1;
+};
+
+class Network {
+public:
+    Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count, Index state_count);
+
+    // Returns the loss. Refuses networks without one.
+    double step(const Call& call) { return run(call, {call.training, true, true, call.input_delta != nullptr}); }
+    void forward(const Call& call) { run(call, {call.training, false, false, false}); }
+    void backward(const Call& call) { run(call, {call.training, true, false, call.input_delta != nullptr}); }
+
+    const Graph& graph() const { return graph_; }
+    const Shape& input_shape() const { return graph_.values[0].shape; }
+    bool has_loss() const { return losses_ > 0; }
+    bool wants_classes() const { return wants_classes_; }
+    bool wants_numbers() const { return wants_numbers_; }
+    // Values a loss compares with float targets have this many per image.
+    Index target_numbers() const { return target_numbers_; }
+    Index memory_bytes();
+    std::string describe() const;
+
+private:
+    struct Range {
+        Index begin, end;
+    };
+
+    double run(const Call& call, Mode mode);
+    const Program& program_for(Mode mode);
+    void reserve(const Program& program, Index blocks, int threads);
+    void run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread, int threads);
+    void run_step(const Call& call, const Program& program, const Step& step, Index block, int thread, bool first_block);
+    void turn(const Call& call, const Program& program, Index block, int thread);
+    void add_gradients(const Call& call, const Program& program, int thread, int threads);
+    std::vector<Range> gradient_ranges(const Program& program, bool with_settled) const;
+    void clear_shared_gradients(const Call& call, const Program& program, int threads);
+    float* place(const Program& program, const Slot& slot, Index block, int thread) const;
+    Maps input_of(const Program& program, const Op& op, std::size_t which, Index block, int thread) const;
+    float* gradients_of(const Call& call, int thread) const;
+
+    const KernelTable& kernels_;
+    Graph graph_;
+    std::vector<Index> packed_offset_, statistics_offset_;
+    std::vector<int> loss_number_;
+    int losses_ = 0;
+    bool wants_classes_ = false, wants_numbers_ = false;
+    Index target_numbers_ = 0;
+    Index packed_floats_ = 0, statistics_doubles_ = 0;
+
+    std::mutex guard_;
+    std::map<Mode, Program> programs_;
+    std::vector<Buffer> arenas_, thread_gradients_;   // by thread; gradients of thread 0 are the caller's
+    Buffer blocks_, packed_, loss_values_;
+    std::vector<double> statistics_;
+};
+
+}  // namespace convscope

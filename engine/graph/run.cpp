@@ -1,0 +1,235 @@
+// One call on a network: every thread takes its blocks of 16 images through a segment, then the threads meet.
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+
+#include "graph/network.h"
+#include "threads/pool.h"
+
+namespace convscope {
+namespace {
+
+std::size_t at(int number) { return static_cast<std::size_t>(number); }
+
+// What an op's Block points to; kept by each thread, so that a step allocates nothing.
+struct InputViews {
+    std::vector<Maps> inputs, deltas;
+    std::unique_ptr<bool[]> accumulate;
+    std::size_t size = 0;
+
+    void reserve(std::size_t count) {
+        if (count <= size) return;
+        inputs.resize(count);
+        deltas.resize(count);
+        accumulate = std::make_unique<bool[]>(count);
+        size = count;
+    }
+};
+
+}  // namespace
+
+float* Network::place(const Program& program, const Slot& slot, Index block, int thread) const {
+    if (!slot.present()) return nullptr;
+    return slot.per_block ? blocks_.data() + block * program.block_floats + slot.offset : arenas_[at(thread)].data() + slot.offset;
+}
+
+float* Network::gradients_of(const Call& call, int thread) const {
+    return thread == 0 ? call.gradients : thread_gradients_[at(thread)].data();
+}
+
+// A flattened input is dense memory under the op's own shape.
+Maps Network::input_of(const Program& program, const Op& op, std::size_t which, Index block, int thread) const {
+    const Value& value = graph_.values[at(op.inputs[which])];
+    float* base = place(program, program.values[at(op.inputs[which])], block, thread);
+    return value.dense() ? dense_maps(op.input_shapes[which], base) : value.at(base);
+}
+
+double Network::run(const Call& call, Mode mode) {
+    if (mode.losses && losses_ == 0) throw std::invalid_argument("the plan has no loss; give δ of the outputs to backward()");
+    const Index blocks = (call.images.count + kBlock - 1) / kBlock;
+    const int threads = static_cast<int>(std::clamp<Index>(call.threads, 1, std::max<Index>(1, blocks)));
+    const std::scoped_lock lock(guard_);
+    const Program& program = program_for(mode);
+    reserve(program, blocks, threads);
+    clear_shared_gradients(call, program, threads);
+    run_on_threads(threads, [&](int thread, int count) {
+        for (std::size_t op = 0; op < graph_.ops.size(); ++op)
+            graph_.ops[op]->prepare(call.parameters, packed_.data() + packed_offset_[op], mode.backward, thread, count);
+    });
+    for (const Segment& segment : program.segments) {
+        run_on_threads(threads, [&](int thread, int count) { run_segment(call, program, segment, blocks, thread, count); });
+        if (segment.settled_op < 0) continue;
+        const auto op = at(segment.settled_op);
+        Batch batch;
+        batch.parameters = call.parameters;
+        batch.gradients = program.wants_gradient[op] ? call.gradients : nullptr;
+        batch.accumulate_gradient = graph_.shares_parameters[op];
+        batch.state = call.state;
+        batch.statistics = statistics_.data() + statistics_offset_[op] * blocks;
+        batch.blocks = blocks;
+        batch.images = call.images.count;
+        batch.update_state = call.update_state;
+        if (segment.settles_backward) graph_.ops[op]->settle_backward(batch);
+        else graph_.ops[op]->settle(batch);
+    }
+    if (mode.backward && threads > 1)
+        run_on_threads(threads, [&](int thread, int count) { add_gradients(call, program, thread, count); });
+    double loss = 0;
+    if (mode.losses)
+        for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
+            if (loss_number_[op] < 0) continue;
+            double total = 0;
+            for (Index image = 0; image < blocks * kBlock; ++image)
+                total += static_cast<double>(loss_values_.data()[loss_number_[op] * blocks * kBlock + image]);
+            loss += graph_.ops[op]->loss_weight() * total / static_cast<double>(call.images.count);
+        }
+    return loss;
+}
+
+void Network::run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread, int threads) {
+    const Index first = blocks * thread / threads;
+    const Index last = blocks * (thread + 1) / threads;
+    for (Index block = first; block < last; ++block)
+        for (const Step& step : segment.steps) run_step(call, program, step, block, thread, block == first);
+}
+
+void Network::run_step(const Call& call, const Program& program, const Step& step, Index number, int thread, bool first_block) {
+    const Index first_image = number * kBlock;
+    const Index present = std::min(kBlock, call.images.count - first_image);
+    const Shape& picture = input_shape();
+    if (step.phase == Phase::turn) return turn(call, program, number, thread);
+    if (step.phase == Phase::pack) {
+        const Value& input = graph_.values[0];
+        ImagePack pack;
+        pack.bytes = call.images.bytes != nullptr;
+        const Index start = first_image * picture.positions();
+        pack.images = pack.bytes ? static_cast<const void*>(call.images.bytes + start) : call.images.floats + start;
+        pack.scale = call.images.scale.data();
+        pack.offset = call.images.offset.data();
+        pack.images_present = present;
+        pack.maps = input.at(place(program, program.values[0], number, thread));
+        clear_border(pack.maps, input.border);
+        return kernels_.pack_images(pack);
+    }
+    if (step.phase == Phase::unpack_input_delta) {
+        const Maps delta = dense_maps(picture, place(program, program.deltas[0], number, thread));
+        return kernels_.unpack_images(delta, present, call.input_delta + first_image * picture.positions());
+    }
+
+    const auto op_number = at(step.op);
+    const Op& op = *graph_.ops[op_number];
+    const Index blocks = (call.images.count + kBlock - 1) / kBlock;
+    thread_local InputViews views;
+    views.reserve(op.inputs.size());
+    for (std::size_t i = 0; i < op.inputs.size(); ++i) {
+        views.inputs[i] = input_of(program, op, i, number, thread);
+        if (step.phase != Phase::backward) continue;
+        views.deltas[i] = dense_maps(op.input_shapes[i], place(program, program.deltas[at(op.inputs[i])], number, thread));
+        views.accumulate[i] = step.accumulate[i];
+    }
+    Block block;
+    block.kernels = &kernels_;
+    block.parameters = call.parameters;
+    block.state = call.state;
+    block.packed = packed_.data() + packed_offset_[op_number];
+    block.saved = reinterpret_cast<std::byte*>(place(program, program.saved[op_number], number, thread));
+    block.scratch = place(program, step.scratch, number, thread);
+    block.statistics = statistics_.data() + statistics_offset_[op_number] * blocks + number * op.statistics_count();
+    block.inputs = views.inputs.data();
+    block.input_deltas = views.deltas.data();
+    block.accumulate_input_delta = views.accumulate.get();
+    block.first_image = first_image;
+    block.images_present = present;
+    block.images_in_batch = call.images.count;
+    block.training = call.training;
+    block.seed = call.seed;
+    block.step = call.step;
+    if (op.output >= 0) {
+        const Value& value = graph_.values[at(op.output)];
+        block.output = value.at(place(program, program.values[at(op.output)], number, thread));
+        block.delta = dense_maps(value.shape, place(program, program.deltas[at(op.output)], number, thread));
+    }
+    if (program.wants_gradient[op_number]) {
+        block.gradients = gradients_of(call, thread);
+        block.accumulate_gradient = !first_block || graph_.shares_parameters[op_number];
+    }
+    switch (step.phase) {
+        case Phase::measure: return op.measure(block);
+        case Phase::measure_backward: return op.measure_backward(block);
+        case Phase::forward:
+            clear_border(block.output, graph_.values[at(op.output)].border);
+            return op.forward(block);
+        default: break;
+    }
+    if (op.is_loss()) {
+        block.classes = call.classes ? call.classes + first_image : nullptr;
+        block.numbers = call.numbers ? call.numbers + first_image * target_numbers_ : nullptr;
+        block.losses = loss_values_.data() + (loss_number_[op_number] * blocks + number) * kBlock;
+    }
+    op.backward(block);
+}
+
+// All outputs are there: hand them out, and take δ of them where the caller gives it.
+void Network::turn(const Call& call, const Program& program, Index block, int thread) {
+    const Index first_image = block * kBlock;
+    const Index present = std::min(kBlock, call.images.count - first_image);
+    for (std::size_t i = 0; i < graph_.outputs.size(); ++i) {
+        const auto value = at(graph_.outputs[i]);
+        const Index positions = graph_.output_shapes[i].positions();
+        if (!call.outputs.empty())
+            kernels_.unpack_images(graph_.values[value].at(place(program, program.values[value], block, thread)), present,
+                                   call.outputs[i] + first_image * positions);
+        float* delta = place(program, program.deltas[value], block, thread);
+        if (call.output_deltas.empty() || !delta) continue;
+        const Shape& shape = graph_.values[value].shape;
+        // The same value may be listed twice; then both δ count.
+        const bool again = std::find(graph_.outputs.begin(), graph_.outputs.begin() + static_cast<std::ptrdiff_t>(i),
+                                     graph_.outputs[i]) != graph_.outputs.begin() + static_cast<std::ptrdiff_t>(i);
+        if (again) throw std::invalid_argument("outputs: a value is listed twice");
+        kernels_.pack_deltas(call.output_deltas[i] + first_image * positions, present, dense_maps(shape, delta));
+    }
+}
+
+// Places of the gradient buffer that this program's blocks write. Layers settled at cuts write the caller's directly.
+std::vector<Network::Range> Network::gradient_ranges(const Program& program, bool with_settled) const {
+    std::vector<Range> ranges;
+    for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
+        if (!program.wants_gradient[op]) continue;
+        if (graph_.ops[op]->cuts() && program.mode.training && !with_settled) continue;
+        for (const Place& place : graph_.ops[op]->parameter_places())
+            if (place.present()) ranges.push_back({place.offset, place.offset + place.count});
+    }
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    std::vector<Range> merged;
+    for (const Range& each : ranges) {
+        if (!merged.empty() && each.begin <= merged.back().end) merged.back().end = std::max(merged.back().end, each.end);
+        else merged.push_back(each);
+    }
+    return merged;
+}
+
+void Network::clear_shared_gradients(const Call& call, const Program& program, int threads) {
+    if (!program.mode.backward) return;
+    for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
+        if (!program.wants_gradient[op] || !graph_.shares_parameters[op]) continue;
+        for (const Place& place : graph_.ops[op]->parameter_places())
+            if (place.present())
+                for (int thread = 0; thread < threads; ++thread)
+                    std::fill_n(gradients_of(call, thread) + place.offset, place.count, 0.0f);
+    }
+}
+
+// Each thread adds up its share of the places, always in the order of the threads.
+void Network::add_gradients(const Call& call, const Program& program, int thread, int threads) {
+    for (const Range& range : gradient_ranges(program, false)) {
+        const Index count = range.end - range.begin;
+        const Index first = range.begin + count * thread / threads;
+        const Index last = range.begin + count * (thread + 1) / threads;
+        for (int other = 1; other < threads; ++other) {
+            const float* from = gradients_of(call, other);
+            for (Index i = first; i < last; ++i) call.gradients[i] += from[i];
+        }
+    }
+}
+
+}  // namespace convscope

@@ -1,0 +1,21 @@
+// Each kernel file fills in its part of the table of the instruction set it is compiled for.
+#pragma once
+
+#include "kernels/table.h"
+#include "simd/vec.h"
+
+namespace convscope::CONVSCOPE_ISA {
+
+void enter_activation(KernelTable& table);
+void enter_convolution(KernelTable& table);
+void enter_dropout(KernelTable& table);
+void enter_elementwise(KernelTable& table);
+void enter_linear(KernelTable& table);
+void enter_loss(KernelTable& table);
+void enter_normalisation(KernelTable& table);
+void enter_packing(KernelTable& table);
+void enter_rbf(KernelTable& table);
+void enter_pooling(KernelTable& table);
+void enter_weight_gradient(KernelTable& table);
+
+}  // namespace convscope::CONVSCOPE_ISA

@@ -1,0 +1,144 @@
+// Fully connected layers on blocks of 16 images, straight from torch's (outputs, inputs) weights.
+//
+// Nothing is packed: a row of weights serves 16 images only, so packing would cost as much as it saves.
+#include "kernels/enter.h"
+#include "simd/transpose.h"
+
+namespace convscope::CONVSCOPE_ISA {
+namespace {
+
+constexpr int kRows = kRegisters == 32 ? 12 : 8;  // outputs at once; the latency of an FMA asks for 8
+
+template <int Rows>
+void forward_rows(const Linear& a, Index first) {
+    for (Index v = 0; v < kVectors; ++v) {
+        Vec sums[Rows];
+        const float* weights[Rows];
+        CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r) {
+            sums[r] = a.bias ? broadcast(a.bias[first + r]) : zero();
+            weights[r] = a.weights + (first + r) * a.inputs;
+        }
+        const float* x = a.input + v * kLanes;
+        for (Index i = 0; i < a.inputs; ++i) {
+            const Vec value = load(x + i * kImages);
+            CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r) sums[r] += weights[r][i] * value;
+        }
+        CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r) store(a.output + (first + r) * kImages + v * kLanes, sums[r]);
+    }
+}
+
+void linear_forward(const Linear& a) {
+    Index first = 0;
+    for (; first + kRows <= a.outputs; first += kRows) forward_rows<kRows>(a, first);
+    for (; first + 4 <= a.outputs; first += 4) forward_rows<4>(a, first);
+    for (; first < a.outputs; ++first) forward_rows<1>(a, first);
+}
+
+// δ of `Columns` inputs: neighbouring weights of each row, so that a cache line of weights is used whole.
+template <int Columns>
+void delta_columns(const Linear& a, Index first) {
+    for (Index v = 0; v < kVectors; ++v) {
+        Vec sums[Columns];
+        float* to = a.input_delta + first * kImages + v * kLanes;
+        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[c] = a.accumulate ? load(to + c * kImages) : zero();
+        const float* weights = a.weights + first;
+        const float* delta = a.delta + v * kLanes;
+        for (Index o = 0; o < a.outputs; ++o) {
+            const Vec d = load(delta + o * kImages);
+            CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[c] += weights[c] * d;
+            weights += a.inputs;
+        }
+        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) store(to + c * kImages, sums[c]);
+    }
+}
+
+void linear_input_delta(const Linear& a) {
+    constexpr int kColumns = kRegisters == 32 ? 16 : 8;
+    Index first = 0;
+    for (; first + kColumns <= a.inputs; first += kColumns) delta_columns<kColumns>(a, first);
+    for (; first + 4 <= a.inputs; first += 4) delta_columns<4>(a, first);
+    for (; first < a.inputs; ++first) delta_columns<1>(a, first);
+}
+
+// [inputs][16] → [16][stride], so that the gradient's lanes are neighbouring weights and not images.
+void transpose_block(const float* from, Index inputs, Index stride, float* to) {
+    for (Index first = 0; first < stride; first += kLanes)
+        for (Index v = 0; v < kVectors; ++v) {
+            Vec square[CONVSCOPE_LANES];
+            CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
+                square[i] = first + i < inputs ? load(from + (first + i) * kImages + v * kLanes) : zero();
+            transpose(square);
+            CONVSCOPE_UNROLL for (int n = 0; n < CONVSCOPE_LANES; ++n)
+                store(to + (v * kLanes + n) * stride + first, square[n]);
+        }
+}
+
+// Outer products of 16 images: Rows outputs × Columns registers of inputs.
+template <int Rows, int Columns>
+void gradient_tile(const Linear& a, Index output, Index input, Index stride) {
+    Vec sums[Rows][Columns];
+    float* const to = a.weight_gradient + output * a.inputs + input;
+    CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r)
+        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[r][c] = zero();
+    const float* x = a.transposed + input;
+    const float* delta = a.delta + output * kImages;
+    for (Index n = 0; n < kImages; ++n) {
+        Vec values[Columns];
+        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) values[c] = load(x + c * kLanes);
+        CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r) {
+            const Vec d = broadcast(delta[r * kImages + n]);
+            CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[r][c] += d * values[c];
+        }
+        x += stride;
+    }
+    const Index present = a.inputs - input;
+    CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r)
+        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) {
+            float* const place = to + r * a.inputs + c * kLanes;
+            if ((c + 1) * kLanes <= present) {
+                store_unaligned(place, a.accumulate_gradient ? load_unaligned(place) + sums[r][c] : sums[r][c]);
+            } else {
+                alignas(64) float lanes[kLanes];
+                store(lanes, sums[r][c]);
+                for (Index lane = 0; c * kLanes + lane < present; ++lane)
+                    place[lane] = lanes[lane] + (a.accumulate_gradient ? place[lane] : 0.0f);
+            }
+        }
+}
+
+template <int Rows>
+void gradient_rows(const Linear& a, Index output, Index stride) {
+    constexpr int kColumns = kRegisters == 32 ? 4 : 3;
+    Index input = 0;
+    for (; input + kColumns * kLanes <= stride; input += kColumns * kLanes)
+        gradient_tile<Rows, kColumns>(a, output, input, stride);
+    for (; input < a.inputs; input += kLanes) gradient_tile<Rows, 1>(a, output, input, stride);
+}
+
+void linear_weight_gradient(const Linear& a) {
+    if (a.weight_gradient) {
+        const Index stride = (a.inputs + kImages - 1) / kImages * kImages;
+        transpose_block(a.input, a.inputs, stride, a.transposed);
+        constexpr int kOutputs = kRegisters == 32 ? 6 : 3;
+        Index output = 0;
+        for (; output + kOutputs <= a.outputs; output += kOutputs) gradient_rows<kOutputs>(a, output, stride);
+        for (; output < a.outputs; ++output) gradient_rows<1>(a, output, stride);
+    }
+    if (a.bias_gradient) {
+        for (Index o = 0; o < a.outputs; ++o) {
+            float total = a.accumulate_gradient ? a.bias_gradient[o] : 0.0f;
+            for (Index n = 0; n < kImages; ++n) total += a.delta[o * kImages + n];
+            a.bias_gradient[o] = total;
+        }
+    }
+}
+
+}  // namespace
+
+void enter_linear(KernelTable& table) {
+    table.linear_forward = linear_forward;
+    table.linear_input_delta = linear_input_delta;
+    table.linear_weight_gradient = linear_weight_gradient;
+}
+
+}  // namespace convscope::CONVSCOPE_ISA

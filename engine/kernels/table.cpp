@@ -1,0 +1,28 @@
+#include "kernels/table.h"
+
+#include "kernels/enter.h"
+
+namespace convscope::CONVSCOPE_ISA {
+
+#define CONVSCOPE_TEXT_OF(word) #word
+#define CONVSCOPE_TEXT(word) CONVSCOPE_TEXT_OF(word)
+
+KernelTable kernel_table() {
+    KernelTable table;
+    table.name = CONVSCOPE_TEXT(CONVSCOPE_ISA);
+    table.lanes = CONVSCOPE_LANES;
+    enter_activation(table);
+    enter_convolution(table);
+    enter_dropout(table);
+    enter_elementwise(table);
+    enter_linear(table);
+    enter_loss(table);
+    enter_normalisation(table);
+    enter_packing(table);
+    enter_pooling(table);
+    enter_rbf(table);
+    enter_weight_gradient(table);
+    return table;
+}
+
+}  // namespace convscope::CONVSCOPE_ISA

@@ -1,0 +1,66 @@
+// The kernels of one instruction set, as a table of functions; `dispatch/` picks one table at start.
+#pragma once
+
+#include "kernels/arguments.h"
+
+namespace convscope {
+
+inline constexpr int kMostMaps = 8;         // largest CB of a tile
+inline constexpr int kMostPositions = 12;   // largest XB
+inline constexpr int kMostTaps = 16;        // largest T
+
+using ConvolutionKernel = void (*)(const ConvolutionRow&);
+using WeightGradientKernel = void (*)(const WeightGradient&);
+
+struct KernelTable {
+    const char* name = nullptr;
+    int lanes = 0;
+    // [CB][XB] and [CB][T]; null where the tile does not fit in the registers or is not worth its code.
+    ConvolutionKernel convolution[kMostMaps + 1][kMostPositions + 1] = {};
+    WeightGradientKernel weight_gradient[kMostMaps + 1][kMostTaps + 1] = {};
+
+    void (*linear_forward)(const Linear&) = nullptr;
+    void (*linear_input_delta)(const Linear&) = nullptr;
+    void (*linear_weight_gradient)(const Linear&) = nullptr;
+
+    void (*pool_forward)(const Pool&) = nullptr;
+    void (*pool_backward)(const Pool&) = nullptr;
+    void (*unpool)(const Unpool&) = nullptr;
+
+    // f over `count` positions; δ of u from δ of y, with f' from y, or from u for the kinds that need it.
+    void (*activate)(ActivationSpec, const float* u, float* y, Index count) = nullptr;
+    void (*differentiate)(ActivationSpec, const float* u, const float* y, const float* delta, float* input_delta,
+                          Index count, bool accumulate) = nullptr;
+
+    void (*pack_images)(const ImagePack&) = nullptr;
+    void (*unpack_images)(const Maps& maps, Index images_present, float* images) = nullptr;
+    void (*pack_deltas)(const float* images, Index images_present, const Maps& maps) = nullptr;
+
+    void (*cross_entropy)(const Loss&) = nullptr;
+    void (*squared_error)(const Loss&) = nullptr;
+    void (*binary_cross_entropy)(const Loss&) = nullptr;
+    void (*hinge)(const Loss&) = nullptr;
+    void (*rbf_loss)(const Loss&) = nullptr;
+    void (*softmax_forward)(const float* x, Index count, float* y) = nullptr;
+    void (*softmax_backward)(const float* y, const float* delta, Index count, float* input_delta,
+                             bool accumulate) = nullptr;
+
+    void (*affine)(float scale, float offset, const float* from, float* to, Index count) = nullptr;
+    void (*scale_add)(float scale, const float* from, float* to, Index count) = nullptr;  // to += scale * from
+    void (*moments)(Moments&) = nullptr;
+    // to = a·x + b·y + c in present images, 0 in the others; added to `to` when `accumulate`.
+    void (*combine)(const Combine&) = nullptr;
+
+    void (*response_norm_forward)(const ResponseNorm&) = nullptr;
+    void (*response_norm_backward)(const ResponseNorm&) = nullptr;
+    void (*dropout)(const Dropout&) = nullptr;
+    void (*rbf_forward)(const Linear&) = nullptr;
+    void (*rbf_input_delta)(const Linear&) = nullptr;
+};
+
+// One per instruction set that was compiled; only called when the processor has it.
+namespace avx512 { KernelTable kernel_table(); }
+namespace avx2 { KernelTable kernel_table(); }
+namespace portable { KernelTable kernel_table(); }
+
+}  // namespace convscope

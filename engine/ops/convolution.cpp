@@ -1,0 +1,283 @@
+#include "ops/convolution.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <numeric>
+
+namespace convscope {
+namespace {
+
+Index output_size(const Record& record, Index input, Index kernel, Index stride, Index padding, Index dilation) {
+    const Index reach = dilation * (kernel - 1) + 1;
+    if (input + 2 * padding < reach)
+        refuse(record, "the kernel reaches over " + std::to_string(reach) + " positions, the padded input has " +
+                           std::to_string(input + 2 * padding));
+    return (input + 2 * padding - reach) / stride + 1;
+}
+
+}  // namespace
+
+Shape Convolution::output_of(const Record& record, const Shape& input) {
+    Attributes read(record);
+    const Size kernel = read.size("kernel_size", 1), stride = read.size("stride", 1, {1, 1});
+    const Size padding = read.size("padding", 0, {0, 0}), dilation = read.size("dilation", 1, {1, 1});
+    return {read.whole("out_channels", 1), output_size(record, input.height, kernel.y, stride.y, padding.y, dilation.y),
+            output_size(record, input.width, kernel.x, stride.x, padding.x, dilation.x)};
+}
+
+bool Convolution::is_linear(const Record& record, const Shape& input) {
+    Attributes read(record);
+    const Size kernel = read.size("kernel_size", 1), padding = read.size("padding", 0, {0, 0});
+    const Size dilation = read.size("dilation", 1, {1, 1});
+    return kernel.y == input.height && kernel.x == input.width && padding.y == 0 && padding.x == 0 && dilation.y == 1 &&
+           dilation.x == 1 && read.whole("groups", 1, 1) == 1 && read.whole("flip_kernel", 0, 0) == 0 && !read.table("table");
+}
+
+Convolution::Convolution(const KernelTable& kernels, const Record& record, const Shape& input)
+    : Op(record, {input}, output_of(record, input)), kernels_(kernels), input_(input), conv_(output_shape) {
+    connect(record);
+    // Taps of the forward pass, by padded input position.
+    const Axis rows{conv_.height, stride_.y, kernel_.y, dilation_.y, -padding_.y, input.height, 0, 1};
+    const Axis columns{conv_.width, stride_.x, kernel_.x, dilation_.x, -padding_.x, input.width, 0, 1};
+    forward_ = Correlation(
+        kernels, rows, columns, sources_,
+        [this](Index to, Index from, Index ky, Index kx) {
+            const auto& own = sources_[static_cast<std::size_t>(to)];
+            const auto found = std::lower_bound(own.begin(), own.end(), from);
+            if (found == own.end() || *found != from) return Index{-1};
+            return weight_index(to, static_cast<std::size_t>(found - own.begin()), ky, kx);
+        },
+        input.channels);
+    build_input_deltas();
+}
+
+void Convolution::connect(const Record& record) {
+    Attributes read(record);
+    static_cast<void>(read.whole("out_channels", 1));
+    kernel_ = read.size("kernel_size", 1);
+    stride_ = read.size("stride", 1, {1, 1});
+    padding_ = read.size("padding", 0, {0, 0});
+    dilation_ = read.size("dilation", 1, {1, 1});
+    groups_ = read.whole("groups", 1, 1);
+    flip_ = read.whole("flip_kernel", 0, 0) != 0;
+    const auto* table = read.table("table");
+    read.finish();
+    const Index maps = conv_.channels;
+    if (input_.channels % groups_ != 0 || maps % groups_ != 0)
+        refuse(record, "groups " + std::to_string(groups_) + " does not divide " + std::to_string(input_.channels) +
+                           " input and " + std::to_string(maps) + " output maps");
+    if (table) {
+        if (groups_ != 1) refuse(record, "has both a table and groups");
+        if (static_cast<Index>(table->size()) != maps)
+            refuse(record, "table has " + std::to_string(table->size()) + " rows for " + std::to_string(maps) + " output maps");
+        sources_ = *table;
+        for (const auto& row : sources_)
+            for (std::size_t i = 0; i < row.size(); ++i)
+                if (row[i] < 0 || row[i] >= input_.channels || (i > 0 && row[i] <= row[i - 1]))
+                    refuse(record, "table rows want ascending input maps below " + std::to_string(input_.channels));
+    } else {
+        const Index in_group = input_.channels / groups_, out_group = maps / groups_;
+        for (Index to = 0; to < maps; ++to) {
+            std::vector<Index> own(static_cast<std::size_t>(in_group));
+            std::iota(own.begin(), own.end(), to / out_group * in_group);
+            sources_.push_back(std::move(own));
+        }
+    }
+    Index connections = 0;
+    for (const auto& own : sources_) {
+        first_kernel_.push_back(connections);
+        connections += static_cast<Index>(own.size());
+    }
+    check_names(record, record.parameters, {"weight", "bias"});
+    weight_ = required_place(record, record.parameters, "weight", connections * kernel_.y * kernel_.x);
+    bias_ = optional_place(record.parameters, "bias", maps);
+}
+
+// Where the weight that multiplies input at tap (ky, kx) stands: true convolution rotates the kernel.
+Index Convolution::weight_index(Index to, std::size_t source_number, Index ky, Index kx) const {
+    const Index area = kernel_.y * kernel_.x;
+    const Index tap = ky * kernel_.x + kx;
+    return (first_kernel_[static_cast<std::size_t>(to)] + static_cast<Index>(source_number)) * area +
+           (flip_ ? area - 1 - tap : tap);
+}
+
+// δ of the input. With stride s the input positions fall into s phases a side; to each belong the taps k with
+// k·dilation ≡ position + padding (mod s), and within a phase it is a correlation with stride 1.
+void Convolution::build_input_deltas() {
+    std::vector<std::vector<Index>> targets(static_cast<std::size_t>(input_.channels));
+    for (std::size_t to = 0; to < sources_.size(); ++to)
+        for (const Index from : sources_[to]) targets[static_cast<std::size_t>(from)].push_back(static_cast<Index>(to));
+    struct Phase {
+        Axis axis;
+        Index first_tap, tap_step;   // tap i of the axis is kernel index first_tap + (taps − 1 − i)·tap_step
+    };
+    const auto phases = [](Index input, Index output, Index kernel, Index stride, Index padding, Index dilation) {
+        std::vector<Phase> found;
+        const Index common = std::gcd(stride, dilation);
+        for (Index phase = 0; phase < std::min(stride, input); ++phase) {
+            Index first = 0;
+            while (first < kernel && (phase + padding - first * dilation) % stride != 0) ++first;
+            const Index tap_step = stride / common;
+            const Index taps = first < kernel ? (kernel - 1 - first) / tap_step + 1 : 0;
+            Axis axis;
+            axis.count = (input - phase + stride - 1) / stride;
+            axis.step = 1;
+            axis.taps = taps;
+            axis.tap = dilation / common;
+            axis.origin = taps == 0 ? 0 : (phase + padding - first * dilation) / stride - (taps - 1) * axis.tap;
+            axis.source = output;
+            axis.first = phase;
+            axis.stride = stride;
+            found.push_back({axis, first, tap_step});
+        }
+        return found;
+    };
+    const auto rows = phases(input_.height, conv_.height, kernel_.y, stride_.y, padding_.y, dilation_.y);
+    const auto columns = phases(input_.width, conv_.width, kernel_.x, stride_.x, padding_.x, dilation_.x);
+    for (const Phase& y : rows)
+        for (const Phase& x : columns) {
+            delta_border_.y = std::max({delta_border_.y, y.axis.border_before(), y.axis.border_after()});
+            delta_border_.x = std::max({delta_border_.x, x.axis.border_before(), x.axis.border_after()});
+            Axis row_axis = y.axis;
+            Axis column_axis = x.axis;
+            if (row_axis.taps == 0 || column_axis.taps == 0) row_axis.taps = column_axis.taps = 0;
+            input_deltas_.emplace_back(
+                kernels_, row_axis, column_axis, targets,
+                [&, this](Index to, Index from, Index i, Index j) {
+                    const auto& own = sources_[static_cast<std::size_t>(from)];
+                    const auto place = std::lower_bound(own.begin(), own.end(), to);
+                    if (place == own.end() || *place != to) return Index{-1};
+                    return weight_index(from, static_cast<std::size_t>(place - own.begin()),
+                                        y.first_tap + (y.axis.taps - 1 - i) * y.tap_step,
+                                        x.first_tap + (x.axis.taps - 1 - j) * x.tap_step);
+                },
+                conv_.channels);
+        }
+}
+
+bool Convolution::can_fuse_pool(Size kernel) const {
+    // Larger layers keep their sums in memory between chunks of input maps, and hardly notice the pooling.
+    return kernel.y <= conv_.height && kernel.x <= conv_.width && kernel.y * kernel.x <= 255 && forward_.chunk_count() == 1;
+}
+
+void Convolution::fuse_pool(Size kernel) {
+    pool_ = kernel;
+    output_shape = {conv_.channels, conv_.height / kernel.y, conv_.width / kernel.x};
+}
+
+Size Convolution::input_border() const {
+    return {std::max(forward_.rows().border_before(), forward_.rows().border_after()),
+            std::max(forward_.columns().border_before(), forward_.columns().border_after())};
+}
+
+Index Convolution::saved_bytes() const { return pooled() ? output_shape.positions() * kBlock : 0; }
+
+// Rows of δ that are unpooled at once for the weight gradient, when no δ of the input asks for all of it.
+Index Convolution::band_rows() const {
+    constexpr Index kBandBytes = 192 * 1024;
+    const Index row_bytes = conv_.channels * conv_.width * kBlock * 4;
+    const Index windows = std::max<Index>(1, kBandBytes / (row_bytes * std::max<Index>(1, pool_.y)));
+    return std::min(conv_.height, windows * std::max<Index>(1, pool_.y));
+}
+
+Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
+    if (!backward) return pooled() ? kMostMaps * pool_.y * conv_.width * kBlock : 0;
+    if (!wants_input_delta) return pooled() ? conv_.channels * band_rows() * conv_.width * kBlock : 0;
+    return conv_.channels * (conv_.height + 2 * delta_border_.y) * (conv_.width + 2 * delta_border_.x) * kBlock;
+}
+
+Index Convolution::packed_floats() const {
+    Index total = forward_.packed_floats();
+    for (const Correlation& each : input_deltas_) total += each.packed_floats();
+    return total;
+}
+
+void Convolution::arrange(const std::vector<Maps>& inputs_at, const Maps&) {
+    forward_.arrange(inputs_at[0]);
+    Block none;
+    const Maps delta = delta_scratch(none);
+    for (Correlation& each : input_deltas_) each.arrange(delta);
+    // Input offset of every tap, in the order of the weights.
+    gradient_blocks_.clear();
+    build_gradient_blocks();
+    for (GradientBlock& block : gradient_blocks_) {
+        const auto& own = sources_[static_cast<std::size_t>(block.first)];
+        block.offsets.assign(own.size() * static_cast<std::size_t>(kernel_.y * kernel_.x), 0);
+        for (std::size_t number = 0; number < own.size(); ++number)
+            for (Index ky = 0; ky < kernel_.y; ++ky)
+                for (Index kx = 0; kx < kernel_.x; ++kx) {
+                    const Index at = weight_index(block.first, number, ky, kx) - block.weight;
+                    block.offsets[static_cast<std::size_t>(at)] =
+                        own[number] * inputs_at[0].map_step + (ky * dilation_.y - padding_.y) * inputs_at[0].row_step +
+                        (kx * dilation_.x - padding_.x) * kBlock;
+                }
+    }
+}
+
+void Convolution::prepare(const float* parameters, float* packed, bool backward, int part, int parts) const {
+    forward_.pack(parameters + weight_.offset, packed, part, parts);
+    packed += forward_.packed_floats();
+    if (!backward) return;
+    for (const Correlation& each : input_deltas_) {
+        each.pack(parameters + weight_.offset, packed, part, parts);
+        packed += each.packed_floats();
+    }
+}
+
+void Convolution::forward(const Block& block) const {
+    CorrelationCall call;
+    call.kernels = block.kernels;
+    call.source = block.inputs[0];
+    call.destination = block.output;
+    call.packed = block.packed;
+    call.bias = bias_.present() ? block.parameters + bias_.offset : nullptr;
+    call.floor = activation_.kind == Activation::relu ? 0.0f : -std::numeric_limits<float>::infinity();
+    if (pooled()) return forward_pooled(block, call);
+    forward_.run(call);
+    if (activation_.kind != Activation::identity && activation_.kind != Activation::relu)
+        for_rows(block.output, [&](Index map, Index row) {
+            float* at = row_of(block.output, map, row);
+            block.kernels->activate(activation_, at, at, conv_.width);
+        });
+}
+
+// The rows under one row of windows are computed into scratch, activated and pooled while they are in the first-level cache.
+void Convolution::forward_pooled(const Block& block, const CorrelationCall& outer) const {
+    CorrelationCall call = outer;
+    const Index map_step = pool_.y * conv_.width * kBlock;
+    Pool pool;
+    pool.kind = PoolKind::max;
+    pool.kernel_height = pool.stride_y = pool_.y;
+    pool.kernel_width = pool.stride_x = pool_.x;
+    const bool separate = activation_.kind != Activation::identity && activation_.kind != Activation::relu;
+    for (Index row = 0; row < output_shape.height; ++row)
+        for (Index part = 0; part < forward_.block_count(); ++part) {
+            const Index first = forward_.block_first(part), maps = forward_.block_maps(part);
+            // run_rows places by map and row of the whole picture: shift so that this block's rows start at the scratch.
+            call.destination = {block.scratch - first * map_step - row * map_step, conv_.channels, conv_.height, conv_.width,
+                                conv_.width * kBlock, map_step};
+            forward_.run_rows(call, part, 0, row * pool_.y, pool_.y);
+            if (separate) block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
+            pool.input = {block.scratch, maps, pool_.y, conv_.width, conv_.width * kBlock, map_step};
+            pool.output = block.output;
+            pool.output.data = row_of(block.output, first, row);
+            pool.output.height = 1;
+            pool.winner = reinterpret_cast<std::uint8_t*>(block.saved) +
+                          (first * output_shape.height + row) * output_shape.width * kBlock;
+            pool.winner_map_step = output_shape.height * output_shape.width * kBlock;
+            block.kernels->pool_forward(pool);
+        }
+}
+
+std::string Convolution::describe() const {
+    std::string line = Op::describe() + " forward " + forward_.describe() + " delta " + input_deltas_.front().describe() + " gradient ";
+    for (const GradientBlock& each : gradient_blocks_) {
+        line += std::to_string(each.maps) + "x(";
+        for (const int group : each.groups) line += std::to_string(group) + " ";
+        line += ") ";
+    }
+    return line;
+}
+
+}  // namespace convscope

@@ -1,0 +1,76 @@
+#pragma once
+
+#include "ops/correlation.h"
+#include "ops/op.h"
+
+namespace convscope {
+
+// Convolution with bias, then an activation, then (where the plan had one) non-overlapping max pooling: what the graph
+// fused into it. u = K ∗ x + b, y = pool(f(u)); δ of u is f′ times the unpooled δ, ∂J/∂K the correlation of x with it,
+// δ of x its correlation with the rotated, transposed kernel (Bouvrie 2006, section 3.1).
+class Convolution final : public Op {
+public:
+    Convolution(const KernelTable& kernels, const Record& record, const Shape& input);
+
+    static Shape output_of(const Record& record, const Shape& input);
+    // The kernel covers the whole picture: then the layer is fully connected, with the same weights.
+    static bool is_linear(const Record& record, const Shape& input);
+
+    void fuse(ActivationSpec activation) { activation_ = activation; }
+    bool can_fuse_pool(Size kernel) const;
+    void fuse_pool(Size kernel);
+
+    Size input_border() const override;
+    std::vector<Place> parameter_places() const override { return {weight_, bias_}; }
+    bool reads_input_in_backward() const override { return trainable; }
+    bool reads_output_in_backward() const override { return activation_.kind != Activation::identity; }
+    Index saved_bytes() const override;
+    Index scratch_floats(bool backward, bool wants_input_delta) const override;
+    Index packed_floats() const override;
+    void arrange(const std::vector<Maps>& inputs_at, const Maps& output_at) override;
+    void prepare(const float* parameters, float* packed, bool backward, int part, int parts) const override;
+    void forward(const Block& block) const override;
+    void backward(const Block& block) const override;
+    std::string describe() const override;
+
+private:
+    // Output maps whose weight gradients share registers, and the taps they share.
+    struct GradientBlock {
+        Index first = 0;
+        int maps = 0;
+        Index weight = 0;                 // of the first map's first tap
+        Index weight_step = 0;            // to the next map's
+        std::vector<Index> offsets;       // of each tap, from the input's first position, in order of the weights
+        std::vector<int> groups;          // taps taken together
+    };
+
+    bool pooled() const { return pool_.y > 0; }
+    Index weight_index(Index to, std::size_t source_number, Index ky, Index kx) const;
+    void connect(const Record& record);
+    void build_input_deltas();
+    void build_gradient_blocks();
+    std::vector<int> tap_groups(int maps, std::size_t taps, double* cycles) const;
+    void forward_pooled(const Block& block, const CorrelationCall& call) const;
+    void weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows, bool accumulate) const;
+    void bias_gradients(const Block& block, const Maps& delta) const;
+    Maps delta_scratch(const Block& block) const;
+    void input_delta(const Block& block, const Maps& delta) const;
+    Index band_rows() const;
+
+    const KernelTable& kernels_;
+    Shape input_, conv_;                  // conv_: before pooling
+    Size kernel_, stride_, padding_, dilation_;
+    Index groups_ = 1;
+    bool flip_ = false;
+    std::vector<std::vector<Index>> sources_;   // input maps of each output map
+    std::vector<Index> first_kernel_;           // of each output map, in the weights
+    Place weight_, bias_;
+    ActivationSpec activation_;
+    Size pool_;
+    Size delta_border_;
+    Correlation forward_;
+    std::vector<Correlation> input_deltas_;     // one a phase of the stride
+    std::vector<GradientBlock> gradient_blocks_;
+};
+
+}  // namespace convscope

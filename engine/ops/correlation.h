@@ -1,0 +1,107 @@
+// A correlation of source maps with packed kernels into destination maps: the convolution itself, and its transpose.
+//
+// Destination (row r, column c) reads source row r·step + i·tap + origin for tap row i, likewise for columns. The taps
+// of a block of CB destination maps are packed as [chunk][i][source map][j][CB]; taps that fall outside the source are
+// left out by whole tap rows, and for tiles at the sides by tap columns.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kernels/table.h"
+#include "ops/record.h"
+
+namespace convscope {
+
+struct Axis {
+    Index count = 0;       // destination positions
+    Index step = 1;        // in the source, per destination position
+    Index taps = 0;
+    Index tap = 1;         // in the source, per tap
+    Index origin = 0;      // source position of destination 0, tap 0
+    Index source = 0;      // source positions
+    Index first = 0;       // destination position 0 in the destination maps
+    Index stride = 1;      // between destination positions there
+
+    // Taps that meet the source for any of the destinations first … last.
+    Index tap_begin(Index last) const;
+    Index tap_end(Index first_position, Index begin) const;
+    Index border_before() const;   // zeros wanted before and after the source
+    Index border_after() const;
+};
+
+struct CorrelationCall {
+    const KernelTable* kernels = nullptr;
+    Maps source;
+    Maps destination;
+    const float* packed = nullptr;
+    const float* bias = nullptr;   // per destination map, or null
+    float floor = 0;
+    bool accumulate = false;
+};
+
+class Correlation {
+public:
+    // Index of the weight of (destination map, source map, tap row i, tap column j) in the parameter; −1: not connected.
+    using WeightOf = std::function<Index(Index to, Index from, Index i, Index j)>;
+
+    Correlation() = default;
+    // `sources[to]`: ascending source maps of each destination map.
+    Correlation(const KernelTable& kernels, Axis rows, Axis columns, const std::vector<std::vector<Index>>& sources,
+                const WeightOf& weight_of, Index source_maps);
+
+    // Source steps, known once memory is laid out. Offsets are from the source's first position.
+    void arrange(const Maps& source);
+
+    Index packed_floats() const { return static_cast<Index>(weights_.size()); }
+    void pack(const float* weights, float* packed, int part, int parts) const;
+
+    Index block_count() const { return static_cast<Index>(blocks_.size()); }
+    Index block_first(Index block) const { return blocks_[static_cast<std::size_t>(block)].first; }
+    Index block_maps(Index block) const { return blocks_[static_cast<std::size_t>(block)].maps; }
+    Index chunk_count() const { return chunks_; }
+
+    // Destination rows first … first+count−1 of one block, one chunk of its source maps.
+    void run_rows(const CorrelationCall& call, Index block, Index chunk, Index first, Index count) const;
+    // Everything, in an order that keeps source rows and weights in cache.
+    void run(const CorrelationCall& call) const;
+
+    const Axis& rows() const { return rows_; }
+    const Axis& columns() const { return columns_; }
+    // Multiply-adds a block of 16 images takes, as executed.
+    std::string describe() const;
+
+private:
+    struct Chunk {
+        Index tap_row = 0;      // in offsets_, of (i = 0, first map)
+        Index maps = 0;
+        Index weights = 0;      // in the packed weights
+    };
+    struct TileRun {
+        Index column, tiles;
+        int positions;
+        Index tap_begin, tap_end;
+    };
+    struct DestinationBlock {
+        Index first = 0;
+        int maps = 0;
+        std::vector<Index> sources;
+        std::vector<Chunk> chunks;
+        std::vector<TileRun> runs;
+    };
+
+    std::vector<TileRun> tiles_for(const KernelTable& kernels, int maps) const;
+    double cost_of(const KernelTable& kernels, int maps) const;
+    void split(const KernelTable& kernels, const std::vector<std::vector<Index>>& sources);
+
+    Axis rows_, columns_;
+    Index source_maps_ = 0;
+    Index chunk_maps_ = 0, chunks_ = 1, band_ = 1;
+    std::vector<DestinationBlock> blocks_;
+    std::vector<Index> weights_;        // parameter index of each packed weight, −1 for zero
+    std::vector<Index> block_weights_;  // first packed weight of each block, and the end
+    std::vector<Index> tap_map_, tap_i_;   // of each tap row
+    std::vector<Index> offsets_;        // of each tap row, in floats
+};
+
+}  // namespace convscope
