@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from convscope.data.files import make_folder
+from convscope.files import replacing
 
 _log = logging.getLogger("convscope.data")
 Tensors = dict[str, torch.Tensor]
@@ -61,16 +61,11 @@ def home_cache(name: str) -> Path:
 def _keep(tensors: Tensors, folders: list[Path], name: str, file_name: str) -> None:
     problems: list[str] = []
     for folder in folders:
-        path, temporary = folder / file_name, folder / f".{file_name}.{os.getpid()}.tmp"
+        path = folder / file_name
         try:
             make_folder(folder)
-            try:
+            with replacing(path) as temporary:
                 save_file(tensors, temporary)
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
             for old in folder.glob(f"{name}-" + "[0-9a-f]" * 16 + ".safetensors"):
                 if old != path:
                     old.unlink(missing_ok=True)

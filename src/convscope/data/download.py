@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from convscope.data.catalog import Remote
-from convscope.data.files import make_folder, replacing
+from convscope.data.files import make_folder
 from convscope.errors import DataError
+from convscope.files import replacing
 
 Progress = Callable[[str, int, int | None], None]
 TIMEOUT = 20.0  # seconds without a byte
@@ -114,7 +115,7 @@ def unpack(archive: Path, folder: Path) -> None:
                     raise DataError(archive, f"member {member.name!r} is not a regular file", "Do not trust it")
                 target = folder / place
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(target) as file:
+                with replacing(target) as temporary, temporary.open("wb") as file:
                     while chunk := content.read(_CHUNK):
                         file.write(chunk)
     except (tarfile.TarError, EOFError) as error:

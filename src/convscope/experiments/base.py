@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,9 @@ from typing import Any
 import torch
 
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.files import write_text
 from convscope.registry import Registry
 from convscope.training.events import Listener
-
-
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +82,8 @@ def run_experiment(name: str, setting: Setting) -> Report:
         raise ArgumentError("out", str(setting.out), f"a folder that can be written ({problem.strerror})") from problem
     report = experiment.run(setting)
     content = {"experiment": name, "machine": machine(), "changes": dict(setting.changes), **dataclasses.asdict(report)}
-    _write(setting.out / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    _write(setting.out / "report.md", markdown(experiment, report, setting))
+    write_text(setting.out / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(setting.out / "report.md", markdown(experiment, report, setting))
     return report
 
 
@@ -129,12 +126,3 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **gpu,
     }
-
-
-def _write(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)

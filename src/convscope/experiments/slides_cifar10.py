@@ -36,7 +36,9 @@ def run(setting: Setting) -> Report:
     result = fit(
         create_model("slides_cifar10"), data, listeners=setting.listeners, **settings(recipe, setting, "slides_cifar10")
     )
-    per_class = {name: 100 * float(value) for name, value in zip(data.classes, result.metrics["per_class"], strict=True)}
+    per_class = {
+        name: 100 * float(value) for name, value in zip(data.classes, result.metrics["per_class"], strict=True)
+    }
     rows = [Row("mean of the per-class accuracies", sum(per_class.values()) / len(per_class), 66.3, "%")]
     rows += [Row(name, accuracy, SLIDES.get(name), "%") for name, accuracy in per_class.items()]
     grouped_bars(

@@ -3,7 +3,6 @@ safetensors files that know their own checksum."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -18,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save_file
 
+from convscope import files
 from convscope.errors import CheckpointError
 
 _UNKNOWN = "0" * 64
 _CHECKSUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
-PART = ".part"  # how the name of an unfinished file ends
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -44,18 +43,11 @@ def write_file(path: Path, fill: Callable[[Path], None]) -> None:
     Whatever goes wrong, ``path`` holds what it held before. Raises CheckpointError for a full disk, a folder that
     cannot be written or any other trouble of the file system.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
-        fill(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        with files.replacing(path) as temporary:
+            fill(temporary)
     except (OSError, SafetensorError) as problem:
         raise CheckpointError(path, explain(problem), "What was there before is untouched") from problem
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -183,13 +175,3 @@ def explain(problem: Exception) -> str:
 
 def _write_all(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the new name itself to the disk; file systems that cannot are left alone."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

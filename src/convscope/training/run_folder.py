@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import ArgumentError, CheckpointError
+from convscope.files import PART
 from convscope.training import checkpoints, events
-from convscope.training.files import PART, explain, read_bytes, write_text
+from convscope.training.files import explain, read_bytes, write_text
 
 _LOCK = "lock"
 

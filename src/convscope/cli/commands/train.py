@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convscope.cli.options import GroupedCommand, GroupedOption, data_options, load_data, parse_pairs, parse_value
+from convscope.cli.requests import read_request, request, write_request
 from convscope.cli.training_options import given_settings, training_options
 
 if TYPE_CHECKING:
     from torch import nn
 
     from convscope.tasks import Recipe
-
-_DATA_FILE = "data.json"  # in the run folder: how the data were asked for, so that --resume asks for them again
 
 
 @click.command(cls=GroupedCommand)
@@ -162,12 +161,13 @@ def _resume(
     pictures: bool,
     quiet: bool,
 ) -> None:
-    asked = _read_request(folder)
-    data = data or asked.get("data")
-    root = root or (Path(asked["root"]) if asked.get("root") else None)
-    given = list(data_pairs) or asked.get("options", [])
+    asked = read_request(folder)
+    if data is None and asked is not None:
+        data = asked["data"]
+        root = root or (Path(asked["root"]) if asked["root"] else None)
+        data_pairs = data_pairs or asked["options"]
     settings = {**settings, "run_dir": str(folder), "resume": True}
-    _fit(None, data, root, given, settings, {}, pictures, quiet, "")
+    _fit(None, data, root, data_pairs, settings, {}, pictures, quiet, "")
 
 
 def _fit(
@@ -193,17 +193,19 @@ def _fit(
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=200)
     drawing = RunPictures()
-    request = {"data": data, "root": str(root) if root is not None else None, "options": list(data_pairs)}
 
     def remember(event: events.Event) -> None:
-        if isinstance(event, events.RunStarted):
-            _write_request(event.run_dir, request)
+        if isinstance(event, events.RunStarted) and data is not None:
+            write_request(event.run_dir, request(data, root, data_pairs))
 
-    if announcement and not quiet:
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun the first
+    if announcement and not quiet and speaks:
         console.print(announcement, style="dim", highlight=False, soft_wrap=True, markup=False)
     with TrainingDisplay(console, quiet) as display:
         listeners: list[events.Listener] = [display, remember, *([drawing] if pictures else [])]
-        result = fit(model, dataset, listeners=listeners, model_options=options or None, **settings)
+        result = fit(model, dataset, listeners=listeners if speaks else [], model_options=options or None, **settings)
+    if not speaks:
+        return
     for line in summary(result):
         click.echo(line)
     drawn = sorted(path.name for path in result.run_dir.glob("*.png"))
@@ -211,17 +213,3 @@ def _fit(
         click.echo(f"pictures {', '.join(drawn)}")
     for problem in drawing.problems:
         click.echo(f"convscope: a picture could not be drawn: {problem}", err=True)
-
-
-def _write_request(run_dir: Path, request: Mapping[str, Any]) -> None:
-    temporary = run_dir / f".{_DATA_FILE}.part"
-    temporary.write_text(json.dumps(request, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(run_dir / _DATA_FILE)
-
-
-def _read_request(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / _DATA_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
