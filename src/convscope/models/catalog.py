@@ -12,6 +12,7 @@ from torch import nn
 
 from convscope import shapes, spec
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.layers.conv import whole_number
 from convscope.models import weights as files
 from convscope.registry import Registry
 
@@ -55,15 +56,16 @@ class Entry:
 
     def create(self, classes: int, in_channels: int, options: Mapping[str, Any]) -> nn.Module:
         """Check the arguments and build: the model with fresh weights, without a ModelSpec."""
-        for argument, value in (("classes", classes), ("in_channels", in_channels)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ArgumentError(argument, value, "an integer ≥ 1")
+        whole_number(classes, "classes")
+        whole_number(in_channels, "in_channels")
         for option in options:
             if option not in self.option_names():
                 raise UnknownNameError(f"option of {self.name}", option, self.option_names())
         for option in ("small", "auxiliary"):
             if not isinstance(options.get(option, False), bool | None):
                 raise ArgumentError(option, options[option], "True or False")
+        if options.get("hidden") is not None:
+            whole_number(options["hidden"], "hidden")
         given = dict(options)
         if self.card.minimum_size is not None and given.pop("input_size", None) is not None:
             self._check_size(options)

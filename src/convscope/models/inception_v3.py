@@ -5,12 +5,16 @@ Szegedy, Vanhoucke, Ioffe, Shlens, Wojna: Rethinking the Inception Architecture 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
+from convscope.errors import ArgumentError
 from convscope.layers import AuxiliaryOutputs
 from convscope.models.blocks import ConvBnRelu, start, truncated
 from convscope.models.catalog import Card, register
+from convscope.shapes import pair
 
 
 class InceptionA(nn.Module):
@@ -192,13 +196,19 @@ class InceptionV3(nn.Module):
         "deviation 0.5; auxiliary=False leaves out the side classifier (23,834,568 "
         "parameters) and takes pictures from 75×75 on",
         family="inception",
-        minimum_size=287,
-        economical=(("auxiliary", True),),
+        economical=(("auxiliary", False), ("input_size", 75)),
     ),
 )
-def inception_v3(classes: int = 1000, in_channels: int = 3, auxiliary: bool = True) -> nn.Module:
+def inception_v3(
+    classes: int = 1000, in_channels: int = 3, auxiliary: bool = True, input_size: int | Sequence[int] = 299
+) -> nn.Module:
     """299×299 → 64@147 → 192@71 → 288@35 → 768@17 → 2048@8 → global mean → classes.
 
-    In training the side classifier's loss counts 0.4.
+    In training the side classifier's loss counts 0.4. It needs maps of 17×17, so pictures smaller than 299×299 (down to
+    75×75) go with ``auxiliary=False`` only.
     """
+    least = 299 if auxiliary else 75
+    if min(pair(input_size, "input_size")) < least:
+        hint = "auxiliary=False takes pictures from 75×75 on." if auxiliary else ""
+        raise ArgumentError("input_size", input_size, f"at least {least}", hint)
     return InceptionV3(classes, in_channels, auxiliary)

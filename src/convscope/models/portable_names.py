@@ -91,6 +91,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"torch.{name}": getattr(torch, name) for name in _TORCH},
     **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},
     **{f"math.{name}": getattr(math, name) for name in ("sqrt", "ceil", "floor", "log", "exp", "prod")},
+    "convscope.layers.AuxiliaryOutputs": layers.AuxiliaryOutputs,
     "getattr": builtins.getattr,
     "int": int,
     "float": float,

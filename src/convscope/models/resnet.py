@@ -175,7 +175,7 @@ def _enrol(
 
 
 _enrol("resnet18", BasicBlock, (2, 2, 2, 2), 11_689_512, "ImageNet top-1 error 27.88 % (ten crops)")
-_enrol("resnet34", BasicBlock, (3, 4, 6, 3), 21_797_672, "ImageNet top-1 error 24.52 % (ten crops, option C)")
+_enrol("resnet34", BasicBlock, (3, 4, 6, 3), 21_797_672, "ImageNet top-1 error 24.52 % (ten crops, option B)")
 _enrol("resnet50", Bottleneck, (3, 4, 6, 3), 25_557_032, "ImageNet top-1 error 22.85 % (ten crops)")
 _enrol("resnet101", Bottleneck, (3, 4, 23, 3), 44_549_160, "ImageNet top-1 error 21.75 % (ten crops)")
 _enrol("resnet152", Bottleneck, (3, 8, 36, 3), 60_192_808, "ImageNet top-1 error 21.43 % (ten crops)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ State = dict[str, torch.Tensor]
 #: Names that ports of the same network give their last layer.
 _HEADS = ("fc", "last_linear", "classif", "classifier")
 #: torchvision's first DenseNet weights spell "norm.1" where the module is called "norm1".
-_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _NOT_WEIGHTS = "__optimiser__/"  # a training checkpoint keeps the optimiser's tensors beside the weights
 
@@ -49,7 +50,9 @@ def read_state(path: str | Path) -> State:
 
 def _read_torch(path: Path) -> State:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of unusual pickles; what comes out is checked below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         problem = "not a state dict of tensors alone, or damaged"
         remedy = "Save it again as torch.save(model.state_dict(), …); whole pickled models are never opened"

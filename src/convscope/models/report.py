@@ -1,0 +1,205 @@
+"""docs/zoo.md: every architecture with its exact parameter count, and how it compares with torchvision's.
+
+    python -m convscope.models.report --reference torchvision_parity.json --output docs/zoo.md
+
+The reference file holds, for each network, parameters, state-dict shapes and logits computed by torchvision in float64
+with weights and input made by formula (``formula``, ``reference_input``), so that no weights need to be downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from convscope.errors import DataError
+from convscope.files import write_text
+from convscope.layers import convolution_costs
+from convscope.models.catalog import MODELS, Entry
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """torchvision's numbers for one network: shapes by state-dict key, the first logits of each picture, their norm."""
+
+    parameters: int
+    input_shape: tuple[int, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    logits: Sequence[Sequence[float]]
+    norm: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Ours beside the reference; errors are relative to the largest logit, None where only shapes were compared."""
+
+    parameters: int
+    keys_agree: bool
+    logits_error: float | None
+    norm_error: float | None
+
+
+def read_reference(path: str | Path) -> dict[str, Reference]:
+    """The reference file by network name; DataError when it is not one."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {
+            name: Reference(
+                parameters=each["parameters"],
+                input_shape=tuple(each["input"]),
+                shapes={key: tuple(shape) for key, shape in each["state_dict"].items()},
+                logits=each["logits"],
+                norm=each["logits_norm"],
+            )
+            for name, each in found.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(path, f"not a reference file ({error})") from error
+
+
+def formula(key: str, like: torch.Tensor) -> torch.Tensor:
+    """The value of a state-dict entry, float64, from its key and flat index k: s = sin(0.7·k + crc32(key) mod 1000).
+
+    Counters are 0, running variances 1 + 0.1·|s|, running means and other vectors 0.1·s, normalisation weights
+    1 + 0.1·s, kernels and matrices s·√(4/fan-in).
+    """
+    if key.endswith("num_batches_tracked"):
+        return torch.zeros_like(like)
+    k = torch.arange(like.numel(), dtype=torch.float64)
+    s = torch.sin(0.7 * k + zlib.crc32(key.encode()) % 1000).reshape(like.shape)
+    if key.endswith("running_var"):
+        return 1 + 0.1 * s.abs()
+    if like.ndim != 1:
+        return s * math.sqrt(4 / math.prod(like.shape[1:]))
+    return 1 + 0.1 * s if key.endswith("weight") else 0.1 * s
+
+
+def reference_input(shape: Sequence[int]) -> torch.Tensor:
+    """sin(0.01·k) for the flat index k, float64."""
+    return torch.sin(0.01 * torch.arange(math.prod(shape), dtype=torch.float64)).reshape(tuple(shape))
+
+
+def keys_agree(model: nn.Module, reference: Reference) -> bool:
+    """Whether the state dicts have the same keys in the same order, and the same shapes."""
+    own = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
+    return own == list(reference.shapes.items())
+
+
+def compare(name: str, reference: Reference) -> Compared:
+    """Build catalogue model ``name``, fill it by formula and compare it with the reference in float64."""
+    with torch.device("meta"):  # no time spent on random weights that the formula replaces
+        model = MODELS[name].create(1000, 3, {})
+    agree = keys_agree(model, reference)
+    model = model.to_empty(device="cpu").double().eval()
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            value.copy_(formula(key, value))
+        logits = model(reference_input(reference.input_shape))
+    wanted = torch.tensor(reference.logits, dtype=torch.float64)
+    error = (logits[:, : wanted.shape[1]] - wanted).abs().max() / wanted.abs().max()
+    norm_error = abs(float(logits.norm()) / reference.norm - 1)
+    return Compared(count_parameters(model), agree, float(error), norm_error)
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(each.numel() for each in model.parameters())
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _zoo_row(entry: Entry) -> str:
+    card = entry.card
+    with torch.device("meta"):
+        counted = count_parameters(entry.create(card.classes, card.input_shape[0], {}))
+    options = ", ".join(f"`{name}`" for name in entry.options()) or "–"
+    exact = f"{counted:,}" if counted == card.parameters else f"{counted:,} (card: {card.parameters:,})"
+    return (
+        f"| `{entry.name}` | {card.year} | {_shape_text(card.input_shape)} | {exact} | {card.published} | {options} |"
+    )
+
+
+def _parity_row(name: str, reference: Reference) -> str:
+    compared = compare(name, reference)
+    keys = "equal" if compared.keys_agree else "DIFFERENT"
+    return (
+        f"| `{name}` | {compared.parameters:,} | {reference.parameters:,} | {len(reference.shapes)}, {keys} "
+        f"| {compared.logits_error:.1e} | {compared.norm_error:.1e} |"
+    )
+
+
+def _cost_rows() -> list[str]:
+    costs = convolution_costs(128, 128, 3, (28, 28), groups=4)
+    return [
+        f"| {cost.form} | {cost.formula} | {cost.parameters:,} | {cost.multiply_adds:,} | {cost.share(costs[0]):.3f} |"
+        for cost in costs
+    ]
+
+
+def page(references: Mapping[str, Reference]) -> str:
+    """The whole page as Markdown; the parity table only for the references given."""
+    entries = [MODELS[name] for name in MODELS]
+    lines = [
+        "# The zoo",
+        "",
+        "Written by `python -m convscope.models.report`; do not edit by hand. Parameters are counted, not copied.",
+        "",
+        "| model | year | input | parameters | published result | options |",
+        "|---|---|---|---|---|---|",
+        *(_zoo_row(entry) for entry in sorted(entries, key=lambda entry: (entry.card.year, entry.name))),
+        "",
+        "`classes=` and `in_channels=` work for all. `small=True` builds the variant for pictures of 32×32,",
+        "`input_size=` one for another size; `weights=` loads a file (ours or torchvision's), `freeze=` keeps layers",
+        "from being trained.",
+        "",
+        "## What differs between editions",
+        "",
+        *(f"- `{entry.name}`: {entry.card.note}. {entry.card.paper}." for entry in entries if entry.card.note),
+        "",
+    ]
+    if references:
+        lines += [
+            "## Against torchvision",
+            "",
+            "Logits of two pictures in float64, evaluation mode, weights and pictures by formula; errors are relative",
+            "to the largest logit, and of the norm of all logits.",
+            "",
+            "| model | parameters | torchvision's | state-dict entries | logits | norm |",
+            "|---|---|---|---|---|---|",
+            *(_parity_row(name, reference) for name, reference in references.items()),
+            "",
+        ]
+    lines += [
+        "## What a convolution costs",
+        "",
+        "A 3×3 layer from 128 to 128 maps of 28×28 (C, D maps in and out; k×l kernel; h×w places; g groups):",
+        "",
+        "| form | multiply-adds | kernel weights | multiply-adds here | of the dense one |",
+        "|---|---|---|---|---|",
+        *_cost_rows(),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m convscope.models.report", description="Write the page of the zoo.")
+    parser.add_argument("--reference", type=Path, help="torchvision's numbers (JSON); without it no parity table")
+    parser.add_argument("--output", type=Path, default=Path("docs/zoo.md"), help="where to write (docs/zoo.md)")
+    chosen = parser.parse_args(arguments)
+    text = page(read_reference(chosen.reference) if chosen.reference else {})
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(chosen.output, text)
+    print(f"wrote {chosen.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Any model as JSON and back; nothing but the allowed names."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope import graph, layers
+from convscope.errors import ArgumentError
+from convscope.models import create_model, portable, spec_of
+from convscope.spec import ModelSpec
+
+
+class Everything(nn.Module):
+    """Parameters and buffers outside layers, tied weights, constants, functions, methods, a layer used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.gain = nn.Parameter(torch.rand(4, 1, 1))
+        self.steps: Tensor
+        self.kept: Tensor
+        self.register_buffer("steps", torch.arange(4.0).reshape(4, 1, 1), persistent=False)
+        self.register_buffer("kept", torch.ones(1))
+        self.twice = nn.PReLU()
+        self.first = nn.Linear(4, 3)
+        self.second = nn.Linear(3, 3, bias=False)
+        self.third = nn.Linear(3, 3, bias=False)
+        self.third.weight = self.second.weight
+        self.unused = nn.Linear(2, 2)
+        self.chain = nn.Sequential(layers.CombinedConv2d(4, 4, 3, padding=1), layers.ScaledTanh())
+
+    def forward(self, x: Tensor, scale: float = 2.0) -> Tensor:
+        y = self.twice(self.norm(self.conv(x))) * self.gain + self.steps * self.kept
+        y = F.relu(self.twice(self.chain(y)) - torch.tensor([0.1, 0.2, 0.3, 0.4]).reshape(4, 1, 1))
+        y = F.dropout(y, 0.5, training=self.training)
+        y = torch.cat([y, y], dim=1)[:, :4] / scale
+        y = F.adaptive_avg_pool2d(y, (1, 1)).view(y.shape[0], -1)
+        z: Tensor = self.third(self.second(self.first(y)).clamp(min=-float("inf")))
+        return z
+
+
+def copied(model: nn.Module) -> nn.Module:
+    return portable.build(json.loads(json.dumps(portable.describe(model))))
+
+
+def test_everything_round_trips() -> None:
+    torch.manual_seed(0)
+    model = Everything()
+    again = copied(model)
+    assert set(again.state_dict()) == set(model.state_dict())
+    again.load_state_dict(model.state_dict())
+    x = torch.randn(3, 1, 6, 5)
+    for mode in (True, False):
+        torch.manual_seed(1)
+        expected = model.train(mode)(x)
+        torch.manual_seed(1)
+        assert torch.equal(again.train(mode)(x), expected)
+    assert again.get_parameter("third.weight") is again.get_parameter("second.weight")
+    assert model.training is False  # describing and running changed nothing else
+
+
+def test_describing_twice_gives_the_same() -> None:
+    model = Everything()
+    description = portable.describe(model)
+    assert portable.describe(portable.build(description)) == description
+    assert graph.capture(portable.build(description)) is not None
+
+
+def test_rebuilt_model_trains_like_the_first() -> None:
+    torch.manual_seed(0)
+    model = Everything().eval()
+    again = copied(model).eval()
+    again.load_state_dict(model.state_dict())
+    x = torch.randn(2, 1, 6, 5)
+    for each in (model, again):
+        each(x).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        other = again.get_parameter(name)
+        if parameter.grad is None:
+            assert other.grad is None
+        else:
+            assert other.grad is not None
+            assert torch.equal(parameter.grad, other.grad)
+
+
+LAYERS: list[Callable[[], nn.Module]] = [
+    lambda: nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), groups=2, bias=False),
+    lambda: nn.Conv2d(2, 3, 3, padding="same", padding_mode="reflect"),
+    lambda: nn.ConvTranspose2d(2, 3, 3, stride=2, output_padding=1),
+    lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+    lambda: nn.AvgPool2d(2, count_include_pad=False),
+    lambda: nn.AdaptiveAvgPool2d((2, None)),
+    lambda: nn.BatchNorm2d(2, eps=1e-3, momentum=0.01, affine=False),
+    lambda: nn.GroupNorm(2, 2),
+    lambda: nn.InstanceNorm2d(2, affine=True),
+    lambda: nn.LayerNorm([8, 7]),
+    lambda: nn.LocalResponseNorm(3, 1e-3, 0.5, 2.0),
+    lambda: nn.LeakyReLU(0.2),
+    lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+    lambda: nn.ZeroPad2d((1, 2, 0, 1)),
+    lambda: nn.PixelUnshuffle(1),
+    lambda: nn.ChannelShuffle(2),
+    lambda: layers.TableConv2d(2, None, 3, table=[[0], [0, 1], [1]], flip_kernel=True, bias=False),
+    lambda: layers.Conv2d(2, 3, 3, flip_kernel=True),
+    lambda: layers.LocallySharedConv2d(2, 3, 3, (8, 7), region_size=(2, 3)),
+    lambda: layers.LocallyConnected2d(2, 3, 3, (8, 7)),
+    lambda: layers.Subsample2d(2, 2, activation="relu"),
+    lambda: layers.MedianPool2d(3, 2, 1),
+    lambda: layers.ScaledSigmoid(3.0),
+]
+
+
+@pytest.mark.parametrize("make", LAYERS, ids=[str(make()).split("\n")[0][:60] for make in LAYERS])
+def test_every_argument_of_a_layer_comes_back(make: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(make())
+    again = copied(model)
+    assert str(again.get_submodule("0")) == str(model[0])
+    again.load_state_dict(model.state_dict())
+    x = torch.randn(3, 2, 8, 7)
+    assert torch.equal(again.eval()(x), model.eval()(x))
+
+
+def test_recurrent_layer() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(3, 5, num_layers=2, batch_first=True, bidirectional=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, _ = self.rnn(x)
+            last: Tensor = y[:, -1]
+            return last
+
+    model = Last()
+    again = copied(model)
+    again.load_state_dict(model.state_dict())
+    x = torch.randn(2, 4, 3)
+    assert torch.equal(again(x), model(x))
+
+
+class Odd(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if float(x.sum()) > 0 else x
+
+
+class UsesOwnFunction(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.special.gammaln(x)
+        return y
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), Odd()), "module '1' of class Odd"),
+        (Odd(), "module 'model' of class Odd"),
+        (UsesOwnFunction(), "the function .*gammaln"),
+        (TwoInputs(), "inputs x, y, wanted one input|got 'inputs x, y'"),
+        (nn.Conv2d(1, 1, 1), "wrap it into nn.Sequential|module 'model'"),
+    ],
+)
+def test_what_cannot_be_described_is_named(model: nn.Module, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        portable.describe(model)
+
+
+def damage(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    description = copy.deepcopy(portable.describe(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten())))
+    change(description)
+    return description
+
+
+def call(target: str, args: list[Any], op: str = "call_function") -> Callable[[dict[str, Any]], Any]:
+    return lambda each: each["graph"].insert(1, {"op": op, "name": "bad", "target": target, "args": args})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda each: each.update(version=99), "description: got 99, wanted the description of a model, version 1"),
+        (lambda each: each.pop("graph"), "wanted a complete description"),
+        (lambda each: each["modules"]["0"].update({"class": "os.system"}), "layer class: got 'os.system'"),
+        (lambda each: each["modules"]["0"]["arguments"].update(kernel=3), "wanted a complete description"),
+        (lambda each: each["graph"].pop(), "a graph without output"),
+        (call("torch.load", ["x"]), "function: got 'torch.load'"),
+        (call("builtins.eval", ["1"]), "function: got 'builtins.eval'"),
+        (call("getattr", [{"node": "x"}, "__class__"]), "tensor attribute: got '__class__'"),
+        (call("apply_", [{"node": "x"}], "call_method"), "tensor method: got 'apply_'"),
+        (call("__dict__", [], "get_attr"), "description: got '__dict__', wanted the path"),
+        (call("x", [], "call_code"), "graph operation: got 'call_code'"),
+    ],
+)
+def test_a_damaged_or_hostile_description_is_refused(change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        portable.build(damage(change))
+
+
+def test_specs_rebuild_catalogue_models_and_users_own() -> None:
+    own = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    described = portable.describe_spec(own, (1, 8, 8), ("a", "b"))
+    assert (described.architecture, described.input_shape, described.classes) == ("graph", (1, 8, 8), ("a", "b"))
+    again = portable.rebuild(described)
+    assert spec_of(again) == described
+    lenet = create_model("lenet5", activation="relu", classes=3)
+    known = portable.describe_spec(lenet, (1, 28, 28))
+    assert known is spec_of(lenet)
+    rebuilt = portable.rebuild(ModelSpec(known.architecture, json.loads(json.dumps(known.options)), known.input_shape))
+    assert str(rebuilt) == str(lenet)
