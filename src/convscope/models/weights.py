@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import safetensors
 import safetensors.torch
@@ -53,7 +53,7 @@ def _read_torch(path: Path) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of unusual pickles; what comes out is checked below
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         problem = "not a state dict of tensors alone, or damaged"
         remedy = "Save it again as torch.save(model.state_dict(), …); whole pickled models are never opened"
         raise CheckpointError(path, problem, remedy) from error
