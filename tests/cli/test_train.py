@@ -81,17 +81,19 @@ def test_training_on_from_a_saved_model(call: Call, model: Path, tmp_path: Path)
     assert 0 < float(change.detach().abs().max()) < 0.1
 
 
-def test_a_folder_of_pictures_is_a_data_set(call: Call, tmp_path: Path) -> None:
+def test_a_folder_of_pictures_is_a_data_set(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     for name, level in (("dark", 40), ("light", 200)):
         (tmp_path / "mine" / name).mkdir(parents=True)
         for index in range(20):
             noise = torch.randint(-30, 30, (20, 20), generator=generator) + level
             Image.fromarray(noise.to(torch.uint8).numpy()).save(tmp_path / "mine" / name / f"{index}.png")
-    text = call(
-        "train", "-d", tmp_path / "mine", "-e", "8", "-r", tmp_path / "run", "--lr", "0.003", "--no-pictures"
-    ).stdout
+    monkeypatch.chdir(tmp_path)
+    text = call("train", "-d", "mine", "-e", "8", "-r", "run", "--lr", "0.003", "--data-option", "size=16").stdout
     assert "test error 0.00%" in text
+    monkeypatch.chdir(tmp_path / "mine")  # run folder and model remember their data from anywhere
+    assert "error                0.00%" in call("evaluate", tmp_path / "run" / "model.safetensors").stdout
+    assert "going on after step" in call("train", "--resume", tmp_path / "run", "-e", "9").stdout
 
 
 def test_transfer_with_frozen_layers_and_a_new_head(call: Call, model: Path, tmp_path: Path) -> None:

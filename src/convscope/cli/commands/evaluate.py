@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from convscope.cli.options import GroupedCommand, data_options, load_data
+from convscope.cli.requests import read_request
 
 
 @click.command(cls=GroupedCommand)
@@ -48,14 +49,17 @@ def command(
 
     model = load(file)
     description = describe(file)
-    trained_on = (description.get("data") or {}).get("source")
-    name = data or trained_on
+    asked = read_request(file.parent)
+    if data is None and asked is not None:
+        data, data_pairs = asked["data"], data_pairs or asked["options"]
+        root = root or (Path(asked["root"]) if asked["root"] else None)
+    name = data or (description.get("data") or {}).get("source")
     if name is None:
         raise click.UsageError(f"{file} does not say what it was trained on; name a data set with --data.")
     dataset = load_data(name, root, data_pairs)
     part = dataset.test if split == "test" else dataset.train
-    asked = loss or (description.get("config") or {}).get("loss")
-    metrics = evaluate(model, part, batch_size, loss=asked)
+    objective = loss or (description.get("config") or {}).get("loss")
+    metrics = evaluate(model, part, batch_size, loss=objective)
     architecture = (description.get("model") or {}).get("architecture", type(model).__name__)
     if confusion is not None:
         title = f"{architecture} on {dataset.name} ({split}): {metrics.error:.2%} error"
