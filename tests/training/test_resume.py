@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from convscope import native
 from convscope.data import Dataset
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.training import Result, events, fit, load
@@ -58,7 +59,12 @@ def assert_identical(first: Result, second: Result) -> None:
     assert first.metrics == second.metrics
 
 
-@pytest.mark.parametrize("engine", ["torch", "rules"])
+NATIVE = pytest.param(
+    "native", marks=pytest.mark.skipif(not native.available(), reason="the native engine is not built here")
+)
+
+
+@pytest.mark.parametrize("engine", ["torch", "rules", NATIVE])
 def test_killed_in_mid_epoch_and_resumed_bit_for_bit(
     engine: str, tmp_path: Path, stripes: Dataset, make_net: Callable[..., nn.Module]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from convscope import create_model
+from convscope import create_model, native
 from convscope.data import Dataset
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, LoweringError
 from convscope.layers import LOSSES, AuxiliaryOutputs, CombinedConv2d, loss_for, penalty
 from convscope.spec import Preprocessing
 from convscope.training import Config
 from convscope.training.distributed import Group
 from convscope.training.steppers import Stepper, Task, choose
+from convscope.training.steppers.native import NativeStepper
 from convscope.training.steppers.torch import TorchStepper
 
 PIXELS = Preprocessing(1, (9, 7), (0.3,), (0.25,))
@@ -175,3 +177,72 @@ def test_convolutions_go_channels_last_and_come_out_the_same() -> None:
     assert each.parameters.intact()
     weight = next(p for p in model.parameters() if p.ndim == 4)
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_auto_goes_to_torch_where_a_layer_does_not_lower(
+    make_net: Callable[..., nn.Sequential], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Stepper) -> None:
+        raise LoweringError("3", "no kernel for it")
+
+    monkeypatch.setattr(native, "available", lambda: True)
+    monkeypatch.setattr(NativeStepper, "flatten", refuse)
+    config = Config.of()
+    task = Task(make_net(), LOSSES["cross_entropy"], PIXELS, config, torch.device("cpu"), Group(), 10)
+    chosen, reason = choose(task)
+    assert isinstance(chosen, TorchStepper)
+    assert reason == "the native engine cannot run layer '3': no kernel for it"
+    with pytest.raises(LoweringError, match="layer '3': no kernel for it"):
+        choose(dataclasses.replace(task, config=config.replace(engine="native")))
+
+
+def test_native_asked_for_where_it_is_not_built(
+    make_net: Callable[..., nn.Sequential], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "available", lambda: False)
+    with pytest.raises(ArgumentError, match="engine: got 'native', wanted another engine: .* is not built here"):
+        stepper(make_net(), "native")
+    assert stepper(make_net(), "auto").name == "torch"
+
+
+needs_engine = pytest.mark.skipif(not native.available(), reason="the native engine is not built here")
+
+
+@needs_engine
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "hinge"])
+@pytest.mark.parametrize("count", [1, 15, 17, 33])
+def test_native_makes_torchs_step(
+    loss: str, count: int, stripes: Dataset, make_net: Callable[..., nn.Sequential]
+) -> None:
+    images, labels = stripes.train.images[:count], stripes.train.labels[:count]
+    found: list[tuple[float, float, dict[str, torch.Tensor]]] = []
+    for engine in ("native", "torch"):
+        each = stepper(make_net(dropout=0.0), engine, loss)
+        each.model.train()
+        each.step(images, labels, seed=3, rate=0.5, whole=count)
+        reading = each.read()
+        found.append((reading.loss, reading.correct, {name: w.clone() for name, w in each.model.state_dict().items()}))
+        assert each.parameters.intact()
+        each.model.eval()
+        torch.testing.assert_close(each.outputs(images), each.model(each.input(images)), rtol=1e-4, atol=1e-5)
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert found[0][1] == found[1][1]
+    start = make_net(dropout=0.0).state_dict()
+    for name, weight in found[0][2].items():
+        torch.testing.assert_close(weight, found[1][2][name], rtol=1e-4, atol=1e-6)
+        assert not torch.equal(weight, start[name]), "the canary: it did move"
+
+
+@needs_engine
+def test_native_adds_the_penalty_of_combined_kernels(stripes: Dataset) -> None:
+    images, labels = stripes.train.images[:17], stripes.train.labels[:17]
+    gradients = []
+    for engine in ("native", "torch"):
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(1, 2, 1), CombinedConv2d(2, 2, 3, padding=1, sparsity=0.1))
+        model = nn.Sequential(body, nn.Flatten(), nn.Linear(126, 3))
+        each = stepper(model, engine)
+        each.step(images, labels, 0, 1e-30, 17)
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5)
