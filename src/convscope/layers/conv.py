@@ -86,6 +86,8 @@ class TableConv2d(nn.Module):
     """
 
     table: torch.Tensor
+    output_of: torch.Tensor
+    input_of: torch.Tensor
 
     def __init__(
         self,
@@ -109,7 +111,12 @@ class TableConv2d(nn.Module):
         self.dilation = pair(dilation, "dilation")
         self.flip_kernel = bool(flip_kernel)
         self._input_maps = tuple(tuple(i for i, connected in enumerate(row) if connected) for row in mask.tolist())
-        self.register_buffer("table", torch.tensor(mask.tolist()), persistent=False)  # the options rebuild it
+        outputs = [output for output, inputs in enumerate(self._input_maps) for _ in inputs]
+        inputs = [index for inputs in self._input_maps for index in inputs]
+        # Buffers, so that no index travels to a GPU at every call; not persistent, since the options rebuild them.
+        self.register_buffer("table", torch.tensor(mask.tolist()), persistent=False)
+        self.register_buffer("output_of", torch.tensor(outputs), persistent=False)
+        self.register_buffer("input_of", torch.tensor(inputs), persistent=False)
         self.weight = nn.Parameter(torch.empty(sum(map(len, self._input_maps)), *self.kernel_size))
         self.bias = nn.Parameter(torch.empty(self.out_channels)) if bias else None
         self.reset_parameters()
@@ -137,10 +144,7 @@ class TableConv2d(nn.Module):
 
     def connections(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Index vectors (output map, input map) of all kernels of ``weight``, in order."""
-        outputs = [output for output, inputs in enumerate(self._input_maps) for _ in inputs]
-        inputs = [index for inputs in self._input_maps for index in inputs]
-        device = self.weight.device
-        return torch.tensor(outputs, device=device), torch.tensor(inputs, device=device)
+        return self.output_of, self.input_of
 
     def dense_weight(self) -> torch.Tensor:
         """The kernels as a full convolution's weight (out_channels, in_channels, kh, kw), zero where unconnected."""

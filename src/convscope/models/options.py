@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from torch import nn
 
@@ -11,9 +10,7 @@ from convscope import shapes
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d, activation
 
-__all__ = ["activation", "choice", "flag", "map_size", "pooling"]
-
-T = TypeVar("T")
+__all__ = ["activation", "map_size", "pooling"]
 
 POOLINGS: dict[str, Callable[[int], nn.Module]] = {
     "mean": nn.AvgPool2d,
@@ -30,20 +27,6 @@ def pooling(name: str, size: int) -> nn.Module:
     if name not in POOLINGS:
         raise UnknownNameError("pool", name, POOLINGS)
     return POOLINGS[name](size)
-
-
-def choice(argument: str, value: str, choices: dict[str, T]) -> T:
-    """``choices[value]``, or UnknownNameError naming ``argument``."""
-    if value not in choices:
-        raise UnknownNameError(argument, value, choices)
-    return choices[value]
-
-
-def flag(argument: str, value: bool) -> bool:
-    """``value`` when it is a bool, else ArgumentError."""
-    if not isinstance(value, bool):
-        raise ArgumentError(argument, value, "True or False")
-    return value
 
 
 def map_size(input_size: int | Sequence[int], steps: Sequence[tuple[int, int, int]]) -> tuple[int, int]:
