@@ -194,15 +194,16 @@ def _draw(boxes: dict[str, Box], placed: Layout, columns: Sequence[tuple[int, in
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.text(0.35, 0.3, title, fontsize=13, weight="bold", color=INK, va="center")
+    drawn_links: set[tuple[str, str]] = set()
     for (source, target), route in placed.routes.items():
         path = [(x + shift[rank], middle[rank], rank) for x, rank in route]
-        _draw_edge(axes, boxes, source, target, path, rank_height, columns, lanes)
+        _draw_edge(axes, boxes, source, target, path, rank_height, columns, lanes, drawn_links)
     for name, (x, rank) in placed.centre.items():
         _draw_box(axes, boxes[name], x + shift[rank], middle[rank])
     for index, family in enumerate(used):
         x = 0.35 + 0.98 * index
         fill, edge = FAMILIES[family]
-        axes.add_patch(
+        axes.add_artist(
             FancyBboxPatch((x, height - 0.33), 0.13, 0.13, "round,pad=0,rounding_size=0.03", fc=fill, ec=edge)
         )
         axes.text(x + 0.2, height - 0.265, family, fontsize=7.5, color=FAINT, va="center")
@@ -217,7 +218,7 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
     fill, edge = FAMILIES[box.family]
     height = box.height
     shape = "round,pad=0,rounding_size=0.07"
-    axes.add_patch(
+    axes.add_artist(
         FancyBboxPatch((x - _WIDTH / 2, y - height / 2), _WIDTH, height, shape, fc=fill, ec=edge, lw=1.1, zorder=3)
     )
     top = y - height / 2 + _PAD + _LINE / 2
@@ -225,7 +226,7 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
     for index, line in enumerate(lines):
         weight = "bold" if index == 0 else "normal"
         small = 7.6 if index == 0 else 7
-        room = 31 if index == 0 else 34
+        room = 27 if index == 0 else 34
         text = line if len(line) <= room else "…" + line[1 - room :]  # the end of a path tells layers apart
         ink = INK if index < len(box.lines) else FAINT
         axes.text(
@@ -246,8 +247,12 @@ def _draw_edge(
     rank_height: Sequence[float],
     columns: Sequence[tuple[int, int]],
     lanes: Sequence[float],
+    drawn: set[tuple[str, str]],
 ) -> None:
-    """A smooth line from the lower edge of one box to the upper edge of the other, straight past the ranks between."""
+    """A smooth line from the lower edge of one box to the upper edge of the other, straight past the ranks between.
+
+    ``drawn`` keeps the parts that are there already: edges of one source share their lane.
+    """
     column = {rank: index for index, (first, last) in enumerate(columns) for rank in range(first, last)}
     style = {"fc": "none", "ec": "#7a808c", "lw": 1.0, "zorder": 2, "capstyle": "round"}
     points: list[tuple[float, float]] = [(route[0][0], route[0][1] + boxes[source].height / 2)]
@@ -257,6 +262,12 @@ def _draw_edge(
         is_last = (x1, y1, r1) == route[-1]
         half = boxes[target].height / 2 if is_last else rank_height[r1] / 2
         arrive = (x1, y1 - half)
+        link = (f"{source} {r0}", target if is_last else f"{source} {r1}")
+        if link in drawn:
+            vertices.append((x1, y1 + rank_height[r1] / 2))
+            codes.append(Path.MOVETO)
+            continue
+        drawn.add(link)
         if column[r0] != column[r1]:  # round the fold: down, between the columns, up and in from above
             lane = lanes[column[r1]]
             low, high = y0 + rank_height[r0] / 2 + 0.2, y1 - rank_height[r1] / 2 - 0.2
@@ -270,7 +281,7 @@ def _draw_edge(
         if not is_last:
             vertices.append((x1, y1 + rank_height[r1] / 2))
             codes.append(Path.LINETO)
-    axes.add_patch(PathPatch(Path(vertices, codes), **style))
+    axes.add_artist(PathPatch(Path(vertices, codes), **style))
     x, y = vertices[-1]
     head = Path([(x - 0.04, y - 0.08), (x, y), (x + 0.04, y - 0.08)], [Path.MOVETO, Path.LINETO, Path.LINETO])
-    axes.add_patch(PathPatch(head, **style))
+    axes.add_artist(PathPatch(head, **style))
