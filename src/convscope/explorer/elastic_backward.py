@@ -23,7 +23,8 @@ def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -
     "out" is the sum that comes back, ∂J/∂y; where an activation stands between, "activation" is δ = f′(u)·∂J/∂y. The kernels
     are given rotated by 180°, so that they lie over δ as they lie over x in the forward scene.
     """
-    layer, deltas = snapshot.layer(name), snapshot.deltas(rule)
+    deltas = snapshot.deltas(rule)
+    layer = snapshot.layer(name)
     network = snapshot.network
     through = name if layer.family in ("activation", "subsample") else network.activation_after(name)
     following = network.readers[through or name]

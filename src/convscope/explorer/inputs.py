@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from convscope.data import Dataset, Split, prepare
@@ -102,6 +102,28 @@ class Desk:
     def blank(self) -> Picture:
         channels, height, width = self.picture_shape
         return self.from_pixels(bytes(channels * height * width), "blank")
+
+    def example(self) -> Picture:
+        """What to begin with where there is no data: a handwritten 3 for small grey inputs, else a disc over stripes."""
+        channels, height, width = self.picture_shape
+        if channels == 1 and min(height, width) >= 12:
+            side = 8 * max(height, width)
+            image = Image.new("L", (side, side))
+            pen = ImageDraw.Draw(image)
+            thick = side // 11
+            pen.arc((side * 0.3, side * 0.16, side * 0.68, side * 0.52), 190, 90, 255, thick)
+            pen.arc((side * 0.28, side * 0.46, side * 0.72, side * 0.86), 270, 160, 255, thick)
+            pixels = torch.from_numpy(np.array(image))[None, None]
+            return self.from_pixels(fit_size(pixels, (height, width)).numpy().tobytes(), "example")
+        row = torch.linspace(0, 1, height)[:, None].expand(height, width)
+        column = torch.linspace(0, 1, width)[None, :].expand(height, width)
+        disc = ((row - 0.5) ** 2 + (column - 0.45) ** 2 < 0.09).float()
+        stripes = (torch.sin(column * 22 + row * 9) > 0).float()
+        planes = [
+            (0.25 + 0.5 * stripes * row + disc * (0.4 - 0.3 * (channel % 3))).clamp(0, 1) * 255
+            for channel in range(channels)
+        ]
+        return self.from_pixels(torch.stack(planes).to(torch.uint8).numpy().tobytes(), "example")
 
     def poke(self, picture: Picture, channel: int, row: int, column: int, value: int) -> Picture:
         """One pixel set; everything else as it is."""

@@ -30,6 +30,7 @@ from convscope.models import MODELS
 from convscope.spec import ModelSpec, attach, spec_of
 from convscope.training.checkpoints import save
 
+LARGE = 3_000_000  # parameters; above, the backward pass waits until it is asked for
 LOSS_NAMES = ("cross_entropy", "squared_error", "hinge", "rbf", "binary_cross_entropy")
 NUDGE_DOUBLE_LIMIT = 30_000_000
 
@@ -48,6 +49,7 @@ class Session:
             shape = _shape_from(model, data)
         self.name = name or (described.architecture if described is not None else type(model).__name__)
         self.network = Network(model, shape)
+        self.large = sum(item.numel() for item in model.parameters()) > LARGE
         self.desk = Desk(model, shape, data)
         self.loss = self._default_loss(described)
         self.classes = self._classes(described, data)
@@ -60,7 +62,7 @@ class Session:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._cancelled = threading.Event()
         self.unfolded: set[str] = set()
-        first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.blank()
+        first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.example()
         self.picture: Picture = first
         self.snapshot = self._trace(first)
 
@@ -114,7 +116,7 @@ class Session:
         if target is None or target >= max(1, self._outputs()):
             target = self._predicted(x)
         self.target = target
-        return Snapshot(self.network, Question(x, target, self.loss), self._version)
+        return Snapshot(self.network, Question(x, target, self.loss), self._version, self.large)
 
     @torch.no_grad()
     def _predicted(self, x: Tensor) -> int | None:
@@ -185,6 +187,8 @@ class Session:
         rule = args.text("rule", "plain")
         wanted = args.texts("layers") or tuple(snapshot.layers)
         deltas = snapshot.deltas(rule) if kind == "delta" else {}
+        if kind == "gradient":
+            snapshot.complete()
         described, data, offset = [], [], 0
         if args.values.get("picture", True):
             raw = self.picture.pixels.cpu().contiguous().numpy().tobytes()
@@ -226,8 +230,10 @@ class Session:
     def grid(self, args: Arguments, payload: bytes) -> Reply:
         """Tiles ``start`` … ``stop`` of one layer, for the opened layer's grid; ``order`` sorts the maps."""
         snapshot = self.snapshot
-        layer = snapshot.layer(args.text("layer"))
         kind = args.text("quantity", "activation", pictures.QUANTITIES)
+        if kind in ("delta", "gradient"):
+            snapshot.complete()
+        layer = snapshot.layer(args.text("layer"))
         delta = snapshot.deltas(args.text("rule", "plain")).get(layer.name) if kind == "delta" else None
         maps = pictures.quantity(layer, kind, delta, unflattened(snapshot, layer))
         if maps is None:
@@ -250,6 +256,8 @@ class Session:
         name = args.text("layer")
         kind = args.text("quantity", "activation", (*pictures.QUANTITIES, "u"))
         number = args.integer("map", 0)
+        if kind in ("delta", "gradient"):
+            snapshot.complete()
         if name == INPUT:
             maps = snapshot.question.x[0].reshape(self.desk.picture_shape)
             if kind == "delta" and snapshot.grad_x is not None:
@@ -318,6 +326,7 @@ class Session:
     def nudge(self, args: Arguments, payload: bytes) -> Reply:
         """The loss before and after a weight is moved by ε, beside the prediction g·ε; the weight is put back."""
         snapshot, name, parameter = self.snapshot, args.text("layer"), args.text("parameter", "weight")
+        snapshot.complete()
         layer, index = snapshot.layer(name), args.index("index")
         epsilon = args.number("epsilon", 1e-3, -10, 10)
         if snapshot.loss is None or parameter not in layer.gradients:

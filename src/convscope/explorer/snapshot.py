@@ -18,7 +18,7 @@ from convscope.explorer.arithmetic import Explanation, Layer, Step, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
 from convscope.explorer.network import INPUT, Network
-from convscope.inspect import trace
+from convscope.inspect import Trace, trace
 from convscope.layers.activations import ACTIVATION_FUNCTIONS
 from convscope.layers.losses import loss_for
 
@@ -33,34 +33,70 @@ class Question:
 
 
 class Snapshot:
-    """The trace of one question. It never changes, so that it can be read from any thread while the next is made."""
+    """The trace of one question. What it says never changes, so that it can be read from any thread while the next is made.
 
-    def __init__(self, network: Network, question: Question, version: int) -> None:
+    With ``lazy`` only the forward pass is made at once; the backward pass follows when something of it is first asked
+    for (a VGG-16 is seen after a quarter of the time).
+    """
+
+    def __init__(self, network: Network, question: Question, version: int, lazy: bool = False) -> None:
         self.network, self.question, self.version = network, question, version
-        found = loss_for(question.loss, network.model)
-        ran = trace(network.model, question.x, question.target, found)
-        self.logits = ran.logits
-        self.loss = None if ran.loss is None else float(ran.loss)
-        self.grad_x = ran.grad_x
-        self.gradients = ran.gradients
-        self.scores = found.predictions(ran.logits) if ran.logits.ndim == 2 else None
-        self.delta_logits = None
-        if question.target is not None:
-            target = torch.tensor([question.target], device=ran.logits.device)
-            delta = found.value_and_delta(ran.logits, target)[1]
-            self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
-        records = [record for record in ran if record.name in network.nodes]
-        upstream: dict[str, Tensor] = {}
-        if self.delta_logits is not None:
-            upstream[network.output] = self.delta_logits
-        for record in records:
-            for source, part in zip(network.nodes[record.name].sources, record.grad_x, strict=False):
-                upstream[source] = upstream[source] + part if source in upstream else part
-        self.layers: dict[str, Layer] = {
-            record.name: network.layer(record, upstream.get(record.name)) for record in records
-        }
+        self._loss = loss_for(question.loss, network.model)
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._whole = False
+        self.layers: dict[str, Layer] = {}
+        self._grad_x: Tensor | None = None
+        self._gradients: dict[str, Tensor] = {}
+        self.loss: float | None = None
+        self.delta_logits: Tensor | None = None
+        if lazy or question.target is None:
+            ran = trace(network.model, question.x)
+            self.layers = {record.name: network.layer(record, None) for record in ran if record.name in network.nodes}
+            self._whole = question.target is None
+        else:
+            ran = self._complete()
+        self.logits = ran.logits
+        self.scores = self._loss.predictions(ran.logits) if ran.logits.ndim == 2 else None
+        if question.target is not None:
+            value, delta = self._loss.value_and_delta(self.logits, self._target())
+            self.loss = float(value)
+            self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
+
+    def complete(self) -> None:
+        """Make the backward pass if it is still to be made."""
+        with self._lock:
+            if not self._whole:
+                self._complete()
+
+    def _complete(self) -> Trace:
+        ran = trace(self.network.model, self.question.x, self.question.target, self._loss)
+        records = [record for record in ran if record.name in self.network.nodes]
+        upstream: dict[str, Tensor] = {}
+        delta = self._loss.value_and_delta(ran.logits, self._target())[1]
+        upstream[self.network.output] = delta if isinstance(delta, Tensor) else delta.logits
+        for record in records:
+            for source, part in zip(self.network.nodes[record.name].sources, record.grad_x, strict=False):
+                upstream[source] = upstream[source] + part if source in upstream else part
+        self._grad_x, self._gradients = ran.grad_x, ran.gradients
+        self.layers = {record.name: self.network.layer(record, upstream.get(record.name)) for record in records}
+        self._whole = True
+        return ran
+
+    def _target(self) -> Tensor:
+        return torch.tensor([self.question.target])
+
+    @property
+    def grad_x(self) -> Tensor | None:
+        """∂J/∂x of the input."""
+        self.complete()
+        return self._grad_x
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """∂J/∂θ by the parameters' full names."""
+        self.complete()
+        return self._gradients
 
     @property
     def predicted(self) -> int | None:
@@ -87,6 +123,7 @@ class Snapshot:
         """δ = ∂J/∂u of every layer under a backward rule; empty without a target."""
         if self.loss is None:
             return {}
+        self.complete()
         if rule == "plain":
             return {name: layer.delta for name, layer in self.layers.items() if layer.delta is not None}
         if rule not in arithmetic.BACKWARD_RULES:
@@ -101,8 +138,8 @@ class Snapshot:
 
     def backward(self, name: str, index: Sequence[int], rule: str = "plain") -> Explanation:
         """δ of a unit; at the network's output it is the derivative of the loss."""
-        layer, at = self.unit(name, index)
         deltas = self.deltas(rule)
+        layer, at = self.unit(name, index)
         if not deltas:
             raise ArgumentError("target", None, "a class, so that there is a loss to take back")
         behind = self.network.activation_after(name)
@@ -117,6 +154,7 @@ class Snapshot:
         return arithmetic.explain_backward(layer, at, self._readers, deltas, rule)
 
     def gradient(self, name: str, parameter: str, index: Sequence[int]) -> Explanation:
+        self.complete()
         layer = self.layer(name)
         if self.loss is None or layer.delta is None:
             raise ArgumentError("target", None, "a class, so that there is a loss to take back")

@@ -252,7 +252,7 @@ def _jacobian(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
     hit = np.argwhere(coefficient != 0)
     picked = coefficient[coefficient != 0]
     values = delta[coefficient != 0]
-    return Terms(values, picked * values, picked, source=hit.reshape(len(hit), -1))
+    return Terms(values, picked * values, picked, source=hit)
 
 
 def _one(coefficient: float, value: float, at: Index) -> Terms:

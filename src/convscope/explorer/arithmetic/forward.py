@@ -312,7 +312,7 @@ def _linearised(layer: Layer, unit: Index) -> Explanation:
         index = np.argwhere(gradient != 0)
         coefficient = gradient[gradient != 0]
         values = doubles(value[0])[gradient != 0]
-        parts.append(Terms(values, coefficient * values, coefficient, source=index.reshape(len(index), -1)))
+        parts.append(Terms(values, coefficient * values, coefficient, source=index))
     terms = Terms.join(parts)
     y = number(layer.y, unit)
     steps = (Step("+", "c", y - float(terms.product.sum())), _named("y", layer, unit))

@@ -85,4 +85,4 @@ def _by_column(layer: Layer, parameter: str, index: Index, delta: Floats) -> Ter
     hit = coefficient != 0
     at = np.argwhere(hit)
     picked, values = coefficient[hit], delta[hit]
-    return Terms(values, picked * values, picked, source=at.reshape(len(at), -1))
+    return Terms(values, picked * values, picked, source=at)

@@ -134,7 +134,7 @@ def doubles(tensor: Tensor) -> Floats:
 
 def number(tensor: Tensor, index: Index) -> float:
     """One value; ``index`` is without the batch."""
-    return float(tensor[(0, *index)])
+    return float(tensor.detach()[(0, *index)])
 
 
 def scalar(tensor: Tensor) -> float:

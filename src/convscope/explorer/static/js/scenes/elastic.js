@@ -345,7 +345,10 @@ function drawGrids(app, painter, plan, data, box, row, late) {
     const colour = palette[grid.kind] ?? palette.activation;
     painter.text(grid.title, x, y - 11, { size: 13, weight: 600, colour: index === 2 ? palette.ink : colour, alpha: late });
     if (index > 0) painter.text(index === 1 ? "×" : "=", x - 20, y + (kh * cell) / 2, { size: 17, colour: palette.soft, align: "center", alpha: late });
-    const digits = Math.min(3, digitsFor(Math.max(...grid.values.map(Math.abs), 1e-9)) - 2);
+    const peak = Math.max(...grid.values.map(Math.abs), 1e-30);
+    const power = peak < 0.02 && peak > 1e-29 ? Math.floor(Math.log10(peak)) : 0; // small numbers share a power of ten
+    const digits = power ? 2 : Math.min(3, digitsFor(peak) - 2);
+    if (power) painter.text(`· 10${superscript(power)}`, x + kw * cell, y - 11, { size: 11.5, colour: palette.soft, align: "right", alpha: late });
     const winner = data.family === "max_pool" ? best(grid.values, grid.padding, 1) : data.family === "min_pool" ? best(grid.values, grid.padding, -1) : -1;
     grid.values.forEach((value, k) => {
       const cx = x + (k % kw) * cell;
@@ -353,7 +356,7 @@ function drawGrids(app, painter, plan, data, box, row, late) {
       const pad = grid.padding?.[k];
       painter.rect(cx, cy, cell - 1, cell - 1, { fill: pad ? palette.paper : colourAt(grid.kind, value, grid.limit), stroke: pad ? palette.lineStrong : palette.line, width: 0.75, dash: pad ? [2, 2] : undefined, radius: 2, alpha: late });
       const ink = pad ? palette.soft : inkOn(grid.kind, value, grid.limit);
-      if (cell >= 27) painter.text(pad ? "0" : fixed(value, Math.max(0, digits)), cx + (cell - 1) / 2, cy + cell / 2, { size: cell >= 36 ? 10.5 : 9, mono: true, colour: ink, align: "center", alpha: late });
+      if (cell >= 27) painter.text(pad ? "0" : fixed(value / 10 ** power, Math.max(0, digits)), cx + (cell - 1) / 2, cy + cell / 2, { size: cell >= 36 ? 10.5 : 9, mono: true, colour: ink, align: "center", alpha: late });
       else if (cell >= 9 && value !== 0) painter.text(value < 0 ? "−" : "+", cx + (cell - 1) / 2, cy + cell / 2, { size: Math.min(13, cell), colour: ink, align: "center", alpha: late });
       if (k === winner) painter.rect(cx - 1, cy - 1, cell + 1, cell + 1, { stroke: palette.ink, width: 2.2, radius: 3, alpha: late });
       if (app.litTerm && app.litTerm.row === row && app.litTerm.k === k) painter.rect(cx - 1, cy - 1, cell + 1, cell + 1, { stroke: palette.warn, width: 2.5, radius: 3 });
@@ -364,6 +367,10 @@ function drawGrids(app, painter, plan, data, box, row, late) {
   const last = app.gridHits[app.gridHits.length - 1];
   if (!kernel && out) painter.path([[last.x + kw * cell + 6, plan.middle], [out.x - 6, plan.middle]], { stroke: palette.lineStrong, width: 1.2, alpha: late });
   else painter.path([[x + kw * cell + 6, plan.middle], [plan.columns.sum - 17, plan.middle]], { stroke: palette.lineStrong, width: 1.2, alpha: late });
+}
+
+function superscript(power) {
+  return String(power).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 }
 
 function best(values, padding, sign) {

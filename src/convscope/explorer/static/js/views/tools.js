@@ -87,7 +87,8 @@ export function mountTools(app) {
       store.state.speed = Number(event.target.value);
       app.stage.speed = Number(event.target.value);
     } }));
-    replace($("#stage-tools"), segments, rules, h("span.spring"), speed, up);
+    const fold = store.get("unfolded").length ? h("button.button.small", { type: "button", id: "fold", onclick: () => app.unfold([]).then(() => app.refresh()) }, t("fold")) : null;
+    replace($("#stage-tools"), segments, rules, fold, h("span.spring"), speed, up);
     $("#stage").setAttribute("aria-label", t("network"));
     $("#board").setAttribute("aria-label", t("board_label"));
     $("#board").setAttribute("role", "group");
@@ -104,6 +105,6 @@ export function mountTools(app) {
     crumbs();
     stageTools();
   });
-  store.on(["show", "rule", "frame"], stageTools);
+  store.on(["show", "rule", "frame", "unfolded"], stageTools);
   all();
 }

@@ -1,0 +1,298 @@
+"""The server from outside: who is let in, what is refused, that it answers while it works, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import io
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tests.explorer.fixtures import described, plain
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from convscope.errors import ArgumentError, CheckpointError
+from convscope.explorer import Handle, explore, serve
+from convscope.explorer.application import static_files
+from convscope.explorer.cards import card_for, load_into
+from convscope.explorer.session import Session
+from convscope.models import create_model
+
+
+@pytest.fixture(scope="module")
+def handle() -> Iterator[Handle]:
+    torch.manual_seed(0)
+    with explore(described(plain(), (3, 12, 12), 4), port=0) as opened:
+        yield opened
+
+
+def client(handle: Handle, token: bool = True) -> httpx.Client:
+    headers = {"x-convscope-token": handle.token} if token else {}
+    return httpx.Client(base_url=f"http://127.0.0.1:{handle.port}", headers=headers, timeout=20)
+
+
+def socket_to(handle: Handle, token: str | None = None, **headers: str) -> Any:
+    offered = [f"token.{handle.token if token is None else token}", "convscope.v1"]
+    return connect(
+        f"ws://127.0.0.1:{handle.port}/socket", subprotocols=offered, additional_headers=headers, max_size=None  # type: ignore[arg-type]
+    )
+
+
+async def ask(connection: ClientConnection, number: int, op: str, **args: Any) -> Any:
+    await connection.send(json.dumps({"id": number, "op": op, "args": args}))
+    return await answer(connection)
+
+
+async def answer(connection: ClientConnection) -> Any:
+    message = await asyncio.wait_for(connection.recv(), 30)
+    if isinstance(message, bytes):
+        (length,) = struct.unpack_from("<I", message)
+        return json.loads(message[4 : 4 + length])
+    return json.loads(message)
+
+
+def test_the_url_gives_a_cookie_once_and_leaves_the_address_bar(handle: Handle) -> None:
+    with client(handle, token=False) as http_client:
+        first = http_client.get(f"/?token={handle.token}&tour=0")
+        assert first.status_code == 303
+        assert first.headers["location"] == "/?tour=0"
+        cookie = first.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        page = http_client.get("/")
+        assert page.status_code == 200
+        assert "<script" in page.text
+        assert "onclick=" not in page.text
+        assert "style=" not in page.text
+
+
+def test_policy_headers(handle: Handle) -> None:
+    with client(handle) as http_client:
+        headers = http_client.get("/").headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "ü"])
+def test_no_token_no_answer(handle: Handle, token: str) -> None:
+    with client(handle, token=False) as http_client:
+        for path in ("/", f"/?token={token}", "/js/main.js", "/input.npy"):
+            assert http_client.get(path).status_code == 401
+        assert http_client.post("/upload", content=b"x").status_code == 401
+
+    async def refused() -> None:
+        with pytest.raises(InvalidStatus):
+            async with socket_to(handle, token=token if token.isascii() else "x"):
+                pass
+
+    asyncio.run(refused())
+
+
+def test_a_foreign_origin_is_refused_everywhere(handle: Handle) -> None:
+    with client(handle) as http_client:
+        for origin in ("https://evil.example", "null", f"http://127.0.0.1:{handle.port + 1}"):
+            assert http_client.get("/", headers={"origin": origin}).status_code == 403
+            assert http_client.post("/upload", content=b"x", headers={"origin": origin}).status_code == 403
+        assert http_client.get("/", headers={"origin": f"http://localhost:{handle.port}"}).status_code == 200
+        assert http_client.get("/input.npy", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+    async def refused() -> None:
+        with pytest.raises(InvalidStatus):
+            async with socket_to(handle, Origin="https://evil.example"):
+                pass
+
+    asyncio.run(refused())
+
+
+def test_a_wrong_host_is_refused(handle: Handle) -> None:
+    for host in ("evil.example", f"evil.example:{handle.port}", "127.0.0.1", f"127.0.0.1.evil.example:{handle.port}"):
+        with client(handle) as http_client:
+            assert http_client.get("/", headers={"host": host}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../../../etc/passwd", "/js/../../serve.py", "/%2e%2e/%2e%2e/etc/passwd", "/js/..%2f..%2fserve.py", "//etc/passwd",
+     "/js/main.js%00.html", "/etc/passwd", "/static/index.html"],
+)  # fmt: skip
+def test_no_path_reaches_the_file_system(handle: Handle, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", handle.port, timeout=10)
+    connection.request("GET", path, headers={"x-convscope-token": handle.token})
+    response = connection.getresponse()
+    assert response.status in (400, 404)
+    assert b"root:" not in response.read()
+    connection.close()
+
+
+def test_only_the_page_s_own_files_are_served() -> None:
+    files = static_files()
+    assert {"/", "/index.html", "/js/main.js", "/locales/en.json"} <= files.keys()
+    assert not any(path.endswith((".py", ".pyc")) for path in files)
+
+
+def test_uploads_are_limited_in_bytes_and_pixels(handle: Handle) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((10_000, 10_000), np.uint8)).save(picture, "PNG")
+    with client(handle) as http_client:
+        huge = http_client.post("/upload", content=picture.getvalue())
+        assert huge.status_code == 422
+        assert "too large" in huge.json()["error"]["message"]
+        assert http_client.post("/upload", content=bytes(13 * 1024 * 1024)).status_code == 413
+        assert "not a picture" in http_client.post("/upload", content=b"no picture").json()["error"]["message"]
+        small = io.BytesIO()
+        Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save(small, "PNG")
+        assert http_client.post("/upload", content=small.getvalue()).json()["ok"]
+        exported = np.load(io.BytesIO(http_client.get("/input.npy").content))
+        assert isinstance(handle.session, Session)
+        with torch.no_grad():
+            logits = handle.session.model(torch.from_numpy(exported))
+        torch.testing.assert_close(logits, handle.session.snapshot.logits, rtol=1e-5, atol=1e-5)
+        assert Image.open(io.BytesIO(http_client.get("/input.png").content)).size == (12, 12)
+
+
+def test_malformed_messages_are_answered_and_the_connection_stays(handle: Handle) -> None:
+    async def talk() -> None:
+        async with socket_to(handle) as connection:
+            for text in ("{", "[]", '{"id": 1}', '{"id": 2, "op": "values", "args": {"layer": 5}}', '{"id": 3, "op": "nothing"}'):
+                await connection.send(text)
+                found = await answer(connection)
+                assert found["ok"] is False
+                assert "wanted" in found["error"]["message"]
+            await connection.send(b"\x00\x01")
+            assert (await answer(connection))["ok"] is False
+            assert (await ask(connection, 9, "hello"))["ok"] is True
+
+    asyncio.run(talk())
+
+
+def test_a_thousand_rapid_requests_leave_the_server_answering(handle: Handle) -> None:
+    async def talk() -> None:
+        async with socket_to(handle) as connection, socket_to(handle) as other:
+            header = json.dumps({"id": 0, "op": "show_pixels", "args": {}}).encode()
+            frames = []
+            for number in range(1000):
+                head = header.replace(b'"id": 0', f'"id": {number}'.encode())
+                frames.append(struct.pack("<I", len(head)) + head + bytes([number % 256]) * 432)
+
+            async def send() -> None:
+                for frame in frames:
+                    await connection.send(frame)
+
+            sending = asyncio.create_task(send())
+            started = time.monotonic()
+            assert (await ask(other, 1, "training"))["ok"]
+            assert time.monotonic() - started < 5
+            outcomes: dict[int, Any] = {}
+            while len(outcomes) < 1000:
+                found = await answer(connection)
+                outcomes[found["id"]] = found
+            await sending
+            assert outcomes[999]["ok"], outcomes[999]
+            dropped = [found for found in outcomes.values() if not found["ok"]]
+            assert {found["error"]["kind"] for found in dropped} <= {"superseded"}
+            assert isinstance(handle.session, Session)
+            assert handle.session.picture.pixels.unique().tolist() == [999 % 256]
+
+    asyncio.run(talk())
+
+
+def test_clicks_are_answered_during_a_long_job(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(handle.session, Session)
+    slow = handle.session._trace
+
+    def trace_slowly(picture: Any) -> Any:
+        time.sleep(0.8)
+        return slow(picture)
+
+    monkeypatch.setattr(handle.session, "_trace", trace_slowly)
+
+    async def talk() -> None:
+        async with socket_to(handle) as connection:
+            await connection.send(json.dumps({"id": 1, "op": "ask", "args": {"target": 1}}))
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            found = await ask(connection, 2, "explain", layer="3", index=[1, 1, 1])
+            assert found["id"] == 2
+            assert found["ok"]
+            assert time.monotonic() - started < 0.5
+            assert (await ask(connection, 3, "cancel"))["ok"]
+            assert (await answer(connection))["id"] == 1
+
+    asyncio.run(talk())
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ArgumentError, match=r"port: got \d+, wanted a free port .* Give another --port"):
+            serve(card_for(Path("nothing.safetensors"), ValueError("x")), taken.getsockname()[1])
+    with pytest.raises(ArgumentError, match="port: got 70000"):
+        serve(card_for(Path("nothing.safetensors"), ValueError("x")), 70000)
+
+
+def test_arguments_of_explore() -> None:
+    with pytest.raises(ArgumentError, match="model: got 'str'"):
+        explore("model.safetensors")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="lang: got 'fr'"):
+        explore(create_model("lenet5"), lang="fr")
+
+
+def test_only_this_computer_is_listened_to(handle: Handle) -> None:
+    assert handle._socket.getsockname()[0] == "127.0.0.1"
+
+
+def test_it_ends_and_its_folder_with_it() -> None:
+    opened = explore(described(plain(), (3, 12, 12), 4), port=0)
+    assert isinstance(opened.session, Session)
+    folder = opened.session._scratch()
+    opened.close()
+    assert not folder.exists()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", opened.port), 1)
+
+
+def test_cards_for_files_that_are_no_models(tmp_path: Path) -> None:
+    model = create_model("lenet5", classes=7)
+    bare = tmp_path / "bare.safetensors"
+    save_file(model.state_dict(), bare)
+    card = card_for(bare, CheckpointError(bare, "not a model"))
+    assert card.reason == "no_description"
+    assert "lenet5" in card.candidates
+    assert ("c1.weight", (6, 1, 5, 5)) in card.tensors
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\xff" * 40)
+    assert card_for(broken, ValueError("x")).reason == "unreadable"
+    loaded = load_into(create_model("lenet5", classes=7), bare)
+    assert torch.equal(loaded.state_dict()["c1.weight"], model.state_dict()["c1.weight"])
+    with pytest.raises(CheckpointError, match="has another shape of 'output.weight'"):
+        load_into(create_model("lenet5"), bare)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_into(create_model("lenet5"), broken)
+    with serve(card, port=0) as opened:
+
+        async def talk() -> None:
+            async with socket_to(opened) as connection:
+                hello = await ask(connection, 1, "hello")
+                assert hello["result"]["card"]["reason"] == "no_description"
+                assert "no model is open" in (await ask(connection, 2, "frame"))["error"]["message"]
+
+        asyncio.run(talk())
+        with client(opened) as http_client:
+            assert http_client.post("/upload", content=b"x").status_code == 409
+            assert http_client.get("/input.npy").status_code == 409
