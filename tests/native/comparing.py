@@ -32,36 +32,47 @@ def pictures(count: int, shape: tuple[int, ...], seed: int = 1) -> Tensor:
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
-def relative(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference, in parts of the largest number wanted."""
+def relative(got: Tensor, wanted: Tensor, least: float = 1e-3) -> float:
+    """The largest difference, in parts of the largest number wanted (at least ``least``)."""
     assert got.shape == wanted.shape, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}"
     if wanted.numel() == 0:
         return 0.0
     largest = float(wanted.detach().abs().max())
-    return float((got.detach() - wanted.detach()).abs().max()) / max(largest, 1e-3)
+    return float((got.detach() - wanted.detach()).abs().max()) / max(largest, least)
 
 
 def differences(model: nn.Module, x: Tensor, seed: int = 5) -> dict[str, float]:
-    """Every output, gradient and statistic of a forward and a backward pass, compared with torch on a copy.
+    """Every output, gradient and statistic of a forward and a backward pass, compared with torch in float64.
 
-    The sum that is differentiated weighs every output with its own random number.
+    The sum that is differentiated weighs every output with its own random number. Four times torch's own error in
+    float32 is forgiven: where a ReLU's input or the difference of two candidates of a maximum is within rounding of 0,
+    either side is right.
     """
-    results: list[dict[str, Tensor]] = []
-    for subject in (copy.deepcopy(model), accelerate(copy.deepcopy(model))):
-        own = x.clone().requires_grad_()
-        outputs = _pytree.tree_leaves(subject(own))
-        stream = torch.Generator().manual_seed(seed)
-        total = torch.stack([(y * torch.randn(y.shape, generator=stream)).sum() for y in outputs]).sum()
-        found: dict[str, Tensor] = {f"output {i}": y for i, y in enumerate(outputs)}
-        total.backward()  # type: ignore[no-untyped-call]
-        assert own.grad is not None
-        found["input gradient"] = own.grad
-        found |= {f"gradient of {n}": p.grad for n, p in subject.named_parameters() if p.grad is not None}
-        found |= {n: b.double() for n, b in subject.named_buffers()}
-        results.append(found)
-    wanted, got = results
-    assert wanted.keys() == got.keys()
-    return {name: relative(got[name], wanted[name]) for name in wanted}
+    exact, torch32 = _results(copy.deepcopy(model).double(), x.double(), seed), _results(copy.deepcopy(model), x, seed)
+    got = _results(accelerate(copy.deepcopy(model)), x, seed)
+    assert exact.keys() == got.keys()
+    gradients = [float(each.abs().max()) for name, each in exact.items() if name.startswith("gradient of")]
+    # A bias before batch normalisation has a gradient of 0 but for the rounding of what cancels out, which is not small
+    # beside itself but beside the other gradients.
+    least = 0.02 * max(gradients, default=0.0)
+    found = {}
+    for name, right in exact.items():
+        floor = max(1e-3, least if name.startswith("gradient of") else 0.0)
+        found[name] = max(0.0, relative(got[name], right, floor) - 4 * relative(torch32[name], right, floor))
+    return found
+
+
+def _results(model: nn.Module, x: Tensor, seed: int) -> dict[str, Tensor]:
+    own = x.clone().requires_grad_()
+    outputs = _pytree.tree_leaves(model(own))
+    stream = torch.Generator().manual_seed(seed)
+    total = torch.stack([(y * torch.randn(y.shape, generator=stream).to(y)).sum() for y in outputs]).sum()
+    total.backward()  # type: ignore[no-untyped-call]
+    assert own.grad is not None
+    found = {f"output {i}": y.detach().double() for i, y in enumerate(outputs)}
+    found["input gradient"] = own.grad.double()
+    found |= {f"gradient of {n}": p.grad.double() for n, p in model.named_parameters() if p.grad is not None}
+    return found | {n: b.double() for n, b in model.named_buffers()}
 
 
 def worst(found: dict[str, float]) -> tuple[str, float]:

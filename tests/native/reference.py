@@ -73,7 +73,7 @@ class Network:
             )
         self._write(total, flat, x, gradients, input_delta)
 
-    def memory(self, threads: int) -> int:
+    def memory(self) -> int:
         return 0
 
     def describe(self) -> str:

@@ -219,10 +219,10 @@ def test_two_threads_may_use_one_network() -> None:
 
 def test_memory_does_not_grow_with_the_batch() -> None:
     network = NativeNetwork(create_model("lenet5"), (1, 28, 28), "cross_entropy", threads=2)
-    network.loss_and_grad(pictures(16, (1, 28, 28)), torch.zeros(16, dtype=torch.int64))
+    network.loss_and_grad(pictures(64, (1, 28, 28)), torch.zeros(64, dtype=torch.int64))
     small = network.memory_bytes()
     network.loss_and_grad(pictures(2048, (1, 28, 28)), torch.zeros(2048, dtype=torch.int64))
-    assert network.memory_bytes() <= 2 * small
+    assert network.memory_bytes() <= 1.01 * small
 
 
 def test_it_describes_what_is_fused() -> None:

@@ -58,7 +58,7 @@ def graphs(draw: st.DrawFn) -> tuple[Graph, tuple[int, int, int], int]:
         part, now = _layer(draw, kind, c, h, w)
         same = [i for i, each in enumerate(shapes) if each == now]
         alike = [i for i, each in enumerate(shapes) if each[1:] == now[1:]]
-        if same and draw(st.booleans()):
+        if same and draw(st.sampled_from([True, False])):
             joins[index] = ("add", draw(st.sampled_from(same)))
         elif alike and draw(st.integers(0, 3)) == 0 and now[0] < 40:
             which = draw(st.sampled_from(alike))

@@ -33,7 +33,7 @@ def problem() -> str | None:
 @functools.cache
 def _load() -> tuple[Any, str | None]:
     try:
-        from convscope.native import extension
+        from convscope.native import _engine
     except ImportError as trouble:
         return None, f"{trouble}"
-    return extension, None
+    return _engine, None

@@ -77,7 +77,7 @@ class NativeNetwork:
 
     def memory_bytes(self) -> int:
         """What the engine holds beside parameters and gradients."""
-        return int(self.ready().network.memory(self._threads()))
+        return int(self.ready().network.memory())
 
     def forward(self, images: torch.Tensor, seed: int = 0, step: int = 0) -> Any:
         """The model's outputs, without anything kept for gradients. ``seed`` and ``step`` decide what dropout drops."""
