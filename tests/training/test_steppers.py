@@ -231,18 +231,3 @@ def test_native_makes_torchs_step(
     for name, weight in found[0][2].items():
         torch.testing.assert_close(weight, found[1][2][name], rtol=1e-4, atol=1e-6)
         assert not torch.equal(weight, start[name]), "the canary: it did move"
-
-
-@needs_engine
-def test_native_adds_the_penalty_of_combined_kernels(stripes: Dataset) -> None:
-    images, labels = stripes.train.images[:17], stripes.train.labels[:17]
-    gradients = []
-    for engine in ("native", "torch"):
-        torch.manual_seed(0)
-        body = nn.Sequential(nn.Conv2d(1, 2, 1), CombinedConv2d(2, 2, 3, padding=1, sparsity=0.1))
-        model = nn.Sequential(body, nn.Flatten(), nn.Linear(126, 3))
-        each = stepper(model, engine)
-        each.step(images, labels, 0, 1e-30, 17)
-        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from convscope.layers import penalty
 from convscope.native import NativeNetwork
 from convscope.native.flat import FlatParameters
 from convscope.native.lower import restore
@@ -24,15 +23,12 @@ class NativeStepper(Stepper):
         for training in (False, True):  # both plans now, since a plan may need room in the buffers
             self.model.train(training)
             self._network.ready()
-        self._has_penalty = penalty(self.model) is not None
         flat = self._network.memory.flat
         flat.attach_gradients()
         return flat
 
     def loss_and_gradients(self, images: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[Scalar, Scalar]:
         loss, tensors = self._network.loss_and_grad(images, targets, seed)
-        if self._has_penalty:
-            loss += self._add_penalty()
         outputs = restore(self._network.plan.structure, tensors)
         # numpy's argmax takes 3 µs here, torch's and the comparison 15 of a step's 900
         predicted = self.task.loss.predictions(outputs).numpy().argmax(1)
@@ -40,9 +36,3 @@ class NativeStepper(Stepper):
 
     def outputs(self, images: torch.Tensor) -> object:
         return self._network.forward(images)
-
-    def _add_penalty(self) -> float:
-        added = penalty(self.model)
-        assert added is not None
-        added.backward()  # type: ignore[no-untyped-call]
-        return added.item()
