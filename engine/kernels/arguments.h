@@ -156,7 +156,7 @@ struct Moments {
 struct Combine {
     const float* x = nullptr;
     const float* y = nullptr;
-    float a = 0, b = 0, c = 0;
+    float a = 0, b = 0, centre = 0, c = 0;
     float* to = nullptr;
     Index count = 0;                      // positions
     Index images_present = 0;

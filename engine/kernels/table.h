@@ -45,10 +45,11 @@ struct KernelTable {
     void (*softmax_backward)(const float* y, const float* delta, Index count, float* input_delta,
                              bool accumulate) = nullptr;
 
-    void (*affine)(float scale, float offset, const float* from, float* to, Index count) = nullptr;
+    // to = scale * (from - centre) + offset
+    void (*affine)(float scale, float centre, float offset, const float* from, float* to, Index count) = nullptr;
     void (*scale_add)(float scale, const float* from, float* to, Index count) = nullptr;  // to += scale * from
     void (*moments)(Moments&) = nullptr;
-    // to = a·x + b·y + c in present images, 0 in the others; added to `to` when `accumulate`.
+    // to = a·x + b·(y − centre) + c in present images, 0 in the others; added to `to` when `accumulate`.
     void (*combine)(const Combine&) = nullptr;
 
     void (*response_norm_forward)(const ResponseNorm&) = nullptr;

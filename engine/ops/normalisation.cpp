@@ -110,9 +110,10 @@ public:
         for (Index map = 0; map < maps(); ++map) {
             const Normal normal = normal_of(block, map);
             const double scale = gamma(block, map) * normal.inverse;
-            const auto offset = static_cast<float>(beta(block, map) - scale * normal.mean);
+            const auto centre = static_cast<float>(normal.mean);
+            const auto offset = static_cast<float>(beta(block, map) + scale * (static_cast<double>(centre) - normal.mean));
             for (Index row = 0; row < output_shape.height; ++row)
-                block.kernels->affine(static_cast<float>(scale), offset, row_of(block.inputs[0], map, row),
+                block.kernels->affine(static_cast<float>(scale), centre, offset, row_of(block.inputs[0], map, row),
                                       row_of(block.output, map, row), output_shape.width);
         }
     }
@@ -160,7 +161,8 @@ public:
                 const double* shared = batch_values(block, map);
                 const double along = -scale * normal.inverse * normal.inverse * shared[7];
                 a.b = static_cast<float>(along);
-                a.c = static_cast<float>(-scale * shared[6] - along * normal.mean);
+                a.centre = static_cast<float>(normal.mean);
+                a.c = static_cast<float>(-scale * shared[6] + along * (static_cast<double>(a.centre) - normal.mean));
             }
             a.count = output_shape.width;
             a.images_present = block.images_present;

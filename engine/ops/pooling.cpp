@@ -79,7 +79,7 @@ public:
         a.output = sums(block);
         block.kernels->pool_forward(a);
         for_rows(a.output, [&](Index map, Index row) {
-            block.kernels->affine(block.parameters[weight_.offset + map], block.parameters[bias_.offset + map],
+            block.kernels->affine(block.parameters[weight_.offset + map], 0.0f, block.parameters[bias_.offset + map],
                                   row_of(a.output, map, row), row_of(block.output, map, row), a.output.width);
         });
     }
@@ -101,7 +101,7 @@ public:
                 block.kernels->moments(sums_of_row);
                 to_bias += sums_of_row.sum;
                 to_weight += sums_of_row.product;
-                block.kernels->affine(block.parameters[weight_.offset + map], 0.0f, sums_of_row.y,
+                block.kernels->affine(block.parameters[weight_.offset + map], 0.0f, 0.0f, sums_of_row.y,
                                       row_of(a.delta, map, row), down.width);
             }
             if (!block.gradients) continue;
