@@ -47,13 +47,6 @@ def test_lenet5_of_1998_layer_by_layer() -> None:
     assert 2.4 / 25 * 0.9 < float(model.get_parameter("c1.weight").detach().abs().max()) <= 2.4 / 25
 
 
-def test_lenet5_printed_shapes() -> None:
-    found = shapes(create_model("lenet5"), torch.zeros(1, 1, 28, 28))
-    wanted = {"c1": (6, 28, 28), "s2": (6, 14, 14), "c3": (16, 10, 10), "s4": (16, 5, 5), "flatten": (400,)}
-    assert {name: found[name] for name in wanted} == wanted
-    assert (found["f5"], found["f6"], found["output"]) == ((120,), (84,), (10,))
-
-
 def test_slides_shapes() -> None:
     found = shapes(create_model("slides_caltech101"), torch.zeros(1, 3, 200, 200))
     assert [found[f"pool{n}"] for n in (1, 2, 3, 4)] == [(12, 98, 98), (24, 48, 48), (20, 22, 22), (16, 9, 9)]

@@ -92,6 +92,23 @@ def test_rebuilt_model_trains_like_the_first() -> None:
             assert torch.equal(parameter.grad, other.grad)
 
 
+def test_auxiliary_outputs_in_training_only() -> None:
+    torch.manual_seed(0)
+    model = create_model("googlenet", classes=3, input_size=32)
+    again = copied(model)
+    again.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    torch.manual_seed(1)
+    expected = model(x)
+    torch.manual_seed(1)
+    found = again(x)
+    assert isinstance(found, layers.AuxiliaryOutputs)
+    assert found.weight == 0.3
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.auxiliary[1], expected.auxiliary[1])
+    assert isinstance(copy.deepcopy(again).eval()(x), Tensor)
+
+
 LAYERS: list[Callable[[], nn.Module]] = [
     lambda: nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), groups=2, bias=False),
     lambda: nn.Conv2d(2, 3, 3, padding="same", padding_mode="reflect"),

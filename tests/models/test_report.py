@@ -24,6 +24,12 @@ def test_page_has_a_row_for_every_model(tmp_path: Path) -> None:
     assert not list(output.parent.glob("*.part"))
 
 
+def test_the_page_in_docs_is_up_to_date() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
+    stale = [line for line in report.page({}).splitlines() if line not in written.splitlines()]
+    assert not stale, "run python -m convscope.models.report --reference torchvision_parity.json"
+
+
 def test_parity_table_compares(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = MODELS["squeezenet1_0"].create(1000, 3, {})

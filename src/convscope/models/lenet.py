@@ -31,6 +31,16 @@ PAPER = "LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Docu
         note="full connection in C3, pooling without parameters, linear output; sigmoid and mean pooling by default, "
         'as textbooks print it; activation="relu", pool="max" trains far faster',
         family="lenet",
+        shapes=(
+            ("c1", (6, 28, 28)),
+            ("s2", (6, 14, 14)),
+            ("c3", (16, 10, 10)),
+            ("s4", (16, 5, 5)),
+            ("flatten", (400,)),
+            ("f5", (120,)),
+            ("f6", (84,)),
+            ("output", (10,)),
+        ),
     ),
 )
 def lenet5(
@@ -74,6 +84,15 @@ def lenet5(
         "bitmaps (840 constants, not trained)",
         family="lenet",
         loss="rbf",
+        shapes=(
+            ("c1", (6, 28, 28)),
+            ("s2", (6, 14, 14)),
+            ("c3", (16, 10, 10)),
+            ("s4", (16, 5, 5)),
+            ("c5", (120, 1, 1)),
+            ("f6", (84,)),
+            ("output", (10,)),
+        ),
     ),
 )
 def lenet5_1998(classes: int = 10, in_channels: int = 1) -> nn.Module:
