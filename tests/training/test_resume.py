@@ -208,3 +208,25 @@ def test_handlers_are_put_back(fitted: Fit) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     fitted(epochs=1)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_frozen_layers_stay_frozen_when_the_folder_rebuilds_the_model(
+    tmp_path: Path, stripes: Dataset, make_net: Callable[..., nn.Module]
+) -> None:
+    def frozen_net() -> nn.Module:
+        net = make_net()
+        net.get_parameter("0.weight").requires_grad_(False)
+        return net
+
+    begun = frozen_net()
+    before = {name: value.clone() for name, value in begun.state_dict().items()}
+    options: dict[str, Any] = {"engine": "torch", "batch_size": 17, "watch": False, "weight_decay": 0.1}
+    run_dir = tmp_path / "run"
+    fit(begun, stripes, run_dir=str(run_dir), epochs=2, max_steps=4, schedule="constant", **options)
+    resumed = fit(data=stripes, run_dir=str(run_dir), resume=True, max_steps=9)
+    options |= {"epochs": 2, "max_steps": 9, "schedule": "constant"}
+    whole = fit(frozen_net(), stripes, run_dir=str(tmp_path / "whole"), **options)
+    assert torch.equal(resumed.model.state_dict()["0.weight"], before["0.weight"])
+    assert not torch.equal(resumed.model.state_dict()["0.bias"], before["0.bias"])
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name

@@ -168,6 +168,7 @@ def _run(
         folder.write_config(
             {
                 "model": None if described is None else checkpoints.spec_to_json(described),
+                "frozen": [each for each, parameter in model.named_parameters() if not parameter.requires_grad],
                 "data": identity,
                 "config": config.replace(resume=False).to_json(),
             }
@@ -237,7 +238,10 @@ class _Begun:
         described = checkpoints.spec_from_json(saved)
         if given is not None and given != described.architecture:
             raise CheckpointError(self.run_dir, f"a run of {described.architecture!r}, not of {given!r}")
-        return checkpoints.rebuild(self.run_dir, described)
+        model = checkpoints.rebuild(self.run_dir, described)
+        for name in self.described.get("frozen", []):
+            model.get_parameter(name).requires_grad_(False)
+        return model
 
 
 def _configuration(options: dict[str, Any]) -> tuple[Config, _Begun | None]:
