@@ -43,6 +43,7 @@ class Contestant(ABC):
     """``step`` goes from uint8 pictures to moved parameters: normalising, gradients, SGD with momentum."""
 
     description: str
+    torch_threads: int | None = None  # while it is its turn; None: as many as it may have
 
     @abstractmethod
     def __init__(self, subject: Subject) -> None: ...
@@ -54,11 +55,14 @@ class Contestant(ABC):
 
 class Native(Contestant):
     description = "this engine, float32; one fused optimiser call over the flat buffer"
+    torch_threads = 1  # as in training: the one torch call a step is short, and OpenMP's threads would wait in a spin
 
     def __init__(self, subject: Subject) -> None:
         model = copy.deepcopy(subject.model).train()
         preprocessing = subject.preprocessing
-        self.network = NativeNetwork(model, subject.input_shape, subject.loss, preprocessing=preprocessing)
+        self.network = NativeNetwork(
+            model, subject.input_shape, subject.loss, preprocessing=preprocessing, threads=torch.get_num_threads()
+        )
         self.network.ready()
         flat = self.network.memory.flat
         whole = nn.Parameter(flat.values)

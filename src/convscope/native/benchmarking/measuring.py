@@ -144,10 +144,12 @@ def _race(
         first = turn % len(running)
         for name in (*list(running)[first:], *list(running)[:first]):  # nobody is always the first
             contestant, steps = running[name]
+            torch.set_num_threads(contestant.torch_threads or report.machine.threads)
             begun = time.perf_counter()
             for _ in range(steps):
                 contestant.step(images, targets)
             times[name].append((time.perf_counter() - begun) / steps)
+            torch.set_num_threads(report.machine.threads)
     operations = training_operations(lower(subject.model.train(), subject.input_shape, subject.loss))
     rows = []
     for name in contestants:
