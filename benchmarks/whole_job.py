@@ -4,10 +4,10 @@
 
 Both are processes of their own, started by turns and timed from outside, imports and reading of files included.
 ``convscope train lenet5 --data mnist`` is run as a person types it; the script is the one that tutorials show (a
-TensorDataset, DataLoader, eager float32, a test pass after every epoch) with the same recipe: ReLU and max pooling, SGD
-``convscope train lenet5 --data mnist`` is run as a person types it; the script is what tutorials show (a
-the wall time stands the processor time, which what else the machine does hardly changes. ``--script`` runs the plain
-script alone.
+TensorDataset, DataLoader, eager float32, a test pass after every epoch) with the same recipe: ReLU and max pooling,
+SGD with momentum, weight decay, half an epoch of warm-up and a cosine. Each side tells its own test error at the end.
+Beside the wall time stands the processor time, which what else the machine does hardly changes. ``--script`` runs the
+plain script alone.
 """
 
 from __future__ import annotations

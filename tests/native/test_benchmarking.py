@@ -49,6 +49,7 @@ def test_a_benchmark_of_a_small_network(subject: Subject) -> None:
     for row in report.rows:
         assert row.failure is None
         assert row.low <= row.milliseconds <= row.high
+        assert 0 < row.best <= row.high
         assert row.images_per_second == pytest.approx(row.batch_size / row.milliseconds * 1e3)
         assert row.share == pytest.approx(row.gflops / report.machine.matrix_gflops)
     assert told[0] == "small: comparing gradients"
@@ -86,14 +87,17 @@ def test_unknown_contestants(subject: Subject) -> None:
 
 def test_means_over_cases() -> None:
     def row(batch_size: int, contestant: str, rate: float) -> Row:
-        return Row("m", batch_size, contestant, 1.0, 0.9, 1.2, rate, 10.0, 0.5)
+        milliseconds = batch_size / rate * 1e3
+        spread = (0.9 * milliseconds, 1.2 * milliseconds, 0.5 * milliseconds)
+        return Row("m", batch_size, contestant, milliseconds, *spread, rate, 10.0, 0.5)
 
     rows = [row(1, "native", 40.0), row(1, "eager", 10.0), row(1, "compile", 20.0)]
     rows += [row(2, "native", 90.0), row(2, "eager", 10.0), row(2, "compile", 5.0)]
     report = Report(Machine("p", "avx2", 2, "2", 100.0), rows, {})
     assert report.geometric_mean(["eager"]) == pytest.approx(6.0)
     assert report.geometric_mean(["eager", "compile"]) == pytest.approx(18**0.5)
-    assert report.mean_share() == pytest.approx(0.5)
+    assert report.geometric_mean(["eager"], best=True) == pytest.approx(6.0)
+    assert (report.mean_share(), report.mean_share(best=True)) == pytest.approx((0.5, 1.0))
     assert rows[0].spread == pytest.approx(0.3)
 
 

@@ -69,8 +69,8 @@ def test_it_computes_what_torch_computes(name: str) -> None:
     except LoweringError as refusal:
         pytest.skip(str(refusal))
     check(randomised(model).eval(), pictures(3, shape), WHOLE_NETWORK)
-    # Dozens of rectifiers on the statistics of few values: which side of 0 an input is on is often a matter of rounding,
-    # in torch as here. Smooth ones in their places show whether everything else is right.
+    # Dozens of rectifiers on the statistics of few values: which side of 0 an input is on is often a matter of
+    # rounding, in torch as here. Smooth ones in their places show whether everything else is right.
     card = MODELS[name].card
     verify(Subject(name, smooth(built(name)), card.loss, shape, card.classes), batch_sizes=(5,))
 

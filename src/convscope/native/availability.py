@@ -33,7 +33,7 @@ def problem() -> str | None:
 @functools.cache
 def _load() -> tuple[Any, str | None]:
     try:
-        from convscope.native import _engine
+        import convscope.native._engine as _engine
     except ImportError as trouble:
         return None, f"{trouble}"
     return _engine, None

@@ -140,22 +140,27 @@ def _race(
                 raise
             failures[name] = str(problem).strip().split("\n")[0] or type(problem).__name__
     times: dict[str, list[float]] = {name: [] for name in running}
+    best = dict.fromkeys(running, math.inf)
     for turn in range(rounds):
         first = turn % len(running)
         for name in (*list(running)[first:], *list(running)[:first]):  # nobody is always the first
             contestant, steps = running[name]
             torch.set_num_threads(contestant.torch_threads or report.machine.threads)
             begun = time.perf_counter()
+            last = begun
             for _ in range(steps):
                 contestant.step(images, targets)
-            times[name].append((time.perf_counter() - begun) / steps)
+                now = time.perf_counter()
+                best[name] = min(best[name], now - last)
+                last = now
+            times[name].append((last - begun) / steps)
             torch.set_num_threads(report.machine.threads)
     operations = training_operations(lower(subject.model.train(), subject.input_shape, subject.loss))
     rows = []
     for name in contestants:
         if name in failures:
             nan = math.nan
-            rows.append(Row(subject.name, batch_size, name, nan, nan, nan, nan, nan, nan, failure=failures[name]))
+            rows.append(Row(subject.name, batch_size, name, nan, nan, nan, nan, nan, nan, nan, failure=failures[name]))
             continue
         low, median, high = statistics.quantiles(times[name], n=4)
         gflops = operations * batch_size / median / 1e9
@@ -171,6 +176,7 @@ def _race(
                 milliseconds=median * 1e3,
                 low=low * 1e3,
                 high=high * 1e3,
+                best=best[name] * 1e3,
                 images_per_second=batch_size / median,
                 gflops=gflops,
                 share=gflops / report.machine.matrix_gflops,

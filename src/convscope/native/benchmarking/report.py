@@ -18,8 +18,9 @@ from convscope.native import availability
 class Row:
     """One contestant on one model and batch size.
 
-    ``milliseconds`` is the median over the rounds, ``low`` and ``high`` its quartiles. ``gflops`` counts convolutions
-    and linear layers, ``share`` is ``gflops`` over the machine's float32 matrix-product rate. ``memory`` is the peak
+    ``milliseconds`` is the median over the rounds, ``low`` and ``high`` its quartiles, ``best`` the quickest single
+    step, which is what is left to compare where other programs take their share of the processor. ``gflops`` counts
+    convolutions and linear layers, ``share`` is ``gflops`` over the machine's float32 matrix-product rate. ``memory`` is the peak
     growth of the process over its idle state in bytes, None where it was not measured. ``failure``: why there is no
     figure (the others are nan then).
     """
@@ -30,6 +31,7 @@ class Row:
     milliseconds: float
     low: float
     high: float
+    best: float
     images_per_second: float
     gflops: float
     share: float
@@ -68,25 +70,29 @@ class Report:
                 return row
         return None
 
-    def ratio(self, model: str, batch_size: int, rivals: Iterable[str]) -> float:
-        """The native engine's rate over the best of the rivals'; nan where one side is missing."""
+    def ratio(self, model: str, batch_size: int, rivals: Iterable[str], best: bool = False) -> float:
+        """How many times the native engine is as fast as the fastest of the rivals; nan where one side is missing.
+
+        By the medians, or with ``best`` by the quickest steps.
+        """
         own = self.find(model, batch_size, "native")
         found = [self.find(model, batch_size, rival) for rival in rivals]
-        rates = [row.images_per_second for row in found if row is not None]
-        return own.images_per_second / max(rates) if own is not None and rates else math.nan
+        times = [row.best if best else row.milliseconds for row in found if row is not None]
+        return min(times) / (own.best if best else own.milliseconds) if own is not None and times else math.nan
 
     def cases(self) -> list[tuple[str, int]]:
         return list(dict.fromkeys((row.model, row.batch_size) for row in self.rows))
 
-    def geometric_mean(self, rivals: Iterable[str]) -> float:
+    def geometric_mean(self, rivals: Iterable[str], best: bool = False) -> float:
         """Of ``ratio`` over all cases."""
         rivals = list(rivals)
-        ratios = [self.ratio(*case, rivals) for case in self.cases()]
+        ratios = [self.ratio(*case, rivals, best) for case in self.cases()]
         return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
-    def mean_share(self) -> float:
+    def mean_share(self, best: bool = False) -> float:
         """The geometric mean of the native engine's share of the matrix-product rate."""
-        shares = [row.share for row in self.rows if row.contestant == "native" and row.failure is None]
+        rows = [row for row in self.rows if row.contestant == "native" and row.failure is None]
+        shares = [row.share * (row.milliseconds / row.best if best else 1.0) for row in rows]
         return math.exp(sum(map(math.log, shares)) / len(shares)) if shares else math.nan
 
     def to_json(self) -> dict[str, Any]:
