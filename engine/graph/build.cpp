@@ -67,6 +67,7 @@ public:
         find_borders();
         elide_flattening();
         separate_dense_consumers();
+        separate_dense_producers();
         link();
         find_shared_parameters();
         for (const OpPointer& op : graph_.ops) {
@@ -177,6 +178,27 @@ private:
             graph_.values.push_back(value);
             graph_.ops[number]->inputs[0] = copy.output;
             graph_.ops.insert(graph_.ops.begin() + static_cast<std::ptrdiff_t>(number), std::move(op));
+        }
+    }
+
+    // An op that writes its output as one vector gets a copy behind it where a consumer wants a border: a 1×1 convolution
+    // of 1×1 maps, which runs as a linear layer, followed by a padded convolution.
+    void separate_dense_producers() {
+        for (std::size_t number = 0; number < graph_.ops.size(); ++number) {
+            const int to = graph_.ops[number]->output;
+            if (!graph_.ops[number]->writes_dense_output() || graph_.values[static_cast<std::size_t>(to)].dense()) continue;
+            Record copy;
+            copy.kind = "identity";
+            copy.name = graph_.ops[number]->name + ".output";
+            copy.inputs = {static_cast<int>(graph_.values.size())};
+            copy.output = to;
+            Value value;
+            value.shape = graph_.values[static_cast<std::size_t>(to)].shape;
+            OpPointer op = make_op(kernels_, copy, {value.shape});
+            graph_.values.push_back(value);
+            graph_.ops[number]->output = copy.inputs[0];
+            graph_.ops.insert(graph_.ops.begin() + static_cast<std::ptrdiff_t>(number) + 1, std::move(op));
+            ++number;
         }
     }
 

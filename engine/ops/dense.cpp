@@ -66,6 +66,7 @@ public:
         if (!trained_.present()) fixed_ = required_place(record, record.state, "weight", count);
     }
     bool wants_dense_input() const override { return true; }
+    bool writes_dense_output() const override { return true; }
     std::vector<Place> parameter_places() const override { return {trained_}; }
     std::vector<Place> state_places() const override { return {fixed_}; }
     bool reads_input_in_backward() const override { return true; }
@@ -99,6 +100,7 @@ class SoftmaxLayer final : public Op {
 public:
     SoftmaxLayer(const Record& record, const Shape& input) : Op(record, {input}, input) {}
     bool wants_dense_input() const override { return true; }
+    bool writes_dense_output() const override { return true; }
     bool reads_output_in_backward() const override { return true; }
     void forward(const Block& block) const override {
         block.kernels->softmax_forward(block.inputs[0].data, output_shape.channels, block.output.data);

@@ -23,6 +23,7 @@ public:
 
     void fuse(ActivationSpec activation) { activation_ = activation; }
     bool wants_dense_input() const override { return true; }
+    bool writes_dense_output() const override { return true; }
     std::vector<Place> parameter_places() const override { return {weight_, bias_}; }
     bool reads_input_in_backward() const override { return trainable; }
     bool reads_output_in_backward() const override { return activation_.kind != Activation::identity; }

@@ -75,6 +75,7 @@ public:
     // Zeros it wants to find around its inputs, and whether it can read inputs that have any.
     virtual Size input_border() const { return {}; }
     virtual bool wants_dense_input() const { return false; }
+    virtual bool writes_dense_output() const { return false; }
 
     virtual std::vector<Place> parameter_places() const { return {}; }
     virtual std::vector<Place> state_places() const { return {}; }

@@ -179,6 +179,8 @@ NORMALISATIONS: dict[str, Case] = {
     "batch norm maximum": (
         sequence(conv(3, 6, 3, bias=False), lambda: nn.BatchNorm2d(6), nn.ReLU, lambda: nn.MaxPool2d(2)), MAPS
     ),
+    # a 1×1 convolution of 1×1 maps runs as a linear layer, whose output has no border of zeros by itself
+    "border after a linear layer": (sequence(conv(3, 8, 1), nn.ReLU, conv(8, 5, 3, padding=1)), (3, 1, 1)),
     "residual": (sequence(lambda: Residual(3), lambda: Residual(3)), MAPS),
     "residual, pooled": (sequence(lambda: Residual(3), lambda: nn.AdaptiveAvgPool2d(1), nn.Flatten), MAPS),
 }  # fmt: skip
