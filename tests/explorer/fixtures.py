@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, ScaledTanh, Subsample2d, SumPool2d, TableConv2d
 from convscope.layers import Conv2d as TrueConv2d
+from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, ScaledTanh, Subsample2d, SumPool2d, TableConv2d
+from convscope.models.portable import describe
 from convscope.spec import ModelSpec, Preprocessing, attach
 
 
@@ -149,7 +150,7 @@ def described(model: nn.Module, shape: tuple[int, int, int], classes: int) -> nn
     channels, height, width = shape
     preprocessing = Preprocessing(channels, (height, width), (0.4,) * channels, (0.3,) * channels)
     names = tuple(f"class {number}" for number in range(classes))
-    return attach(model, ModelSpec("graph", {}, shape, names, preprocessing)).eval()
+    return attach(model.eval(), ModelSpec("graph", describe(model), shape, names, preprocessing))
 
 
 def plain() -> nn.Module:

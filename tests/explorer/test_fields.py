@@ -17,7 +17,7 @@ from convscope.errors import UnknownNameError
 from convscope.models import create_model
 
 CASES = {
-    "lenet5": (lambda: create_model("lenet5"), (1, 28, 28)),
+    "lenet5": (lambda: create_model("lenet5", activation="linear"), (1, 28, 28)),
     "branching": (Branching, (1, 14, 10)),
     "residual": (Residual, (3, 9, 9)),
     "strided": (

@@ -21,10 +21,9 @@ def test_both_languages_have_the_same_keys_and_blanks() -> None:
 
 
 def test_chinese_is_chinese() -> None:
-    same = {key for key in ENGLISH if ENGLISH[key] == CHINESE[key]}
-    assert same <= {"family_softmax", "partial_sums", "tab_backward", "tab_gradient", "training_text"}
     for key, text in CHINESE.items():
-        if key not in same:
+        words = re.search(r"[a-z]{4,}", re.sub(r"\{\w+\}", "", ENGLISH[key]))  # formulas alone are the same in both
+        if words and key != "family_softmax":
             assert re.search(r"[\u4e00-\u9fff]", text), key
 
 

@@ -16,6 +16,9 @@ from convscope.inspect.reads import Dimension, along
 from convscope.inspect.receptive_field import ReceptiveFields
 from convscope.inspect.steps import Step, TensorLike
 
+_SAME_MAP = frozenset(
+    ("activation", "identity", "batch_norm", "add", "subsample", "max_pool", "mean_pool", "sum_pool", "min_pool", "l2_pool")
+)  # layers whose map j reads only map j
 Mask = npt.NDArray[np.bool_]
 
 
@@ -52,11 +55,13 @@ class Fields:
                 mask = np.zeros(self._size(start, axis), bool)
                 mask[at[axis]] = True
                 masks[start][d] = mask
+        maps = {start: unit[0] if len(unit) > 1 else None}  # the one map that is meant, as long as it is one
         for step in reversed(self._steps):
             if step.name in masks:
-                for source in step.inputs:
-                    if source.source in self._axes:
-                        self._pull(step, source, masks)
+                for source, number in self._sources(step, maps.get(step.name)):
+                    known = maps.setdefault(source.source, number)
+                    maps[source.source] = number if known == number else None
+                    self._pull(step, source, masks)
         boxes = {self._shown(name): self._box(name, masks[name]) for name in masks}
         field = self._fields[start, None]
         return {
@@ -90,6 +95,26 @@ class Fields:
                 masks[step.name] = found
         boxes = {self._shown(name): self._box(name, masks[name]) for name in masks}
         return {"boxes": {name: box for name, box in boxes.items() if box is not None}}
+
+    def _sources(self, step: Step, number: int | None) -> list[tuple[TensorLike, int | None]]:
+        """What map ``number`` of a step reads (None: any map), and which map of that; of joined maps only its own part."""
+        sources = [source for source in step.inputs if source.source in self._axes]
+        node = self.network.nodes.get(self._shown(step.name))
+        family = node.family if node is not None else "other"
+        if number is None or node is None:
+            return [(source, None) for source in sources]
+        if family == "concat" and len(sources) == len(step.inputs) and self._joins_maps(step):
+            for source in step.inputs:
+                if number < source.shape[1]:
+                    return [(source, number)]
+                number -= source.shape[1]
+        same = family in _SAME_MAP and all(source.shape[1] == node.shape[0] for source in sources)
+        return [(source, number if same else None) for source in sources]
+
+    @staticmethod
+    def _joins_maps(step: Step) -> bool:
+        dim = step.keywords.get("dim", step.arguments[1] if len(step.arguments) > 1 else 0)
+        return bool(dim == 1 or (step.output_shape and dim == 1 - len(step.output_shape)))
 
     def _pull(self, step: Step, source: TensorLike, masks: dict[str, list[Mask | None]]) -> None:
         """Positions of ``source`` that the marked positions of ``step`` read."""

@@ -45,10 +45,13 @@ class Network:
             shown = {
                 layer.name: layer
                 for layer in run_trace(model, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
-                if isinstance(layer.y, torch.Tensor)
+                if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
             }
         self.nodes: dict[str, Node] = {}
+        """The calls that are shown; ``readers`` says who reads each directly, ``hidden`` which are also read otherwise."""
         alias: dict[str, tuple[str, ...]] = {steps.input_name: (INPUT,)}
+        visible = {steps.input_name}
+        ways: list[tuple[str, str, int | None]] = []  # (source, reader, number of the reader's input or None)
         for step in steps:
             name = step.name.replace("#", ":")
             above = tuple(source for item in step.inputs for source in alias.get(item.source, ()))
@@ -56,10 +59,15 @@ class Network:
                 alias[step.name] = tuple(dict.fromkeys(above))
                 continue
             alias[step.name] = (name,)
+            visible.add(step.name)
+            for place, item in enumerate(step.inputs):
+                seen = item.source in visible
+                ways += [(source, name, place if seen else None) for source in alias.get(item.source, ())]
             kind = shown[name].type
             direct = all(len(alias.get(item.source, ())) == 1 for item in step.inputs)
             known = isinstance(step.output_shape, tuple) and step.output_shape == tuple(shown[name].y.shape)
-            plain = direct and known and len(shown[name].inputs) == len(step.inputs) and _positional(step.arguments)
+            batched = all(item.ndim and item.shape[0] == 1 for item in shown[name].inputs)
+            plain = batched and direct and known and len(shown[name].inputs) == len(step.inputs) and _positional(step.arguments)
             family = family_of(step.module, kind, len(above)) if plain else "other"
             shape = tuple(shown[name].y.shape[1:])
             self.nodes[name] = Node(
@@ -68,9 +76,12 @@ class Network:
         ends = [name for item in steps.output_names for name in alias.get(item, ())]
         self.output = ends[0] if ends else next(reversed(self.nodes))
         self.readers: dict[str, list[tuple[str, int]]] = {name: [] for name in (INPUT, *self.nodes)}
-        for node in self.nodes.values():
-            for place, source in enumerate(node.sources):
-                self.readers[source].append((node.name, place))
+        self.hidden: set[str] = set()
+        for source, reader, place in ways:
+            if place is None:  # through a call that is not shown, such as a mean over everything
+                self.hidden.add(source)
+            else:
+                self.readers[source].append((reader, place))
 
     def layer(self, record: LayerTrace, upstream: torch.Tensor | None) -> Layer:
         """A call with the values of one trace; ``upstream`` is ∂J/∂y. δ = ∂J/∂u with u = x for every activation."""

@@ -27,7 +27,7 @@ from convscope.explorer.snapshot import Question, Snapshot, check_index
 from convscope.explorer.stepping import Settings, Stepper
 from convscope.layers.losses import LOSSES, loss_for
 from convscope.models import MODELS
-from convscope.spec import ModelSpec, attach, spec_of
+from convscope.spec import ModelSpec, spec_of
 from convscope.training.checkpoints import save
 
 LARGE = 3_000_000  # parameters; above, the backward pass waits until it is asked for
@@ -514,7 +514,7 @@ class Session:
             folder = self._scratch()
             model_path = folder / f"{self.stepper.weight_hash()}.safetensors"
             if not model_path.exists():
-                save(self._savable(), model_path)
+                save(self.model, model_path, self.network.input_shape)
             pixels_path = folder / "pixels.npy"
             pixels_path.write_bytes(as_npy(self.picture.pixels))
         code = snippets.snippet(
@@ -530,13 +530,6 @@ class Session:
             before=before,
         )
         return Reply({"code": code})
-
-    def _savable(self) -> nn.Module:
-        described = spec_of(self.model)
-        if described is None:
-            described = ModelSpec("graph", {}, self.network.input_shape, tuple(self.classes), self.desk.preprocessing)
-            return attach(copy.deepcopy(self.model), described)
-        return self.model
 
     def _scratch(self) -> Path:
         if self._folder is None:

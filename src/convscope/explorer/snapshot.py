@@ -75,8 +75,13 @@ class Snapshot:
         upstream: dict[str, Tensor] = {}
         delta = self._loss.value_and_delta(ran.logits, self._target())[1]
         upstream[self.network.output] = delta if isinstance(delta, Tensor) else delta.logits
+        reads: dict[str, list[tuple[str, int]]] = {}
+        for source, readers in self.network.readers.items():
+            for reader, place in readers:
+                reads.setdefault(reader, []).append((source, place))
         for record in records:
-            for source, part in zip(self.network.nodes[record.name].sources, record.grad_x, strict=False):
+            for source, place in reads.get(record.name, ()):
+                part = record.grad_x[place]
                 upstream[source] = upstream[source] + part if source in upstream else part
         self._grad_x, self._gradients = ran.grad_x, ran.gradients
         self.layers = {record.name: self.network.layer(record, upstream.get(record.name)) for record in records}
@@ -151,7 +156,8 @@ class Snapshot:
             return self._through_output(layer, self.layers[behind], at, float(deltas[name][(0, *at)]))
         if not self.network.readers[name] and not last:
             raise ArgumentError("layer", name, "a layer that the loss depends on")
-        return arithmetic.explain_backward(layer, at, self._readers, deltas, rule)
+        partly = name in self.network.hidden or behind in self.network.hidden
+        return arithmetic.explain_backward(layer, at, self._readers, deltas, rule, partly)
 
     def gradient(self, name: str, parameter: str, index: Sequence[int]) -> Explanation:
         self.complete()

@@ -16,7 +16,7 @@ from convscope.explorer.arithmetic import local
 from convscope.explorer.arithmetic.forward import concat_axis
 from convscope.explorer.arithmetic.kernels import Kernels
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
-from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, places
+from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, follow, places
 from convscope.explorer.arithmetic.windows import window_of
 
 Reader = Callable[[Layer, int, Index, Floats], Terms]
@@ -32,8 +32,9 @@ def explain(
     readers: Callable[[str], Sequence[tuple[Layer, int]]],
     deltas: Mapping[str, torch.Tensor],
     rule: str = "plain",
+    partly: bool = False,
 ) -> Explanation:
-    """The arithmetic of δ = ∂J/∂u at ``unit``.
+    """The arithmetic of δ = ∂J/∂u at ``unit``; with ``partly`` the readers are not all, and what they leave is a constant.
 
     ``readers(name)`` lists the layers that read a layer's output, each with the number of its input; ``deltas`` gives
     δ of every layer by name under the backward ``rule``: "plain" is the derivative; "deconv" and "guided" treat a
@@ -59,6 +60,8 @@ def explain(
         steps.append(Step("=", "∂J/∂y", above))
         steps.append(_factor(through, unit, above, rule))
         formula = "δ = f′(u)·Σ ∂u/∂y·δ"
+    if partly:
+        steps.append(Step("+", "c", value - follow(float(terms.product.sum()), tuple(steps))))
     steps.append(Step("=", "δ", value))
     only_weights = all(reader.family in ("conv", "linear") for reader, _ in following)
     headings = ("w", "δ", "w·δ") if only_weights else HEADINGS

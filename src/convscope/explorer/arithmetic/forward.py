@@ -309,6 +309,8 @@ def _linearised(layer: Layer, unit: Index) -> Explanation:
     """Σ ∂y/∂x·x over the inputs with a derivative; exact for a layer that is linear, else the rest is said."""
     parts = []
     for gradient, value in zip(local.row(layer, unit), layer.inputs, strict=True):
+        if not value.ndim:  # a number without places, such as a mean over everything: part of c
+            continue
         index = np.argwhere(gradient != 0)
         coefficient = gradient[gradient != 0]
         values = doubles(value[0])[gradient != 0]

@@ -25,7 +25,7 @@ def row(layer: Layer, unit: Index) -> list[Floats]:
         y = _call(layer, inputs)
         found = torch.autograd.grad(y[(0, *unit)], inputs, allow_unused=True)
     return [
-        doubles(gradient[0]) if gradient is not None else np.zeros(tuple(value.shape[1:]))
+        doubles(gradient[0]) if gradient is not None and value.ndim else np.zeros(tuple(value.shape[1:]))
         for gradient, value in zip(found, inputs, strict=True)
     ]
 

@@ -6,7 +6,7 @@ import { short } from "./core/format.js";
 import { mapAt, tilePlace } from "./draw/columns.js";
 import { palette } from "./draw/palette.js";
 import { hoverText } from "./scenes/overview.js";
-import { windowBox } from "./scenes/elastic.js";
+import { windowBox } from "./scenes/windows.js";
 
 export class Pointer {
   constructor(app) {

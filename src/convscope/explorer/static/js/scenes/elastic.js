@@ -5,6 +5,7 @@ import { palette } from "../draw/palette.js";
 import { colourAt, inkOn } from "../draw/colour.js";
 import { digitsFor, fixed, short } from "../core/format.js";
 import { overview } from "./overview.js";
+import { find, patch, subtotal, windowBox } from "./windows.js";
 
 export function elastic(app) {
   const { elastic: data, stage, store } = app;
@@ -102,10 +103,6 @@ function place(app, data, W, H, withUnit) {
     places.set(panel, { x: x - size.w / 2, y: y - size.h / 2, ...size });
   }
   return { places, columns, top, room, middle, pitch, rows, side, wide, single, narrow };
-}
-
-function find(data, role, row = null) {
-  return data.panels.find((panel) => panel.role === role && (row === null || panel.row === row));
 }
 
 function centre(at) {
@@ -271,37 +268,6 @@ export function chosenRow(app, data) {
     }
   }
   return best;
-}
-
-export function windowBox(window, cell) {
-  const at = window.kernel.length === 1 ? [cell[1]] : cell;
-  const start = at.map((o, d) => o * window.stride[d] - window.padding[d]);
-  if (window.kernel.length === 1) start.unshift(0);
-  const kernel = window.kernel.length === 1 ? [1, ...window.kernel] : window.kernel;
-  const dilation = window.dilation.length === 1 ? [1, ...window.dilation] : window.dilation;
-  return { start, kernel, dilation, reach: kernel.map((k, d) => (k - 1) * dilation[d] + 1) };
-}
-
-// The window's values of a source map; null where only means were sent.
-export function patch(panel, box) {
-  if (panel.full[0] !== panel.height || panel.full[1] !== panel.width) return null;
-  const found = [];
-  for (let y = 0; y < box.kernel[0]; y++) {
-    for (let x = 0; x < box.kernel[1]; x++) {
-      const row = box.start[0] + y * box.dilation[0];
-      const column = box.start[1] + x * box.dilation[1];
-      const inside = row >= 0 && column >= 0 && row < panel.height && column < panel.width;
-      found.push({ row, column, inside, value: inside ? panel.values[row * panel.width + column] : 0 });
-    }
-  }
-  return found;
-}
-
-function subtotal(data, panel, box) {
-  const kernel = find(data, "kernel", panel.row);
-  const cells = patch(panel, box);
-  if (!kernel || !cells) return null;
-  return cells.reduce((sum, cell, k) => sum + cell.value * kernel.values[k], 0);
 }
 
 function drawWindow(painter, at, panel, box, colour, width) {

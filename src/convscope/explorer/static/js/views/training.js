@@ -95,7 +95,6 @@ function moved(result) {
 async function step(app, body, asked) {
   if (show.playing) return;
   show.playing = true;
-  const before = app.store.get("show");
   try {
     show.result = await app.connection.ask("step", asked);
     const pause = app.stage.reduced.matches || app.store.get("speed") === 0 ? 0 : 420 / app.store.get("speed");
@@ -106,15 +105,13 @@ async function step(app, body, asked) {
       sweep(app, BEATS[beat]);
       if (pause) await new Promise((done) => setTimeout(done, pause));
     }
+    await app.refresh();
+    show.version = app.store.get("frame").version;
   } finally {
     show.playing = false;
-    app.sweepLayer = null;
   }
-  void before;
-  await app.refresh();
-  show.version = app.store.get("frame").version;
   await app.ondetail();
-  say(t("say_step", { before: short(show.result.loss_before), after: short(show.result.loss_after) }));
+  if (show.result) say(t("say_step", { before: short(show.result.loss_before), after: short(show.result.loss_after) }));
 }
 
 // The layer heads light up in the order in which the pass reaches them.

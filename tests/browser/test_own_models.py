@@ -1,0 +1,78 @@
+"""Feature 1: any model opens as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.browser.pages import select, settle
+from tests.explorer.fixtures import MODELS
+
+from convscope.errors import CheckpointError
+from convscope.explorer import explore, serve
+from convscope.explorer.cards import card_for
+from convscope.explorer.session import Session
+from convscope.models import create_model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_twelve_kinds_of_networks_open(visit: Callable[..., Any], name: str) -> None:
+    torch.manual_seed(4)
+    model = MODELS[name]()
+    with explore(model, port=0) as handle:
+        page = visit(handle)
+        assert isinstance(handle.session, Session)
+        nodes = page.evaluate("() => convscope.model.nodes.map((node) => [node.name, node.shape])")
+        assert [node[0] for node in nodes] == list(handle.session.network.nodes)
+        assert len(page.locator("#heads button").all()) == len(nodes) + 1
+        logits = page.evaluate("() => convscope.store.get('frame').logits")
+        with torch.no_grad():
+            y = model(handle.session.snapshot.question.x)
+        if y.ndim == 2:
+            torch.testing.assert_close(torch.tensor(logits), y[0], rtol=1e-5, atol=1e-5)
+        else:
+            assert page.locator("#verdict").inner_text().strip()
+        for layer, shape in nodes:
+            select(page, layer, shape[0] // 2, [side // 2 for side in shape])
+            settle(page, 30)
+            assert page.locator("#tab-body table.sum, #tab-body p").count()
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_file_without_description_gives_a_card_in_both_languages(
+    visit: Callable[..., Any], tmp_path: Path, lang: str
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(create_model("lenet5").state_dict(), path)
+    with serve(card_for(path, CheckpointError(path, "no description")), port=0) as handle:
+        page = visit(handle, lang=lang, expect="card")
+        text = page.locator("#card").inner_text()
+        assert "weights.safetensors holds weights" in text
+        assert "没有说明属于哪个网络" in text
+        assert "convscope explore weights.safetensors --model lenet5" in text
+        assert "c1.weight" in text
+        first = page.locator("#card section").first.get_attribute("lang")
+        assert first == ("zh-CN" if lang == "zh" else "en")
+
+
+def test_a_layer_of_unknown_kind_is_shown_by_its_derivative(visit: Callable[..., Any]) -> None:
+    class Strange(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.sigmoid(x.mean())
+
+    from tests.explorer.fixtures import plain
+
+    from convscope.data import Dataset
+
+    body = plain()
+    model = torch.nn.Sequential(Strange(), *body)
+    data = Dataset.from_arrays(torch.randint(0, 255, (12, 3, 12, 12), dtype=torch.uint8), torch.arange(12) % 4)
+    with explore(model, data, port=0) as handle:
+        page = visit(handle)
+        name = next(iter(handle.session.network.nodes))  # type: ignore[union-attr]
+        select(page, name, 0, [0, 3, 3] if len(handle.session.network.nodes[name].shape) == 3 else None)  # type: ignore[union-attr]
+        assert page.locator("#tab-body").inner_text().strip()

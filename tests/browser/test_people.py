@@ -1,0 +1,203 @@
+"""Feature 15: two languages, keys alone, a screen reader, colour vision, a phone; and the first visit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.browser.pages import exact, select, settle
+
+from convscope.explorer import Handle
+from convscope.explorer.session import Session
+
+AXE = (Path(__file__).parent / "vendor" / "axe-4.10.2.min.js").read_text("utf-8")
+VIEWS: list[tuple[str, str, int | None, list[int] | None]] = [
+    ("forward", "", None, None),
+    ("forward", "c3", None, None),
+    ("forward", "c3", 5, None),
+    ("forward", "c3", 5, [5, 3, 7]),
+    ("backward", "c3", 5, [5, 3, 7]),
+    ("gradient", "c3", 5, [5, 3, 7]),
+    ("field", "c3", 5, [5, 3, 7]),
+    ("training", "c3", 5, [5, 3, 7]),
+    ("forward", "s2", 2, [2, 4, 4]),
+    ("forward", "output", 3, [3]),
+]
+
+
+def go(page: Any, view: tuple[str, str, int | None, list[int] | None]) -> None:
+    tab, layer, number, unit = view
+    if layer:
+        select(page, layer, number, unit, tab=tab)
+    settle(page, 200)
+
+
+def clipped(page: Any) -> list[str]:
+    """Texts that do not fit into their boxes, but for those that end in an ellipsis on purpose and have a title."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll('button, h1, h2, p, dt, dd, th, td, label, summary, .num')].filter((e) => {
+          if (!e.offsetParent || e.closest('[title]') || e.closest('.unseen') || e.classList.contains('model-name')) return false;
+          const style = getComputedStyle(e);
+          if (style.overflowX === 'auto' || style.overflowX === 'scroll') return false;
+          return e.scrollWidth > e.clientWidth + 1 && style.display !== 'inline';
+        }).map((e) => e.outerHTML.slice(0, 140))"""
+    )
+    return found
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_text_is_there_and_fits(visit: Callable[..., Any], lenet: Handle, lang: str) -> None:
+    page = visit(lenet, lang=lang)
+    for view in VIEWS:
+        go(page, view)
+        text = page.locator("body").inner_text()
+        assert "{" not in text.replace("{name}", "{")
+        assert "undefined" not in text
+        assert clipped(page) == [], view
+        if lang == "zh":
+            words = page.evaluate(
+                """() => [...document.querySelectorAll('#tools button, .tabs button, #stage-tools button, #verdict h2, label')]
+                  .filter((e) => e.offsetParent).map((e) => e.textContent)"""
+            )
+            english = [word for word in words if word and word.isascii() and word.strip("EN?☀☾ δ∂J/w←").isalpha()]
+            assert english == [], view
+    page.locator("#language-button").click()
+    settle(page)
+    assert page.evaluate("() => document.documentElement.lang") == ("en" if lang == "zh" else "zh-CN")
+
+
+def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) -> None:
+    """To conv "c3", map 5, unit (3, 7), and its sum, without a pointer; the value is spoken."""
+    page = visit(lenet)
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.id") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.dataset.layer") == "input"
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => document.activeElement.dataset.layer") == "c3"
+    for _ in range(6):
+        page.keyboard.press("ArrowDown")
+    settle(page)
+    assert "map 5" in page.locator("#live").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body[data-shown$='/forward/c3/5/']")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body[data-shown$='/forward/c3/5/5,5,5']")
+    for key in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+        settle(page, 60)
+    page.wait_for_selector("body[data-shown$='/forward/c3/5/5,3,7']")
+    assert isinstance(lenet.session, Session)
+    true = float(lenet.session.snapshot.layers["c3"].y[0, 5, 3, 7])
+    assert exact(page, "#result .num") == pytest.approx(true)
+    settle(page)
+    assert "c3, unit 5, 3, 7" in page.locator("#live").inner_text()
+    page.keyboard.press("b")
+    page.wait_for_selector("body[data-shown$='/backward/c3/5/5,3,7']")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("body[data-shown$='/backward/c3/5/']")
+    page.keyboard.press("?")
+    page.wait_for_selector("[role=dialog]")
+    page.keyboard.press("Escape")
+    assert page.locator("[role=dialog]").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_axe_finds_nothing_serious(
+    visit: Callable[..., Any], lenet: Handle, theme: str, size: tuple[int, int]
+) -> None:
+    page = visit(lenet, theme=theme, size=size)
+    for view in VIEWS:
+        go(page, view)
+        page.evaluate(AXE)
+        found = page.evaluate("async () => (await axe.run(document, { resultTypes: ['violations'] })).violations")
+        serious = [
+            (each["id"], [node["html"][:160] for node in each["nodes"]][:4])
+            for each in found
+            if each["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], view
+
+
+@pytest.mark.parametrize("deficiency", ["protanopia", "deuteranopia", "tritanopia", "achromatopsia"])
+def test_signs_can_be_told_apart(visit: Callable[..., Any], lenet: Handle, deficiency: str) -> None:
+    """Each kind's two ends stay apart under every deficiency (in full colour blindness the sign is written out)."""
+    page = visit(lenet)
+    page.context.new_cdp_session(page).send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
+    settle(page)
+    ramps = page.locator("#legend canvas").all()
+    assert len(ramps) == 4
+    for ramp in ramps:
+        picture = np.asarray(Image.open(__import__("io").BytesIO(ramp.screenshot())).convert("RGB"), float)
+        row = picture[picture.shape[0] // 2]
+        left, right, middle = row[3], row[-4], row[len(row) // 2]
+        if deficiency != "achromatopsia":
+            assert np.linalg.norm(left - right) > 40
+        assert np.linalg.norm(left - middle) > 60
+        assert np.linalg.norm(right - middle) > 60
+    select(page, "c3", 5, [5, 3, 7])
+    assert "−" in page.locator("#tab-body table.sum").inner_text()
+    assert page.locator(".legend .scale").first.inner_text().count("−") == 1
+
+
+def test_a_phone_shows_everything_without_overlap(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, size=(390, 844))
+    for view in VIEWS:
+        go(page, view)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+        overlaps = page.evaluate(
+            """() => { const boxes = [...document.querySelectorAll('button, select, input:not(.unseen)')]
+                .filter((e) => e.offsetParent && !e.closest('#heads') && !e.classList.contains('unseen') && !e.classList.contains('skip'))
+                .map((e) => [e, e.getBoundingClientRect()]);
+              const found = [];
+              for (let i = 0; i < boxes.length; i++) for (let k = i + 1; k < boxes.length; k++) {
+                const [a, p] = boxes[i], [b, q] = boxes[k];
+                if (a.contains(b) || b.contains(a)) continue;
+                const w = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+                const h = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+                if (w > 2 && h > 2) found.push([a.outerHTML.slice(0, 80), b.outerHTML.slice(0, 80)]);
+              } return found; }"""
+        )
+        assert overlaps == [], view
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_tour_by_keys(visit: Callable[..., Any], lenet: Handle, lang: str) -> None:
+    """A first visit shows within a minute why, which strokes, and what a step would change; it is not shown again."""
+    page = visit(lenet, lang=lang, tour=True)
+    page.wait_for_selector("#tour")
+    assert isinstance(lenet.session, Session)
+    said = lenet.session.classes[lenet.session.snapshot.predicted or 0]
+    titles = []
+    for stop in range(5):
+        settle(page, 500)
+        titles.append(page.locator("#tour h2").inner_text())
+        if stop == 0:
+            assert said in titles[0]
+        if stop == 1:
+            assert page.locator("#tab-body table.sum").count() == 1
+        if stop == 2:
+            assert page.evaluate("() => convscope.store.get('evidence').method") == "occlusion"
+        if stop == 3:
+            assert page.locator("#compare").count() == 1
+        page.keyboard.press("Enter")
+    assert len(set(titles)) == 5
+    settle(page)
+    assert page.locator("#tour").count() == 0
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    settle(page, 300)
+    assert page.locator("#tour").count() == 0
+
+
+def test_light_and_dark_follow_the_system_and_the_switch(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, theme="dark")
+    assert page.evaluate("() => document.documentElement.dataset.theme") == "dark"
+    page.locator("#theme-button").click()
+    assert page.evaluate("() => document.documentElement.dataset.theme") == "light"

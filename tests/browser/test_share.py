@@ -1,0 +1,127 @@
+"""Feature 16: the address brings the view back; pictures, a page that needs no server, and code that prints the number."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.browser.pages import exact, select, settle
+
+from convscope.explorer import Handle, serve
+from convscope.explorer.session import Session
+
+
+def test_reloading_shows_the_same_numbers(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    page.locator("#next").click()
+    settle(page)
+    page.evaluate("() => convscope.change('ask', { target: 6 })")
+    settle(page)
+    select(page, "c3", 5, [5, 3, 7], tab="backward")
+    settle(page)
+    everything = "() => [...document.querySelectorAll('[data-exact]')].map((e) => e.dataset.exact)"
+    before, address = page.evaluate(everything), page.url
+    assert isinstance(lenet.session, Session)
+    lenet.session.load_upload(_png(), "upload")  # the server has moved on meanwhile
+    other = visit(lenet, "#" + address.split("#", 1)[1])
+    other.wait_for_selector("body[data-shown$='/backward/c3/5/5,3,7']")
+    settle(other, 400)
+    assert other.evaluate(everything) == before
+
+
+def test_a_drawn_picture_travels_in_the_link(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    page.evaluate("() => convscope.change('show_pixels', { kind: 'drawn' }, new Uint8Array(784).fill(99, 100, 300), 'pixels')")
+    settle(page, 300)
+    address = page.url
+    assert "px=" in address
+    page.evaluate("() => convscope.change('show_data', { split: 'test', index: 0 })")
+    settle(page, 300)
+    other = visit(lenet, "#" + address.split("#", 1)[1])
+    settle(other, 300)
+    assert isinstance(lenet.session, Session)
+    assert lenet.session.picture.pixels.flatten()[100:300].unique().tolist() == [99]
+    assert lenet.session.picture.source["kind"] == "shared"
+
+
+def _png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (30, 30), (200, 10, 90)).save(out, "PNG")
+    return out.getvalue()
+
+
+def saved(page: Any, entry: str) -> bytes:
+    page.locator("#share-button").click()
+    with page.expect_download() as waiting:
+        page.locator(f"#{entry}").click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_pictures_of_the_view(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    select(page, "c3", 5, [5, 3, 7])
+    settle(page, 300)
+    picture = Image.open(io.BytesIO(saved(page, "share-png")))
+    width = page.evaluate("() => convscope.stage.width")
+    assert picture.width == 3 * width
+    assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+    drawing = saved(page, "share-svg").decode()
+    assert drawing.startswith("<svg")
+    assert drawing.count("<image") >= 8
+    assert "Σ" in drawing
+    assert "http://127" not in drawing
+    assert saved(page, "share-npy")[:6] == b"\x93NUMPY"
+    assert Image.open(io.BytesIO(saved(page, "share-input"))).size == (28, 28)
+
+
+def test_the_saved_page_works_without_the_server(visit: Callable[..., Any], lenet: Handle, browser: Any, tmp_path: Path) -> None:
+    page = visit(lenet)
+    select(page, "c3", 5, [5, 3, 7])
+    settle(page, 300)
+    value = page.locator("#result .num").first.get_attribute("data-exact")
+    path = tmp_path / "saved.html"
+    path.write_bytes(saved(page, "share-html"))
+    context = browser.new_context(offline=True)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened.goto(path.as_uri())
+    assert opened.locator("#result .num").first.get_attribute("data-exact") == value
+    assert opened.locator("svg image").count() >= 8
+    assert errors == []
+    context.close()
+
+
+@pytest.mark.parametrize("tab", ["forward", "backward", "gradient"])
+def test_the_copied_code_prints_the_number(visit: Callable[..., Any], lenet: Handle, tab: str) -> None:
+    page = visit(lenet, "#/?target=8")
+    select(page, "c3", 5, [5, 3, 7], tab=tab)
+    settle(page)
+    shown = exact(page, "#result .num")
+    page.locator(".copy-pytorch").click()
+    page.wait_for_selector("#notice:has-text('Copied')")
+    code = page.evaluate("() => navigator.clipboard.readText()")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout) == pytest.approx(shown, rel=1e-4, abs=1e-8)
+
+
+def test_a_stopped_server_is_said_and_found_again(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    assert isinstance(lenet.session, Session)
+    select(page, "c1", 2, [2, 4, 4])
+    session, port, token = lenet.session, lenet.port, lenet.token
+    lenet.close()
+    page.wait_for_selector("#notice:has-text('The server has stopped')")
+    assert page.locator("body").get_attribute("data-connection") == "lost"
+    with serve(session, port, token=token):
+        page.wait_for_selector("body[data-connection=open]", timeout=15000)
+        select(page, "c3", 1, [1, 2, 2])
+        assert page.locator("#result .num").count() >= 1
+    page.problems[:] = [each for each in page.problems if "ERR_" not in each]
