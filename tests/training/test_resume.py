@@ -222,7 +222,7 @@ def test_frozen_layers_stay_frozen_when_the_folder_rebuilds_the_model(
     before = {name: value.clone() for name, value in begun.state_dict().items()}
     options: dict[str, Any] = {"engine": "torch", "batch_size": 17, "watch": False, "weight_decay": 0.1}
     run_dir = tmp_path / "run"
-    fit(begun, stripes, run_dir=str(run_dir), epochs=2, max_steps=6, schedule="constant", **options)
+    fit(begun, stripes, run_dir=str(run_dir), epochs=2, max_steps=5, schedule="constant", **options)
     resumed = fit(data=stripes, run_dir=str(run_dir), resume=True, max_steps=9)
     options |= {"epochs": 2, "max_steps": 9, "schedule": "constant"}
     whole = fit(frozen_net(), stripes, run_dir=str(tmp_path / "whole"), **options)
