@@ -49,8 +49,8 @@ class Preprocessing:
 
 @functools.lru_cache(maxsize=64)
 def _channel_constants(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation in grey values, each (1, c, 1, 1). Kept, since making them anew costs 12 µs on a CPU and a wait
-    on a GPU; and made as ordinary tensors also where inference mode is on."""
+    """Mean and deviation in grey values, each (1, c, 1, 1). Kept, since making them anew costs 12 µs on a CPU and a
+    wait on a GPU; and made as ordinary tensors also where inference mode is on."""
     shape = (1, preprocessing.channels, 1, 1)
     with torch.inference_mode(False):
         return (

@@ -58,8 +58,8 @@ RECIPES: tuple[Recipe, ...] = (
         "mnist",
         {"activation": "sigmoid", "pool": "mean"},
         {**_DESCENT, "epochs": 12, "learning_rate": 0.5, "init": "glorot_uniform"},
-        "as the textbooks print it, 0.9 % on MNIST. The derivative of the sigmoid is at most 1/4, so that it needs Glorot's "
-        "weights and a ten times larger step than ReLU; Adam at 0.003 reached 1.0 %",
+        "as the textbooks print it, 0.8 % on MNIST. The derivative of the sigmoid is at most 1/4, so that it needs "
+        "Glorot's weights and a ten times larger step than ReLU; Adam at 0.003 reached 1.0 %",
     ),
     Recipe(
         "lenet5_1998",
@@ -67,7 +67,8 @@ RECIPES: tuple[Recipe, ...] = (
         "mnist",
         {},
         {**_DESCENT, "epochs": 20, "batch_size": 32, "learning_rate": 5e-4, "init": "lecun_normal"},
-        "table, trainable subsampling, RBF output with its own loss; the RBF's δ are of the order of 10, hence the small step",
+        "table, trainable subsampling, RBF output with its own loss: 0.9 % on MNIST; the RBF's δ are of the order of 10, "
+        "hence the small step",
     ),
     Recipe(
         "mcdnn_column",
@@ -82,7 +83,7 @@ RECIPES: tuple[Recipe, ...] = (
         "cifar10",
         {},
         {**_DESCENT, "epochs": 40, "learning_rate": 0.05, "weight_decay": 5e-4, "augment": "flip"},
-        "67.8 % after 20 epochs already",
+        "68.9 % mean class accuracy; 67.8 % after 20 epochs already",
     ),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),

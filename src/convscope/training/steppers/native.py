@@ -22,9 +22,9 @@ class NativeStepper(Stepper):
         self._network = NativeNetwork(
             self.model, shape, task.loss, preprocessing=task.preprocessing, threads=torch.get_num_threads()
         )
-        # What torch itself has left to do (indexing a batch, one optimiser call over the flat buffer) takes some 50 µs on
-        # one thread. On two, OpenMP's barriers wait for a processor that the engine or another program is using: on a
-        # busy two-core machine that was measured to cut a run from 20,000 to 850 pictures a second. ``run`` restores it.
+        # What torch itself has left to do (indexing a batch, one optimiser call over the flat buffer) takes some 50 µs
+        # on one thread. On two, OpenMP's barriers wait for a processor that the engine or another program is using: on
+        # a busy two-core machine that cut a run from 20,000 to 850 pictures a second. ``training.run`` restores it.
         torch.set_num_threads(1)
         for training in (False, True):  # both plans now, since a plan may need room in the buffers
             self.model.train(training)
