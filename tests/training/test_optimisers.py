@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +13,14 @@ from torch import nn
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.native.flat import FlatParameters
 from convscope.training import Config
-from convscope.training.optimisers import OPTIMISERS, Descent, optimiser_names, rate_factor, usual_learning_rate
+from convscope.training.optimisers import (
+    OPTIMISERS,
+    Descent,
+    lean,
+    optimiser_names,
+    rate_factor,
+    usual_learning_rate,
+)
 
 
 def small() -> nn.Sequential:
@@ -164,3 +173,25 @@ def test_what_cannot_work_is_refused() -> None:
         Descent(Config.of(learning_rates={"": 0.0}), flat)
     with pytest.raises(ArgumentError, match="weight_decay: got 0.1, wanted 0: Rprop has no weight decay"):
         Descent(Config.of(optimiser="Rprop", weight_decay=0.1), flat)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_lean_optimisers_make_the_same_steps(kind: type[torch.optim.Optimizer]) -> None:
+    own, other = (nn.Parameter(torch.linspace(-1, 1, 100)) for _ in range(2))
+    made: list[torch.optim.Optimizer] = [lean(kind)([own], lr=0.1), kind([other], lr=0.1)]  # type: ignore[call-arg]
+    for step in range(4):
+        for parameter, optimiser in zip((own, other), made, strict=True):
+            parameter.grad = torch.sin(parameter.detach() * (step + 1))
+            optimiser.step()
+    assert torch.equal(own, other)
+    assert not torch.equal(own.detach(), torch.linspace(-1, 1, 100))
+    assert isinstance(made[0], kind)
+
+
+def test_the_compiler_is_not_imported_for_a_step() -> None:
+    program = (
+        "import sys, torch; from convscope.training.optimisers import lean; p = torch.nn.Parameter(torch.ones(3)); "
+        "p.grad = torch.ones(3); o = lean(torch.optim.Adam)([p], fused=True); o.step(); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
