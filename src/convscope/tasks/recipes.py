@@ -67,8 +67,8 @@ RECIPES: tuple[Recipe, ...] = (
         "mnist",
         {},
         {**_DESCENT, "epochs": 20, "batch_size": 32, "learning_rate": 5e-4, "init": "lecun_normal"},
-        "table, trainable subsampling, RBF output with its own loss: 0.9 % on MNIST; the RBF's δ are of the order of 10, "
-        "hence the small step",
+        "table, trainable subsampling, RBF output with its own loss: 0.9 % on MNIST; the RBF's δ are of the order of "
+        "10, hence the small step",
     ),
     Recipe(
         "mcdnn_column",
