@@ -118,7 +118,7 @@ def trained(digits: Dataset) -> nn.Module:
     for step in range(300):
         rows = torch.arange(step * 32, step * 32 + 32) % len(x)
         optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x[rows]), labels[rows]).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(model(x[rows]), labels[rows]))
         optimiser.step()
     return model.eval()
 

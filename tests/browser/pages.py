@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 
-def select(page: Any, layer: str, number: int | None = None, unit: list[int] | None = None, tab: str = "forward") -> None:
+def select(
+    page: Any, layer: str, number: int | None = None, unit: list[int] | None = None, tab: str = "forward"
+) -> None:
     """Go there as a click would, and wait until the panel shows it."""
     page.evaluate(
         "([layer, map, unit, tab]) => { convscope.store.set({ tab }); convscope.select(layer, map, unit); }",

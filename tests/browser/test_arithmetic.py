@@ -134,13 +134,17 @@ def test_linked_windows(visit: Callable[..., Any], lenet: Handle) -> None:
     select(page, "c3", 4)
     settle(page)
     board = page.locator("#board").bounding_box()
-    out = page.evaluate("() => { const h = convscope.hits.find((x) => x.panel.role === 'out'); return [h.x, h.y, h.w, h.h]; }")
+    out = page.evaluate(
+        "() => { const h = convscope.hits.find((x) => x.panel.role === 'out'); return [h.x, h.y, h.w, h.h]; }"
+    )
     page.mouse.move(board["x"] + out[0] + out[2] * 0.35, board["y"] + out[1] + out[3] * 0.75)
     settle(page)
     lights = page.evaluate("() => convscope.lights.length")
     assert lights >= 6 + 1
     assert page.locator("#tip").get_attribute("data-exact")
-    kernel = page.evaluate("() => { const h = convscope.hits.find((x) => x.panel.role === 'kernel'); return [h.x, h.y, h.w, h.h]; }")
+    kernel = page.evaluate(
+        "() => { const h = convscope.hits.find((x) => x.panel.role === 'kernel'); return [h.x, h.y, h.w, h.h]; }"
+    )
     page.mouse.move(board["x"] + kernel[0] + kernel[2] * 0.1, board["y"] + kernel[1] + kernel[3] * 0.1)
     settle(page)
     assert page.evaluate("() => convscope.lights.length") == 2
@@ -157,7 +161,9 @@ def test_clicks_go_deeper_and_back_one_level_at_a_time(visit: Callable[..., Any]
     page.mouse.click(board["x"] + tile[0], board["y"] + tile[1])
     page.wait_for_selector("body[data-shown$='/forward/c3/0/']")
     settle(page)
-    out = page.evaluate("() => { const h = convscope.hits.find((x) => x.panel.role === 'out'); return [h.x, h.y, h.w, h.h]; }")
+    out = page.evaluate(
+        "() => { const h = convscope.hits.find((x) => x.panel.role === 'out'); return [h.x, h.y, h.w, h.h]; }"
+    )
     page.mouse.click(board["x"] + out[0] + out[2] * 0.25, board["y"] + out[1] + out[3] * 0.55)
     page.wait_for_selector("body[data-shown$='/forward/c3/0/0,5,2']")
     assert page.locator("#crumbs li").count() == 4

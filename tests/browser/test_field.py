@@ -66,7 +66,8 @@ def test_the_other_way_from_a_pixel(visit: Callable[..., Any], lenet: Handle) ->
     page.locator("#pixel-go").click()
     page.wait_for_selector("#field-boxes")
     boxes = dict(zip(["input", "c1", "c1_activation", "s2"], page.evaluate(
-        "() => [...document.querySelectorAll('#field-boxes tbody tr')].map((r) => [...r.querySelectorAll('.num')].map((n) => n.dataset.exact))"
+        "() => [...document.querySelectorAll('#field-boxes tbody tr')]"
+        ".map((r) => [...r.querySelectorAll('.num')].map((n) => n.dataset.exact))"
     ), strict=False))  # fmt: skip
     assert boxes["c1"] == ["8,13", "10,15"]
     assert boxes["s2"] == ["4,7", "5,8"]

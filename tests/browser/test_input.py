@@ -34,7 +34,9 @@ def exported(page: Any, handle: Handle) -> torch.Tensor:
     assert isinstance(handle.session, Session)
     with torch.no_grad():
         logits: torch.Tensor = handle.session.model(x)
-    torch.testing.assert_close(torch.tensor(page.evaluate("() => convscope.store.get('frame').logits")).float(), logits[0])
+    torch.testing.assert_close(
+        torch.tensor(page.evaluate("() => convscope.store.get('frame').logits")).float(), logits[0]
+    )
     return x
 
 
@@ -100,7 +102,9 @@ def test_files_and_their_preprocessing_step_by_step(
     assert page.locator("#stages canvas").count() == len(steps)
 
 
-def test_a_file_that_is_no_picture_is_refused_in_words(visit: Callable[..., Any], lenet: Handle, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_is_refused_in_words(
+    visit: Callable[..., Any], lenet: Handle, tmp_path: Path
+) -> None:
     path = tmp_path / "notes.png"
     path.write_text("no picture")
     page = visit(lenet)

@@ -68,8 +68,7 @@ def test_a_layer_of_unknown_kind_is_shown_by_its_derivative(visit: Callable[...,
 
     from convscope.data import Dataset
 
-    body = plain()
-    model = torch.nn.Sequential(Strange(), *body)
+    model = torch.nn.Sequential(Strange(), plain())
     data = Dataset.from_arrays(torch.randint(0, 255, (12, 3, 12, 12), dtype=torch.uint8), torch.arange(12) % 4)
     with explore(model, data, port=0) as handle:
         page = visit(handle)

@@ -39,9 +39,10 @@ def go(page: Any, view: tuple[str, str, int | None, list[int] | None]) -> None:
 def clipped(page: Any) -> list[str]:
     """Texts that do not fit into their boxes, but for those that end in an ellipsis on purpose and have a title."""
     found: list[str] = page.evaluate(
-        """() => [...document.querySelectorAll('button, h1, h2, p, dt, dd, th, td, label, summary, .num')].filter((e) => {
-          if (!e.offsetParent || e.closest('[title]') || e.closest('.unseen') || e.classList.contains('model-name')) return false;
-          const style = getComputedStyle(e);
+        """() => [...document.querySelectorAll('button, h1, h2, p, dt, dd, th, td, label, summary, .num')]
+        .filter((e) => {
+          if (!e.offsetParent || e.closest('[title]') || e.closest('.unseen') || e.classList.contains('model-name'))
+          return false; const style = getComputedStyle(e);
           if (style.overflowX === 'auto' || style.overflowX === 'scroll') return false;
           return e.scrollWidth > e.clientWidth + 1 && style.display !== 'inline';
         }).map((e) => e.outerHTML.slice(0, 140))"""
@@ -60,7 +61,8 @@ def test_every_text_is_there_and_fits(visit: Callable[..., Any], lenet: Handle, 
         assert clipped(page) == [], view
         if lang == "zh":
             words = page.evaluate(
-                """() => [...document.querySelectorAll('#tools button, .tabs button, #stage-tools button, #verdict h2, label')]
+                """() => [...document.querySelectorAll(
+                    '#tools button, .tabs button, #stage-tools button, #verdict h2, label')]
                   .filter((e) => e.offsetParent).map((e) => e.textContent)"""
             )
             english = [word for word in words if word and word.isascii() and word.strip("EN?☀☾ δ∂J/w←").isalpha()]
@@ -109,9 +111,7 @@ def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) ->
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_axe_finds_nothing_serious(
-    visit: Callable[..., Any], lenet: Handle, theme: str, size: tuple[int, int]
-) -> None:
+def test_axe_finds_nothing_serious(visit: Callable[..., Any], lenet: Handle, theme: str, size: tuple[int, int]) -> None:
     page = visit(lenet, theme=theme, size=size)
     for view in VIEWS:
         go(page, view)
@@ -153,7 +153,7 @@ def test_a_phone_shows_everything_without_overlap(visit: Callable[..., Any], len
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
         overlaps = page.evaluate(
             """() => { const boxes = [...document.querySelectorAll('button, select, input:not(.unseen)')]
-                .filter((e) => e.offsetParent && !e.closest('#heads') && !e.classList.contains('unseen') && !e.classList.contains('skip'))
+                .filter((e) => e.offsetParent && !e.closest('#heads') && !e.matches('.unseen, .skip'))
                 .map((e) => [e, e.getBoundingClientRect()]);
               const found = [];
               for (let i = 0; i < boxes.length; i++) for (let k = i + 1; k < boxes.length; k++) {

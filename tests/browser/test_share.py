@@ -1,4 +1,4 @@
-"""Feature 16: the address brings the view back; pictures, a page that needs no server, and code that prints the number."""
+"""Feature 16: the address brings the view back; pictures, a page without a server, code that prints the number."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def test_reloading_shows_the_same_numbers(visit: Callable[..., Any], lenet: Hand
 
 def test_a_drawn_picture_travels_in_the_link(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet)
-    page.evaluate("() => convscope.change('show_pixels', { kind: 'drawn' }, new Uint8Array(784).fill(99, 100, 300), 'pixels')")
+    page.evaluate(
+        "() => convscope.change('show_pixels', { kind: 'drawn' }, new Uint8Array(784).fill(99, 100, 300), 'pixels')"
+    )
     settle(page, 300)
     address = page.url
     assert "px=" in address
@@ -46,7 +48,7 @@ def test_a_drawn_picture_travels_in_the_link(visit: Callable[..., Any], lenet: H
     other = visit(lenet, "#" + address.split("#", 1)[1])
     settle(other, 300)
     assert isinstance(lenet.session, Session)
-    assert lenet.session.picture.pixels.flatten()[100:300].unique().tolist() == [99]
+    assert set(lenet.session.picture.pixels.flatten()[100:300].tolist()) == {99}
     assert lenet.session.picture.source["kind"] == "shared"
 
 
@@ -80,7 +82,9 @@ def test_pictures_of_the_view(visit: Callable[..., Any], lenet: Handle) -> None:
     assert Image.open(io.BytesIO(saved(page, "share-input"))).size == (28, 28)
 
 
-def test_the_saved_page_works_without_the_server(visit: Callable[..., Any], lenet: Handle, browser: Any, tmp_path: Path) -> None:
+def test_the_saved_page_works_without_the_server(
+    visit: Callable[..., Any], lenet: Handle, browser: Any, tmp_path: Path
+) -> None:
     page = visit(lenet)
     select(page, "c3", 5, [5, 3, 7])
     settle(page, 300)

@@ -42,7 +42,7 @@ def test_three_steps_in_the_page_are_torch_s(visit: Callable[..., Any], lenet: H
         page.locator("#sgd-step").click()
         page.wait_for_selector(f"#sgd-steps:has-text('{turn + 1} steps')")
         optimiser.zero_grad()
-        nn.functional.cross_entropy(twin(lenet.session.snapshot.question.x), torch.tensor([8])).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(twin(lenet.session.snapshot.question.x), torch.tensor([8])))
         optimiser.step()
         for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
@@ -61,7 +61,7 @@ def test_the_beats_come_one_by_one(visit: Callable[..., Any], lenet: Handle) -> 
     page = visit(lenet, "#/?target=8", motion="no-preference")
     page.evaluate("() => convscope.store.set({ tab: 'training' })")
     page.locator("#sgd-step").click()
-    seen = []
+    seen: list[str] = []
     for _ in range(400):
         now = page.evaluate("() => document.querySelector('#beats li.now')?.dataset.beat ?? null")
         if now and (not seen or seen[-1] != now):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.explorer.fixtures import LAYERS, MODELS, Residual, Reference, around, described, reference
+from tests.explorer.fixtures import LAYERS, MODELS, Reference, Residual, around, described, reference
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, UnknownNameError
@@ -35,8 +35,8 @@ def some(shape: tuple[int, ...], count: int, seed: int = 0) -> list[tuple[int, .
 
 
 def closes(found: Explanation, true: float, scale: float = 1e-9, largest: float = 0.0) -> None:
-    """The written lines give the value, and the value is the true one, to ``scale`` of the size of what was added (float32
-    passes: of the layer's ``largest`` value too, for that is what their rounding grows with)."""
+    """The written lines give the value, and the value is the true one, to ``scale`` of the size of what was added
+    (float32 passes: of the layer's ``largest`` value too, for that is what their rounding grows with)."""
     size = largest + float(np.abs(found.terms.product).sum()) + abs(true) + 1e-6
     for step in found.steps:
         if step.operation in ("×", "÷"):
@@ -85,7 +85,9 @@ def test_gradient_of_weights_as_a_sum_over_positions(name: str) -> None:
     for layer in ("0", "1", "3"):
         for parameter, gradient in snapshot.layers[layer].gradients.items():
             for index in some(tuple(gradient.shape), WEIGHTS):
-                closes(snapshot.gradient(layer, parameter, index), float(truth.gradients[f"{layer}.{parameter}"][index]))
+                closes(
+                    snapshot.gradient(layer, parameter, index), float(truth.gradients[f"{layer}.{parameter}"][index])
+                )
 
 
 def test_subsampling_delta_stands_before_its_own_activation() -> None:
@@ -144,7 +146,9 @@ def test_catalogue_models_under_their_losses(name: str, loss: str) -> None:
     for layer in snapshot.layers:
         for unit_index in some(snapshot.layers[layer].shape, 20):
             found = snapshot.backward(layer, unit_index)
-            assert found.computed == pytest.approx(found.value, rel=1e-4, abs=1e-6 * np.abs(found.terms.product).sum() + 1e-9)
+            assert found.computed == pytest.approx(
+                found.value, rel=1e-4, abs=1e-6 * np.abs(found.terms.product).sum() + 1e-9
+            )
 
 
 def test_softmax_and_loss_give_p_minus_y() -> None:
@@ -176,7 +180,7 @@ def test_terms_name_their_true_places() -> None:
     model = around("conv_groups")
     snapshot = snapshot_of(model, (2, 7, 9))
     found = snapshot.forward("1", (4, 0, 8))
-    x, w = snapshot.layers["1"].inputs[0][0], model[1].weight  # type: ignore[index]
+    x, w = snapshot.layers["1"].inputs[0][0], model[1].weight.detach()  # type: ignore[index]
     terms = found.terms
     assert terms.source is not None
     assert terms.weight is not None

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
 from tests.explorer.fixtures import Branching, Residual
 from torch import nn
 
+from convscope.errors import UnknownNameError
 from convscope.explorer.fields import Fields
 from convscope.explorer.network import Network
 from convscope.explorer.replay import unit_gradient, value_of
-from convscope.errors import UnknownNameError
 from convscope.models import create_model
 
-CASES = {
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "lenet5": (lambda: create_model("lenet5", activation="linear"), (1, 28, 28)),
     "branching": (Branching, (1, 14, 10)),
     "residual": (Residual, (3, 9, 9)),
     "strided": (
-        lambda: nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.Conv2d(2, 2, 3, padding=2, dilation=2)),
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3, 2, 1), nn.AvgPool2d(3, 2, 1), nn.Conv2d(2, 2, 3, padding=2, dilation=2)
+        ),
         (1, 19, 15),
     ),
 }

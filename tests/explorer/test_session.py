@@ -6,6 +6,7 @@ import copy
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from convscope.explorer.session import Session
 from convscope.layers.losses import LOSSES
 
 
-def ask(session: Session, op: str, payload: bytes = b"", **args: Any) -> Reply:
+def ask(session: Session, op: str, payload: bytes = b"", /, **args: Any) -> Reply:
     return session.answer(op, Arguments(args), payload)
 
 
@@ -52,7 +53,7 @@ def test_own_models_without_conversion(name: str) -> None:
     hello = ask(session, "hello").values
     nodes = {node["name"]: node for node in hello["nodes"]}
     assert set(modules) <= set(nodes)
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     hooks = [
         module.register_forward_hook(lambda _, __, y, key=key: shapes.__setitem__(key, list(y.shape[1:])))
         for key, module in modules.items()
@@ -95,7 +96,8 @@ def test_exact_values(session: Session) -> None:
     np.testing.assert_array_equal(y, session.snapshot.layers["3"].y[0, 5].numpy())
     reply = ask(session, "values", layer="3", quantity="weight", map=2)
     np.testing.assert_array_equal(
-        np.frombuffer(reply.data or b"", "<f4"), session.model[3].weight[2].detach().numpy().ravel()  # type: ignore[index]
+        np.frombuffer(reply.data or b"", "<f4"),
+        session.model[3].weight[2].detach().numpy().ravel(),  # type: ignore[index]
     )
     assert ask(session, "values", layer="input", quantity="delta").data
     with pytest.raises(ArgumentError, match="map: got 99"):
@@ -108,9 +110,9 @@ def test_partial_sums_add_up_to_the_map(session: Session) -> None:
     reply = ask(session, "elastic", layer="3", map=2)
     panels = reply.values["panels"]
     values = {
-        (p["role"], p["row"]): np.frombuffer(
-            reply.data or b"", "<f4", p["height"] * p["width"], p["offset"]
-        ).reshape(p["height"], p["width"])
+        (p["role"], p["row"]): np.frombuffer(reply.data or b"", "<f4", p["height"] * p["width"], p["offset"]).reshape(
+            p["height"], p["width"]
+        )
         for p in panels
     }
     total = sum(value for (role, _), value in values.items() if role in ("partial", "rest")) + reply.values["bias"]
@@ -151,7 +153,7 @@ def test_three_steps_are_those_of_torch_sgd_and_rewind_restores_every_bit(sessio
         foreseen = ask(session, "preview").values
         stepped = ask(session, "step", parameter="3.weight", index=[1, 1, 1, 1]).values
         optimiser.zero_grad()
-        nn.functional.cross_entropy(twin(x), target).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(twin(x), target))
         optimiser.step()
         for mine, theirs in zip(session.model.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
@@ -184,13 +186,13 @@ def test_target_and_loss_can_be_chosen(session: Session) -> None:
 
 def test_evidence(session: Session) -> None:
     """gradient × input is autograd's; covering the planted square takes the score away."""
-    reply = ask(session, "evidence", method="gradient_input", **{"class": 2})
+    reply = session.answer("evidence", Arguments({"method": "gradient_input", "class": 2}), b"")
     x = session.snapshot.question.x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(session.model(x)[0, 2], x)
     found = np.frombuffer(reply.data or b"", "<f4").reshape(reply.values["shape"])
     np.testing.assert_allclose(found, (x * gradient)[0].sum(0).detach().numpy(), atol=1e-5)
     torch.manual_seed(0)
-    bright = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 2))
+    bright: Any = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 2))
     with torch.no_grad():
         bright[0].weight.fill_(1 / 9)
         bright[2].weight[0].zero_()
@@ -199,14 +201,14 @@ def test_evidence(session: Session) -> None:
     picture = np.zeros((16, 16), np.uint8)
     picture[9:13, 2:6] = 255
     ask(planted, "show_pixels", picture.tobytes())
-    occlusion = ask(planted, "evidence", method="occlusion", **{"class": 1})
+    occlusion = planted.answer("evidence", Arguments({"method": "occlusion", "class": 1}), b"")
     seen = np.frombuffer(occlusion.data or b"", "<f4").reshape(16, 16)
     row, column = np.unravel_index(int(seen.argmax()), seen.shape)
     assert 9 <= row < 13
     assert 2 <= column < 6
     planted.cancel()
     with pytest.raises(Exception, match="cancelled"):
-        ask(planted, "evidence", method="occlusion", **{"class": 1})
+        planted.answer("evidence", Arguments({"method": "occlusion", "class": 1}), b"")
 
 
 def png(array: Any, mode: str | None = None) -> bytes:
@@ -266,7 +268,7 @@ def test_items_of_a_data_set() -> None:
     assert session.picture.source["class"] == "3"
     reply = ask(session, "show_data", split="test", index=1).values
     assert reply["label"] == reply["target"] == int(data.test.labels[1])
-    found = ask(session, "show_data", split="test", index=0, **{"class": 2}).values
+    found = session.answer("show_data", Arguments({"split": "test", "index": 0, "class": 2}), b"").values
     assert data.test.classes[found["label"]] == "3"
     with pytest.raises(ArgumentError, match="index: got 9999"):
         ask(session, "show_data", split="train", index=9999)
@@ -274,13 +276,19 @@ def test_items_of_a_data_set() -> None:
 
 @pytest.mark.parametrize("kind", ["activation", "delta", "weight", "gradient", "logit", "probability", "loss", "input"])
 def test_copied_code_prints_the_number(session: Session, kind: str) -> None:
-    index = {"activation": [2, 1, 3], "delta": [2, 1, 3], "weight": [2, 1, 0, 1], "gradient": [2, 1, 0, 1], "input": [0, 3, 4]}
+    index = {
+        "activation": [2, 1, 3],
+        "delta": [2, 1, 3],
+        "weight": [2, 1, 0, 1],
+        "gradient": [2, 1, 0, 1],
+        "input": [0, 3, 4],
+    }
     args: dict[str, Any] = {"kind": kind, "index": index.get(kind, [2])}
     if kind in ("activation", "delta", "weight", "gradient"):
         args["layer"] = "4" if kind == "delta" else "3"
     code = ask(session, "snippet", **args).values["code"]
     snapshot = session.snapshot
-    truth = {
+    numbers: dict[str, Callable[[], Any]] = {
         "activation": lambda: snapshot.layers["3"].y[0, 2, 1, 3],
         "delta": lambda: snapshot.deltas()["4"][0, 2, 1, 3],
         "weight": lambda: session.model[3].weight[2, 1, 0, 1],  # type: ignore[index]
@@ -289,7 +297,8 @@ def test_copied_code_prints_the_number(session: Session, kind: str) -> None:
         "probability": lambda: torch.softmax(snapshot.logits[0].double(), 0)[2],
         "loss": lambda: torch.tensor(snapshot.loss),
         "input": lambda: snapshot.question.x[0, 0, 3, 4],
-    }[kind]()
+    }
+    truth = numbers[kind]()
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout) == pytest.approx(float(truth), rel=1e-4, abs=1e-7)
@@ -328,4 +337,6 @@ def test_ways_through_calls_that_are_not_shown_are_owned_up_to() -> None:
         assert found.computed == pytest.approx(float(truth.grad_y["conv"][(0, *unit)]), rel=1e-4, abs=1e-7)
         assert [step.symbol for step in found.steps] == ["c", "δ"]
         assert abs(found.steps[0].value) > 1e-6
-        assert session.snapshot.forward("mul", unit).computed == pytest.approx(float(session.snapshot.layers["mul"].y[(0, *unit)]))
+        assert session.snapshot.forward("mul", unit).computed == pytest.approx(
+            float(session.snapshot.layers["mul"].y[(0, *unit)])
+        )

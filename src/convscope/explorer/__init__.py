@@ -1,4 +1,4 @@
-"""The explorer: a page in the browser that shows a network's every number, forward and backward, and where it comes from."""
+"""The explorer: a page in the browser with every number of a network, and where it comes from."""
 
 from convscope.explorer.serve import Handle, explore, serve
 

@@ -21,10 +21,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer import inputs
 from convscope.explorer.cards import Card
-from convscope.explorer.protocol import Arguments, Reply, parse_binary, parse_text, pack
+from convscope.explorer.protocol import Arguments, Reply, pack, parse_binary, parse_text
 from convscope.explorer.security import PROTOCOL, Guard
 from convscope.explorer.session import JOBS, LATEST, Session
-from convscope.explorer.worker import MOST_WAITING, Superseded, Worker
+from convscope.explorer.worker import MOST_WAITING, SupersededError, Worker
 
 _log = logging.getLogger("convscope.explorer")
 _TYPES = {
@@ -65,7 +65,7 @@ class Explorer:
             Route("/input.npy", self.download, methods=["GET"]),
             Route("/{path:path}", self.file, methods=["GET"]),
         ]
-        guard = Middleware(Guard, token=token, port=port)  # type: ignore[arg-type]
+        guard = Middleware(Guard, token=token, port=port)
         self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._lifespan)
 
     @contextlib.asynccontextmanager
@@ -155,7 +155,7 @@ class _Window:
                 await self._send(pack(header, reply.data))
             else:
                 await self._send(json.dumps(header, separators=(",", ":"), allow_nan=False))
-        except Superseded:
+        except SupersededError:
             await self._fail(number, "superseded", "superseded by a newer request")
         except ArgumentError as error:
             await self._fail(number, error.argument, str(error))

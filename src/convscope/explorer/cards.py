@@ -54,17 +54,17 @@ def card_for(path: Path, error: Exception) -> Card:
 
 
 def candidates(tensors: dict[str, tuple[int, ...]]) -> list[str]:
-    """Catalogue models with just these parameters; the number of classes is read from the last one-dimensional tensor."""
+    """Catalogue models with just these parameters, but for the number of classes."""
     if not tensors:
         return []
-    found = []
+    found: list[str] = []
     for name in MODELS:
         if len(found) == CANDIDATES:
             break
         with torch.device("meta"):
             try:
                 own = create_model(name).state_dict()
-            except Exception:  # noqa: S112  (a builder that cannot run without memory is simply no candidate)
+            except Exception:
                 continue
         if own.keys() == tensors.keys() and _fits(own, tensors):
             found.append(name)
@@ -103,7 +103,11 @@ def load_into(model: nn.Module, path: Path) -> nn.Module:
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     different = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
-    for names, what in ((missing, "lacks"), (unknown, "has, and the model lacks,"), (different, "has another shape of")):
+    for names, what in (
+        (missing, "lacks"),
+        (unknown, "has, and the model lacks,"),
+        (different, "has another shape of"),
+    ):
         if names:
             raise CheckpointError(path, f"weights of another architecture: it {what} {names[0]!r}")
     model.load_state_dict(tensors)

@@ -1,4 +1,4 @@
-"""One map taken apart: what comes in, what it is multiplied with, the partial results, and what goes out, as pictures."""
+"""One map taken apart, as pictures: what comes in, the weights, the partial results, and what goes out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ EXACT_SIDE = 64  # larger pictures come as area means, their numbers on demand
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A picture of the scene. ``role``: source, kernel, partial, rest, out or activation; ``row`` pairs the first three.
+    """A picture of the scene. ``role``: source, kernel, partial, rest, out or activation; ``row`` pairs the first
+    three.
 
     ``layer`` and ``map`` say which map it is, ``kind`` which colours it has; ``unfold`` lays a vector out as a picture:
     cell k of it is unit k. ``place`` is where a kernel stands in the layer's weight, the leading indices.
@@ -73,13 +74,15 @@ def describe(panels: list[Panel]) -> tuple[list[dict[str, Any]], bytes]:
         full = list(values.shape)
         if max(full) > EXACT_SIDE:
             scale = EXACT_SIDE / max(full)
-            size = [max(1, round(side * scale)) for side in full]
+            size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
             values = F.adaptive_avg_pool2d(values[None, None], size)[0, 0]
         limit, low, high = robust_limit(panel.values)
         raw = np.ascontiguousarray(values.cpu().numpy().astype("<f4")).tobytes()
         described.append(
             {
-                **{field: getattr(panel, field) for field in ("role", "row", "kind", "layer", "map", "unfold", "place")},
+                **{
+                    field: getattr(panel, field) for field in ("role", "row", "kind", "layer", "map", "unfold", "place")
+                },
                 "height": values.shape[0],
                 "width": values.shape[1],
                 "full": full,

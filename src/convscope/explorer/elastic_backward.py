@@ -1,4 +1,4 @@
-"""One map's δ taken apart: the δ of what reads it, the weights on the way, the partial results, and f′(u) at the end."""
+"""One map's δ taken apart: the δ of what reads it, the weights on the way, the partial results, f′(u)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from convscope.explorer.snapshot import Snapshot
 def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -> tuple[dict[str, Any], bytes]:
     """The scene for map ``number`` of a layer's δ, in the form of ``elastic.take_apart``.
 
-    "out" is the sum that comes back, ∂J/∂y; where an activation stands between, "activation" is δ = f′(u)·∂J/∂y. The kernels
-    are given rotated by 180°, so that they lie over δ as they lie over x in the forward scene.
+    "out" is the sum that comes back, ∂J/∂y; where an activation stands between, "activation" is δ = f′(u)·∂J/∂y. The
+    kernels are given rotated by 180°, so that they lie over δ as they lie over x in the forward scene.
     """
     deltas = snapshot.deltas(rule)
     layer = snapshot.layer(name)
@@ -101,8 +101,8 @@ def _convolution(
 
 def _products(reader: Layer, number: int, deltas: Mapping[str, Tensor]) -> list[Panel]:
     delta = deltas[reader.name][0]
-    assert reader.module is not None
-    column = reader.module.weight[:, number].detach()
+    module: Any = reader.module
+    column = module.weight[:, number].detach()
     return [
         Panel("source", 0, "delta", reader.name, 0, vector_picture(delta), unfold=True),
         Panel("kernel", 0, "weight", reader.name, 0, vector_picture(column), unfold=True),

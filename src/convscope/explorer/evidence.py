@@ -27,8 +27,8 @@ def gradient_input(model: nn.Module, loss: Loss, x: Tensor, cls: int) -> Tensor:
 def occlusion(
     model: nn.Module, loss: Loss, x: Tensor, cls: int, fill: Tensor, stopped: Callable[[], bool]
 ) -> Tensor | None:
-    """How far the score falls when a patch is painted over with ``fill`` (the model's input for an empty picture), as the
-    mean over the patches that cover a pixel, (h, w). None when ``stopped()`` says so on the way."""
+    """How far the score falls when a patch is painted over with ``fill`` (the model's input for an empty picture), as
+    the mean over the patches that cover a pixel, (h, w). None when ``stopped()`` says so on the way."""
     if x.ndim != 4:
         x_map = x.reshape(1, 1, 1, -1)
         fill = fill.reshape(1, 1, 1, -1)

@@ -1,7 +1,7 @@
 """The receptive field of any unit, on the input and on every map in between, and the other way: what a pixel reaches.
 
-Along each dimension of the picture every call reads a known set of positions (``convscope.inspect.reads``), so a field is
-carried as one set of positions a dimension, through branches, borders and padding, exactly.
+Along each dimension of the picture every call reads a known set of positions (``convscope.inspect.reads``), so a
+field is carried as one set of positions a dimension, through branches, borders and padding, exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from convscope.inspect.receptive_field import ReceptiveFields
 from convscope.inspect.steps import Step, TensorLike
 
 _SAME_MAP = frozenset(
-    ("activation", "identity", "batch_norm", "add", "subsample", "max_pool", "mean_pool", "sum_pool", "min_pool", "l2_pool")
+    (
+        "activation",
+        "identity",
+        "batch_norm",
+        "add",
+        "subsample",
+        "max_pool",
+        "mean_pool",
+        "sum_pool",
+        "min_pool",
+        "l2_pool",
+    )
 )  # layers whose map j reads only map j
 Mask = npt.NDArray[np.bool_]
 
@@ -52,9 +63,9 @@ class Fields:
         masks: dict[str, list[Mask | None]] = {start: [None] * self.dimensions}
         for d, axis in enumerate(self._axes.get(start, [])):
             if axis is not None:
-                mask = np.zeros(self._size(start, axis), bool)
-                mask[at[axis]] = True
-                masks[start][d] = mask
+                here: Mask = np.zeros(self._size(start, axis), bool)
+                here[at[axis]] = True
+                masks[start][d] = here
         maps = {start: unit[0] if len(unit) > 1 else None}  # the one map that is meant, as long as it is one
         for step in reversed(self._steps):
             if step.name in masks:
@@ -75,9 +86,9 @@ class Fields:
         """{name: box} of the units that a change of the input position may move, for every call."""
         masks: dict[str, list[Mask | None]] = {self._input_name: []}
         for d in range(self.dimensions):
-            mask = np.zeros(self.network.input_shape[1 + d], bool)
-            mask[pixel[d]] = True
-            masks[self._input_name].append(mask)
+            here: Mask = np.zeros(self.network.input_shape[1 + d], bool)
+            here[pixel[d]] = True
+            masks[self._input_name].append(here)
         for step in self._steps:
             found: list[Mask | None] = [None] * self.dimensions
             reached = False
@@ -97,7 +108,7 @@ class Fields:
         return {"boxes": {name: box for name, box in boxes.items() if box is not None}}
 
     def _sources(self, step: Step, number: int | None) -> list[tuple[TensorLike, int | None]]:
-        """What map ``number`` of a step reads (None: any map), and which map of that; of joined maps only its own part."""
+        """What map ``number`` of a step reads (None: any map), and which map of that; of joined maps only one."""
         sources = [source for source in step.inputs if source.source in self._axes]
         node = self.network.nodes.get(self._shown(step.name))
         family = node.family if node is not None else "other"
@@ -135,7 +146,7 @@ class Fields:
             if dimension is None or mask is None:
                 pushed.append(None)
                 continue
-            hit = ((dimension.reads >= 0) & mask[dimension.reads]).any(axis=1)
+            hit: Mask = np.asarray(((dimension.reads >= 0) & mask[dimension.reads]).any(axis=1))
             if not hit.any():
                 return None
             pushed.append(hit if dimension.axis is not None else None)
@@ -161,10 +172,13 @@ class Fields:
 
     def _box(self, name: str, masks: list[Mask | None]) -> list[list[int]] | None:
         """First and last + 1 for each dimension, [0, 0] where nothing is read; None for calls without places."""
-        if any(mask is None or axis != 2 + d for d, (mask, axis) in enumerate(zip(masks, self._axes[name], strict=True))):
+        if any(
+            mask is None or axis != 2 + d for d, (mask, axis) in enumerate(zip(masks, self._axes[name], strict=True))
+        ):
             return None
         box = []
         for mask in masks:
+            assert mask is not None
             at = np.flatnonzero(mask)
             box.append([int(at[0]), int(at[-1]) + 1] if len(at) else [0, 0])
         return box

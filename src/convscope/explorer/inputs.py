@@ -104,7 +104,7 @@ class Desk:
         return self.from_pixels(bytes(channels * height * width), "blank")
 
     def example(self) -> Picture:
-        """What to begin with where there is no data: a handwritten 3 for small grey inputs, else a disc over stripes."""
+        """What to begin with where there is no data: a 3 for grey inputs, else a disc over stripes."""
         channels, height, width = self.picture_shape
         if channels == 1 and min(height, width) >= 12:
             side = 8 * max(height, width)

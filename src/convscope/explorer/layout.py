@@ -36,9 +36,7 @@ def lay_out(network: Network, unfolded: Collection[str] = (), limit: int = UNFOL
                 edges[owner[source], owner[node.name]] = None
     ranks = _ranks(list(members), edges)
     lanes = _lanes(ranks, edges)
-    items = [
-        Item(name, tuple(names), names[-1], ranks[name], lanes[name]) for name, names in members.items()
-    ]
+    items = [Item(name, tuple(names), names[-1], ranks[name], lanes[name]) for name, names in members.items()]
     return {
         "items": [dataclasses.asdict(item) for item in items],
         "edges": [list(edge) for edge in edges],
@@ -48,7 +46,7 @@ def lay_out(network: Network, unfolded: Collection[str] = (), limit: int = UNFOL
 
 
 def _blocks(network: Network, limit: int) -> dict[str, str]:
-    """Call → block, for networks above ``limit`` calls: the deepest module prefix that leaves at most ``limit`` items."""
+    """Call → block, above ``limit`` calls: the deepest module prefix that leaves at most ``limit`` items."""
     if len(network.nodes) <= limit:
         return {}
     paths = {name: _path(network, name) for name in network.nodes}
@@ -96,6 +94,7 @@ def _lanes(ranks: Mapping[str, int], edges: Mapping[tuple[str, str], None]) -> d
         columns.setdefault(rank, []).append(item)
     lanes: dict[str, int] = {}
     for rank in sorted(columns):
+
         def key(item: str) -> float:
             above = [lanes[before] for before, after in edges if after == item and before in lanes]
             return sum(above) / len(above) if above else 0.0

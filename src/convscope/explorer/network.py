@@ -48,7 +48,7 @@ class Network:
                 if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
             }
         self.nodes: dict[str, Node] = {}
-        """The calls that are shown; ``readers`` says who reads each directly, ``hidden`` which are also read otherwise."""
+        """The calls shown; ``readers`` says who reads each directly, ``hidden`` which are also read otherwise."""
         alias: dict[str, tuple[str, ...]] = {steps.input_name: (INPUT,)}
         visible = {steps.input_name}
         ways: list[tuple[str, str, int | None]] = []  # (source, reader, number of the reader's input or None)
@@ -67,7 +67,13 @@ class Network:
             direct = all(len(alias.get(item.source, ())) == 1 for item in step.inputs)
             known = isinstance(step.output_shape, tuple) and step.output_shape == tuple(shown[name].y.shape)
             batched = all(item.ndim and item.shape[0] == 1 for item in shown[name].inputs)
-            plain = batched and direct and known and len(shown[name].inputs) == len(step.inputs) and _positional(step.arguments)
+            plain = (
+                batched
+                and direct
+                and known
+                and len(shown[name].inputs) == len(step.inputs)
+                and _positional(step.arguments)
+            )
             family = family_of(step.module, kind, len(above)) if plain else "other"
             shape = tuple(shown[name].y.shape[1:])
             self.nodes[name] = Node(
@@ -77,11 +83,11 @@ class Network:
         self.output = ends[0] if ends else next(reversed(self.nodes))
         self.readers: dict[str, list[tuple[str, int]]] = {name: [] for name in (INPUT, *self.nodes)}
         self.hidden: set[str] = set()
-        for source, reader, place in ways:
-            if place is None:  # through a call that is not shown, such as a mean over everything
+        for source, reader, number in ways:
+            if number is None:  # through a call that is not shown, such as a mean over everything
                 self.hidden.add(source)
             else:
-                self.readers[source].append((reader, place))
+                self.readers[source].append((reader, number))
 
     def layer(self, record: LayerTrace, upstream: torch.Tensor | None) -> Layer:
         """A call with the values of one trace; ``upstream`` is ∂J/∂y. δ = ∂J/∂u with u = x for every activation."""
@@ -89,9 +95,8 @@ class Network:
         u, delta = record.u, record.delta
         if node.family == "activation" and u is record.y:
             u, delta = record.inputs[0], record.grad_x[0] if record.grad_x else None
-        elif node.family not in ("activation", "subsample") and u is not record.y:
-            if u.shape != record.inputs[0].shape or not torch.equal(u, record.inputs[0]):
-                u, delta = record.y, upstream
+        elif node.family not in ("activation", "subsample") and not _usable(u, record):
+            u, delta = record.y, upstream
         return Layer(
             name=node.name,
             kind=node.kind,
@@ -128,9 +133,7 @@ class Network:
                     "family": node.family,
                     "sources": list(node.sources),
                     "shape": list(node.shape),
-                    "parameters": {
-                        name: list(parameter.shape) for name, parameter in named_parameters(node.module)
-                    },
+                    "parameters": {name: list(parameter.shape) for name, parameter in named_parameters(node.module)},
                     "text": str(node.module) if node.module is not None else f"{node.kind}()",
                     "window": window.describe() if window is not None else None,
                     "connections": connections(node),
@@ -138,6 +141,12 @@ class Network:
                 }
             )
         return described
+
+
+def _usable(u: torch.Tensor, record: LayerTrace) -> bool:
+    """Whether u is the layer's output, or its input."""
+    x = record.inputs[0]
+    return u is record.y or (u.shape == x.shape and torch.equal(u, x))
 
 
 def named_parameters(module: nn.Module | None) -> list[tuple[str, nn.Parameter]]:

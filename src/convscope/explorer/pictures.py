@@ -46,7 +46,7 @@ def mosaic(tiles: Tensor) -> Tensor:
     rows, columns = near_square(len(tiles))
     missing = rows * columns - len(tiles)
     padded = F.pad(tiles, (0, 0, 0, 0, 0, missing))
-    m, h, w = padded.shape
+    _, h, w = padded.shape
     return padded.reshape(rows, columns, h, w).permute(0, 2, 1, 3).reshape(rows * h, columns * w)
 
 
@@ -67,7 +67,9 @@ def kernels(layer: Layer, parameter: Tensor, like: tuple[int, ...] | None = None
         return parameter[:, None, None]
     if parameter.ndim == 2:
         return torch.stack([vector_picture(row, like) for row in parameter[:OVERVIEW_TILES]])
-    flat = parameter.reshape(parameter.shape[0], parameter.shape[1] if parameter.ndim > 3 else 1, -1, parameter.shape[-1])
+    flat = parameter.reshape(
+        parameter.shape[0], parameter.shape[1] if parameter.ndim > 3 else 1, -1, parameter.shape[-1]
+    )
     if layer.family != "conv" and parameter.ndim > 4:
         flat = parameter.reshape(-1, 1, *parameter.shape[-2:])
     return torch.stack([mosaic(tiles[:MOSAIC]) for tiles in flat])
@@ -114,7 +116,7 @@ def tiles(maps: Tensor, start: int = 0, stop: int = OVERVIEW_TILES, side: int = 
     full = (int(maps.shape[1]), int(maps.shape[2]))
     longest = max(full)
     if longest > side:
-        size = tuple(max(1, round(length * side / longest)) for length in full)
+        size = (max(1, round(full[0] * side / longest)), max(1, round(full[1] * side / longest)))
         part = F.adaptive_avg_pool2d(part[:, None], size)[:, 0]
     levels = torch.nan_to_num(part / limit * 127, 0.0, 127.0, -127.0).round().clamp(-127, 127) + 128
     data = levels.to(torch.uint8).contiguous().cpu().numpy().tobytes()
@@ -122,7 +124,7 @@ def tiles(maps: Tensor, start: int = 0, stop: int = OVERVIEW_TILES, side: int = 
 
 
 def robust_limit(values: Tensor) -> tuple[float, float, float]:
-    """(the 99.5th percentile of |value|, smallest, largest); the first is positive. Large tensors are sampled evenly."""
+    """(99.5th percentile of |value|, smallest, largest); the first is positive. Large tensors are sampled."""
     flat = values.detach().flatten().float()
     if not len(flat):
         return 1.0, 0.0, 0.0

@@ -25,8 +25,8 @@ def content_security_policy(port: int) -> str:
 
 
 class Guard:
-    """ASGI middleware. Every request needs a loopback Host and, where the browser sends one, our own Origin; all but the
-    first needs the token, as a cookie (set by opening ``/?token=…`` once), header or WebSocket subprotocol."""
+    """ASGI middleware. Every request needs a loopback Host and, where the browser sends one, our own Origin; all but
+    the first needs the token, as a cookie (set by opening ``/?token=…`` once), header or WebSocket subprotocol."""
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self.app, self.token, self.port = app, token, port

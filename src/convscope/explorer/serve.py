@@ -99,9 +99,9 @@ def explore(
     """Open the explorer on a model and return at once: ``handle.url`` is the page, ``handle.close()`` ends it.
 
     ``data`` is a data set or its name; without it the page begins with a blank picture. ``port`` None takes 8899, or a
-    free one if that is taken; 0 any free one. ``item`` is the test item to begin with, ``lang`` "en" or "zh" (default: the
-    browser's), ``browser=True`` opens the page. The server listens on this computer only. The model is put into
-    evaluation mode, and training steps made on the page change its weights.
+    free one if that is taken; 0 any free one. ``item`` is the test item to begin with, ``lang`` "en" or "zh"
+    (default: the browser's), ``browser=True`` opens the page. The server listens on this computer only. The model is
+    put into evaluation mode, and training steps made on the page change its weights.
 
     Raises ArgumentError for a port in use, for a model that says nothing of its input while there is no data either.
     """
@@ -120,8 +120,8 @@ def serve(
     browser: bool = False,
     token: str | None = None,
 ) -> Handle:
-    """Start the server for a session or a card. With the ``token`` of a server before it on the same port, the pages that
-    were open reconnect; otherwise it is fresh and random."""
+    """Start the server for a session or a card. With the ``token`` of a server before it on the same port, the pages
+    that were open reconnect; otherwise it is fresh and random."""
     handle = Handle(session, port, lang, token)
     if browser:
         webbrowser.open(handle.url)

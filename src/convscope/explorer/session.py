@@ -137,7 +137,10 @@ class Session:
 
     def _classes(self, described: ModelSpec | None, data: Dataset | None) -> list[str]:
         count = self._outputs()
-        for names in (described.classes if described is not None else (), data.train.classes if data is not None else ()):
+        for names in (
+            described.classes if described is not None else (),
+            data.train.classes if data is not None else (),
+        ):
             if len(names) == count:
                 return list(names)
         return [str(number) for number in range(count)]
@@ -173,7 +176,12 @@ class Session:
                 "layout": lay_out(self.network, self.unfolded),
                 "data": None
                 if data is None
-                else {"name": data.name, "train": len(data.train), "test": len(data.test), "classes": list(data.train.classes)},
+                else {
+                    "name": data.name,
+                    "train": len(data.train),
+                    "test": len(data.test),
+                    "classes": list(data.train.classes),
+                },
             }
         )
 
@@ -192,7 +200,9 @@ class Session:
         described, data, offset = [], [], 0
         if args.values.get("picture", True):
             raw = self.picture.pixels.cpu().contiguous().numpy().tobytes()
-            described.append({"layer": INPUT, "pixels": True, "shape": list(self.picture.pixels.shape[1:]), "offset": 0})
+            described.append(
+                {"layer": INPUT, "pixels": True, "shape": list(self.picture.pixels.shape[1:]), "offset": 0}
+            )
             data.append(raw)
             offset = len(raw)
         for name in wanted:
@@ -317,9 +327,7 @@ class Session:
         if after is not None:
             page["activation"] = {"layer": after, "kind": snapshot.layers[after].kind}
             page["activation"]["value"] = float(snapshot.layers[after].y[(0, *index)])
-        page["window"] = None
-        described = next(iter([node for node in [self.network.nodes[name]]]))
-        page["shape"] = list(described.shape)
+        page["shape"] = list(self.network.nodes[name].shape)
         page["version"] = snapshot.version
         return Reply(finite(page))
 
@@ -375,8 +383,10 @@ class Session:
         described, data, offset = [], [], 0
         for stage in self.picture.stages:
             raw = stage.picture.contiguous().numpy().tobytes()
-            values = {key: value for key, value in stage.values.items()}
-            described.append({"name": stage.name, "values": values, "shape": list(stage.picture.shape[1:]), "offset": offset})
+            values = dict(stage.values)
+            described.append(
+                {"name": stage.name, "values": values, "shape": list(stage.picture.shape[1:]), "offset": offset}
+            )
             data.append(raw)
             offset += len(raw)
         return Reply(finite({"stages": described, "source": self.picture.source}), b"".join(data))
@@ -496,7 +506,7 @@ class Session:
         return self.snapshot
 
     def snippet(self, args: Arguments, payload: bytes) -> Reply:
-        """"Copy as PyTorch": the model and, if large, the picture are written to the session's own folder."""
+        """ "Copy as PyTorch": the model and, if large, the picture are written to the session's own folder."""
         snapshot = self.snapshot
         kinds = ("activation", "input", "delta", "weight", "gradient", "logit", "probability", "loss")
         asked: dict[str, Any] = {"kind": args.text("kind", None, kinds)}

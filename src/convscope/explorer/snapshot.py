@@ -33,7 +33,8 @@ class Question:
 
 
 class Snapshot:
-    """The trace of one question. What it says never changes, so that it can be read from any thread while the next is made.
+    """The trace of one question. What it says never changes, so that it can be read from any thread while the next is
+    made.
 
     With ``lazy`` only the forward pass is made at once; the backward pass follows when something of it is first asked
     for (a VGG-16 is seen after a quarter of the time).
@@ -255,7 +256,7 @@ class _Keeper(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        args, _ = self.fetch_args_kwargs_from_env(n)
         name = str(getattr(n.target, "__name__", n.target))
         relu = isinstance(module, nn.ReLU) or (n.op in ("call_function", "call_method") and name in ("relu", "relu_"))
         source = next((item for item in args if isinstance(item, Tensor)), None)
@@ -274,7 +275,7 @@ def modified_deltas(snapshot: Snapshot, rule: str) -> dict[str, Tensor]:
     """δ of every layer when each ReLU passes back by ``rule``; the start is the same ∂J/∂output as for "plain"."""
     model = snapshot.network.model
     keeper = _Keeper(graphs.capture(model), rule == "guided")
-    inplace = [module for module in model.modules() if getattr(module, "inplace", False)]
+    inplace: list[Any] = [module for module in model.modules() if getattr(module, "inplace", False)]
     for module in inplace:
         module.inplace = False
     try:

@@ -13,7 +13,7 @@ from convscope.explorer.network import INPUT
 
 EMBEDDED_BYTES = 4096
 
-_HEAD = '''\
+_HEAD = """\
 import base64, zlib
 import torch
 from torch.nn import functional as F
@@ -25,7 +25,7 @@ model = convscope.load({path!r}).eval()
 {pixels}
 mean, std = torch.tensor({mean}).reshape(1, -1, 1, 1), torch.tensor({std}).reshape(1, -1, 1, 1)
 x = ((pixels.float() - mean * 255) / (std * 255)).reshape(1, *{shape}).requires_grad_()
-'''
+"""
 
 _KEEP = '''
 class Keep(torch.fx.Interpreter):
@@ -73,9 +73,7 @@ def snippet(
         load += f"pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape({shape})"
     else:
         load = f"import numpy\npixels = torch.from_numpy(numpy.load({str(pixels_path)!r}))"
-    head = _HEAD.format(
-        path=str(model_path), pixels=load, mean=list(mean), std=list(std), shape=tuple(input_shape)
-    )
+    head = _HEAD.format(path=str(model_path), pixels=load, mean=list(mean), std=list(std), shape=tuple(input_shape))
     kind, layer, index = asked["kind"], asked.get("layer", ""), tuple(asked.get("index", ()))
     at = ", ".join(str(each) for each in (0, *index))
     backward = f"J = loss_for({loss!r}, model).value(logits, torch.tensor([{target}]))\n"

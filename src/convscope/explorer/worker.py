@@ -18,14 +18,14 @@ T = TypeVar("T")
 MOST_WAITING = 64
 
 
-class Superseded(ConvscopeError):
+class SupersededError(ConvscopeError):
     """A newer request of the same kind came before this one was begun."""
 
     def __init__(self) -> None:
         super().__init__("superseded by a newer request")
 
 
-class Busy(ConvscopeError):
+class BusyError(ConvscopeError):
     """Too many requests wait already."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Worker:
             return await asyncio.get_running_loop().run_in_executor(self._answers, work)
 
     async def job(self, work: Callable[[], T], window: int, kind: str, latest: bool) -> T:
-        """Run in turn. With ``latest``, raises Superseded when a newer one of that window and kind came meanwhile."""
+        """Run in turn. With ``latest``, raises SupersededError when a newer one of that window and kind came meanwhile."""
         with self._lock:
             self._count += 1
             number = self._count
@@ -57,7 +57,7 @@ class Worker:
 
         def run() -> T:
             if latest and self._newest.get((window, kind)) != number:
-                raise Superseded
+                raise SupersededError
             self._resume()
             return work()
 
@@ -86,7 +86,7 @@ class _Place:
     def __enter__(self) -> None:
         with self._worker._lock:
             if self._worker._waiting >= MOST_WAITING * 4:
-                raise Busy
+                raise BusyError
             self._worker._waiting += 1
 
     def __exit__(self, *exc: object) -> None:

@@ -76,7 +76,7 @@ def _session(
     if not (path.suffix == ".safetensors" or path.is_file()):
         if architecture is not None:
             raise click.UsageError("--model says whose weights a FILE holds; here no file is given.")
-        return Session(create_model(model, **parse_pairs(pairs, "--option")), data, item=item)
+        return Session(create_model(model, **parse_pairs(pairs, "--option")), data, start=item)
     if architecture is not None:
         network = load_into(create_model(architecture, **parse_pairs(pairs, "--option")), path)
         return Session(network, data, path.name, item)

@@ -1,4 +1,5 @@
-"""The sensitivity of one unit as a sum over what it feeds: Σ ∂u_next/∂y · δ_next, times f′ where a non-linearity stands.
+"""The sensitivity of one unit as a sum over what it feeds: Σ ∂u_next/∂y · δ_next, times f′ where a non-linearity
+stands.
 
 δ of a layer is ∂J/∂u. A unit whose only reader is an activation is explained through it, as the sources do: the sum
 runs over the layer behind the activation and is multiplied by f′(u).
@@ -7,6 +8,7 @@ runs over the layer behind the activation and is multiplied by f′(u).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +36,8 @@ def explain(
     rule: str = "plain",
     partly: bool = False,
 ) -> Explanation:
-    """The arithmetic of δ = ∂J/∂u at ``unit``; with ``partly`` the readers are not all, and what they leave is a constant.
+    """The arithmetic of δ = ∂J/∂u at ``unit``; with ``partly`` the readers are not all, and what they leave is a
+    constant.
 
     ``readers(name)`` lists the layers that read a layer's output, each with the number of its input; ``deltas`` gives
     δ of every layer by name under the backward ``rule``: "plain" is the derivative; "deconv" and "guided" treat a
@@ -96,7 +99,7 @@ def _through_itself(layer: Layer, unit: Index, value: float) -> Explanation:
 
 
 def back_through(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
-    """The terms that δ of ``reader`` (its shape without the batch) sends to position ``index`` of its input ``place``."""
+    """The terms that δ of ``reader`` (without the batch) sends to position ``index`` of its input ``place``."""
     if reader.delta_at_input:
         return _one(1.0, float(delta[index]), index)
     return READERS.get(reader.family, _jacobian)(reader, place, index, delta)
@@ -124,7 +127,9 @@ def _factor(through: Layer, unit: Index, above: float, rule: str) -> Step:
     slope = derivative(through, unit)
     if rule != "plain" and is_relu(through):
         passes = float(above > 0)
-        return Step("×", "[∂J/∂y > 0]" if rule == "deconv" else "f′(u)·[∂J/∂y > 0]", passes * (slope if rule == "guided" else 1))
+        return Step(
+            "×", "[∂J/∂y > 0]" if rule == "deconv" else "f′(u)·[∂J/∂y > 0]", passes * (slope if rule == "guided" else 1)
+        )
     return Step("×", "f′(u)", slope)
 
 
@@ -159,8 +164,8 @@ def _conv(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
 
 @reads("linear")
 def _linear(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
-    assert reader.module is not None
-    weights = doubles(reader.module.weight[:, index[-1]])
+    module: Any = reader.module
+    weights = doubles(module.weight[:, index[-1]])
     values = delta[index[:-1]]
     rows = np.arange(len(values))
     leading = [np.full(len(values), at) for at in index[:-1]]
@@ -181,9 +186,8 @@ def _identity(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
 
 @reads("batch_norm")
 def _batch_norm(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
-    module = reader.module
-    assert module is not None
-    slope = 1 / np.sqrt(float(module.running_var[index[0]]) + module.eps)  # type: ignore[index]
+    module: Any = reader.module
+    slope = 1 / np.sqrt(float(module.running_var[index[0]]) + module.eps)
     if module.affine:
         slope *= scalar(module.weight[index[0]])
     return _one(float(slope), float(delta[index]), index)
@@ -240,7 +244,7 @@ def _pool(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
             norm = number(reader.y, unit)
             coefficients.append(float(terms.value[row]) / norm if norm else 0.0)
         elif reader.family == "subsample":
-            coefficients.append(scalar(reader.module.weight[index[0]]))  # type: ignore[union-attr,index,arg-type]
+            coefficients.append(scalar(reader.module.weight[index[0]]))  # type: ignore[union-attr,index]
         else:
             assert terms.coefficient is not None
             coefficients.append(float(terms.coefficient[row]))

@@ -83,8 +83,8 @@ def _conv(layer: Layer, unit: Index) -> Explanation:
 def _linear(layer: Layer, unit: Index) -> Explanation:
     x = layer.inputs[0][(0, *unit[:-1])]
     values = doubles(x)
-    assert layer.module is not None
-    weights = doubles(layer.module.weight[unit[-1]])
+    module: Any = layer.module
+    weights = doubles(module.weight[unit[-1]])
     rows = np.arange(len(values))
     leading = [np.full(len(values), at) for at in unit[:-1]]
     terms = Terms(
@@ -189,7 +189,8 @@ def _lrn(layer: Layer, unit: Index) -> Explanation:
     n, channel = module.size, unit[0]
     maps = np.arange(channel - n // 2, channel - n // 2 + n)
     inside = (maps >= 0) & (maps < x.shape[1])
-    column = doubles(x[(0, slice(None), *unit[1:])])
+    picked: Any = (0, slice(None), *unit[1:])
+    column = doubles(x[picked])
     values = np.where(inside, column[np.clip(maps, 0, x.shape[1] - 1)], 0.0)
     terms = Terms(
         value=values,
@@ -219,7 +220,8 @@ def _softmax(layer: Layer, unit: Index) -> Explanation:
         return _linearised(layer, unit)
     at: list[Any] = list(unit)
     at[axis] = slice(None)
-    values = doubles(x[(0, *at)])
+    picked: Any = (0, *at)
+    values = doubles(x[picked])
     top = float(values.max())
     terms = Terms(
         value=values,
@@ -318,9 +320,7 @@ def _linearised(layer: Layer, unit: Index) -> Explanation:
     terms = Terms.join(parts)
     y = number(layer.y, unit)
     steps = (Step("+", "c", y - float(terms.product.sum())), _named("y", layer, unit))
-    return _explanation(
-        layer, unit, "y = Σ ∂y/∂x·x + c", ("∂y/∂x", "x", "∂y/∂x·x"), terms, *steps, note="linearised"
-    )
+    return _explanation(layer, unit, "y = Σ ∂y/∂x·x + c", ("∂y/∂x", "x", "∂y/∂x·x"), terms, *steps, note="linearised")
 
 
 def _itself(layer: Layer, unit: Index) -> Terms:

@@ -28,7 +28,11 @@ def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor) -> 
     elif layer.family == "batch_norm" and parameter == "bias":
         terms, formula, headings = _map_sum(values, index), "∂J/∂β = Σ δ", ("", "δ", "δ")
     else:
-        terms, formula, headings = _by_column(layer, parameter, index, values), "∂J/∂w = Σ ∂u/∂w·δ", ("∂u/∂w", "δ", "∂u/∂w·δ")
+        terms, formula, headings = (
+            _by_column(layer, parameter, index, values),
+            "∂J/∂w = Σ ∂u/∂w·δ",
+            ("∂u/∂w", "δ", "∂u/∂w·δ"),
+        )
     value = float(layer.gradients[parameter][index])
     return Explanation(
         layer.name, "gradient", layer.family, index, formula, headings, terms, (Step("=", "∂J/∂w", value),), value,

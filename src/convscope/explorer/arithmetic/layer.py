@@ -73,10 +73,10 @@ def family_of(module: nn.Module | None, kind: str, parents: int = 1) -> str:
 class Layer:
     """One call of the graph for one input (batch of 1).
 
-    ``sources`` are the names of the calls whose outputs come in, "input" for the picture itself. ``y`` is the output, ``u``
-    the value before the layer's own non-linearity (u = y where it has none, u = x for an activation), ``delta`` =
-    ∂J/∂u and ``upstream`` = ∂J/∂y, None while there is no loss. ``gradients`` are ∂J/∂parameter by the module's own parameter names.
-    ``call(*inputs)`` runs the layer again. All tensors are detached.
+    ``sources`` are the names of the calls whose outputs come in, "input" for the picture itself. ``y`` is the output,
+    ``u`` the value before the layer's own non-linearity (u = y where it has none, u = x for an activation), ``delta`` =
+    ∂J/∂u and ``upstream`` = ∂J/∂y, None while there is no loss. ``gradients`` are ∂J/∂parameter by the module's own
+    parameter names. ``call(*inputs)`` runs the layer again. All tensors are detached.
     """
 
     name: str

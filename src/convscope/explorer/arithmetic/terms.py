@@ -20,9 +20,10 @@ class Terms:
     """The products of a sum, one row a term.
 
     ``coefficient`` · ``value`` = ``product`` where ``coefficient`` is not None, otherwise ``product`` is a function of
-    ``value`` alone. ``source`` (m, k) says where ``value`` stands in the tensor it comes from (which of several: ``origin``);
-    ``weight`` (m, k) where ``coefficient`` stands in the parameter ``parameter``; ``at`` (m, k) the place of a second
-    factor. ``padding`` marks terms whose value lies outside the picture: they are zeros that are there on purpose.
+    ``value`` alone. ``source`` (m, k) says where ``value`` stands in the tensor it comes from (which of several:
+    ``origin``); ``weight`` (m, k) where ``coefficient`` stands in the parameter ``parameter``; ``at`` (m, k) the
+    place of a second factor. ``padding`` marks terms whose value lies outside the picture: they are zeros that are
+    there on purpose.
     """
 
     value: Floats
@@ -46,7 +47,7 @@ class Terms:
         return self.take(np.argsort(-size, kind="stable"))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Terms:
-        picked = {
+        picked: dict[str, Any] = {
             field.name: value[rows] if isinstance(value := getattr(self, field.name), np.ndarray) else value
             for field in dataclasses.fields(self)
         }
@@ -54,7 +55,7 @@ class Terms:
 
     @staticmethod
     def join(parts: list[Terms]) -> Terms:
-        """Several lists as one, ``origin`` numbering them; places are kept only where all parts have as many indices."""
+        """Several lists as one, ``origin`` numbering them; shorter places are filled up with −1."""
         if len(parts) == 1:
             only = parts[0]
             return dataclasses.replace(only, origin=np.zeros(len(only), np.int64)) if only.origin is None else only

@@ -71,7 +71,7 @@ export class Keyboard {
     const count = app.countOf(name);
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      const now = app.hover?.layer === name ? app.hover.map : event.key === "ArrowDown" ? -1 : count;
+      const now = app.hover?.layer === name && app.hover.map !== null ? app.hover.map : event.key === "ArrowDown" ? -1 : count;
       const map = (now + (event.key === "ArrowDown" ? 1 : -1) + count) % count;
       app.hover = { layer: name, map, cell: null };
       app.hoverSince = 0;
