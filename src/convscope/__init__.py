@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
+    from convscope.explorer import explore as explore
     from convscope.inspect import count as count
     from convscope.inspect import receptive_field as receptive_field
     from convscope.inspect import trace as trace
@@ -40,6 +41,7 @@ _ROOMS = {
     "receptive_field": "inspect",
     "count": "inspect",
     "accelerate": "native",
+    "explore": "explorer",
 }
 
 __all__ = [*sorted(_ROOMS), "__version__"]
