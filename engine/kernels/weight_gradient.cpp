@@ -26,16 +26,16 @@ void weight_gradient(const WeightGradient& a) {
                 if constexpr (CB <= T) {
                     Vec d[CB];
                     CONVSCOPE_UNROLL for (int c = 0; c < CB; ++c)
-                        d[c] = load(delta + c * a.delta_map_step + v * kLanes);
+                        d[c] = in_register(load(delta + c * a.delta_map_step + v * kLanes));
                     CONVSCOPE_UNROLL for (int t = 0; t < T; ++t) {
-                        const Vec x = load(input[t] + at + v * kLanes);
+                        const Vec x = in_register(load(input[t] + at + v * kLanes));
                         CONVSCOPE_UNROLL for (int c = 0; c < CB; ++c) sums[c][t] += d[c] * x;
                     }
                 } else {
                     Vec x[T];
-                    CONVSCOPE_UNROLL for (int t = 0; t < T; ++t) x[t] = load(input[t] + at + v * kLanes);
+                    CONVSCOPE_UNROLL for (int t = 0; t < T; ++t) x[t] = in_register(load(input[t] + at + v * kLanes));
                     CONVSCOPE_UNROLL for (int c = 0; c < CB; ++c) {
-                        const Vec d = load(delta + c * a.delta_map_step + v * kLanes);
+                        const Vec d = in_register(load(delta + c * a.delta_map_step + v * kLanes));
                         CONVSCOPE_UNROLL for (int t = 0; t < T; ++t) sums[c][t] += d * x[t];
                     }
                 }

@@ -16,6 +16,16 @@ Index output_size(const Record& record, Index input, Index kernel, Index stride,
     return (input + 2 * padding - reach) / stride + 1;
 }
 
+// Among the activations whose derivative follows from their value.
+bool is_rising(ActivationSpec spec) {
+    switch (spec.kind) {
+        case Activation::logistic: return spec.a > 0;
+        case Activation::scaled_tanh: return spec.a * spec.b > 0;
+        case Activation::hard_tanh: return spec.a <= spec.b;
+        default: return true;
+    }
+}
+
 }  // namespace
 
 Shape Convolution::output_of(const Record& record, const Shape& input) {
@@ -250,7 +260,9 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
     pool.kind = PoolKind::max;
     pool.kernel_height = pool.stride_y = pool_.y;
     pool.kernel_width = pool.stride_x = pool_.x;
+    // A rising f may come after the maximum: f(max u) = max f(u), and a 2×2 window has a quarter of the values left.
     const bool separate = activation_.kind != Activation::identity && activation_.kind != Activation::relu;
+    const bool after = separate && is_rising(activation_);
     for (Index row = 0; row < output_shape.height; ++row)
         for (Index part = 0; part < forward_.block_count(); ++part) {
             const Index first = forward_.block_first(part), maps = forward_.block_maps(part);
@@ -258,7 +270,7 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
             call.destination = {block.scratch - first * map_step - row * map_step, conv_.channels, conv_.height, conv_.width,
                                 conv_.width * kBlock, map_step};
             forward_.run_rows(call, part, 0, row * pool_.y, pool_.y);
-            if (separate) block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
+            if (separate && !after) block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
             pool.input = {block.scratch, maps, pool_.y, conv_.width, conv_.width * kBlock, map_step};
             pool.output = block.output;
             pool.output.data = row_of(block.output, first, row);
@@ -267,6 +279,11 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
                           (first * output_shape.height + row) * output_shape.width * kBlock;
             pool.winner_map_step = output_shape.height * output_shape.width * kBlock;
             block.kernels->pool_forward(pool);
+            if (!after) continue;
+            for (Index map = first; map < first + maps; ++map) {
+                float* at = row_of(block.output, map, row);
+                block.kernels->activate(activation_, at, at, output_shape.width);
+            }
         }
 }
 

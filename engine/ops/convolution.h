@@ -52,6 +52,13 @@ private:
     std::vector<int> tap_groups(int maps, std::size_t taps, double* cycles) const;
     void forward_pooled(const Block& block, const CorrelationCall& call) const;
     void weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows, bool accumulate) const;
+    struct GradientTiling {
+        Index rows, taps;
+    };
+    GradientTiling gradient_tiling(const Maps& input, Index rows) const;
+    void gradient_tiles(const Block& block, const GradientBlock& part, const Maps& delta, Index from, Index to,
+                        WeightGradient& a) const;
+    Index longest_taps() const;
     void bias_gradients(const Block& block, const Maps& delta) const;
     Maps delta_scratch(const Block& block) const;
     void input_delta(const Block& block, const Maps& delta) const;

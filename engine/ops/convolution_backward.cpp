@@ -78,6 +78,7 @@ void Convolution::backward(const Block& block) const {
             block.kernels->differentiate(activation_, nullptr, row_of(block.output, map, row), delta, delta,
                                          output_shape.width, false);
         });
+    const bool bordered = delta_border_.y != 0 || delta_border_.x != 0;
     if (block.gradients && bias_.present()) bias_gradients(block, block.delta);
 
     Unpool unpool;
@@ -87,13 +88,13 @@ void Convolution::backward(const Block& block) const {
     unpool.kernel_height = pool_.y;
     unpool.kernel_width = pool_.x;
     if (wants_input_delta) {
-        const Maps delta = delta_scratch(block);
+        const Maps delta = pooled() || bordered ? delta_scratch(block) : block.delta;
         clear_border(delta, delta_border_);
         if (pooled()) {
             unpool.rows = conv_.height;
             unpool.result = delta;
             block.kernels->unpool(unpool);
-        } else {
+        } else if (bordered) {
             for_rows(delta, [&](Index map, Index row) {
                 std::memcpy(row_of(delta, map, row), row_of(block.delta, map, row),
                             static_cast<std::size_t>(conv_.width * kBlock) * sizeof(float));
@@ -122,23 +123,56 @@ void Convolution::weight_gradients(const Block& block, const Maps& delta, Index 
     WeightGradient a;
     a.delta_map_step = delta.map_step;
     a.delta_row_step = delta.row_step;
-    a.input = input.data + first_row * stride_.y * input.row_step;
     a.input_row_step = stride_.y * input.row_step;
     a.position_step = stride_.x * kBlock;
-    a.rows = rows;
     a.columns = conv_.width;
-    a.accumulate = accumulate;
-    for (const GradientBlock& part : gradient_blocks_) {
-        a.delta = delta.data + part.first * delta.map_step;
-        a.taps = part.offsets.data();
-        a.gradient = block.gradients + weight_.offset + part.weight;
-        a.gradient_step = part.weight_step;
-        for (const int group : part.groups) {
-            block.kernels->weight_gradient[part.maps][group](a);
-            a.taps += group;
-            a.gradient += group;
-        }
+    const GradientTiling tiling = gradient_tiling(input, rows);
+    for (Index first = 0; first < rows; first += tiling.rows) {
+        a.rows = std::min(tiling.rows, rows - first);
+        a.accumulate = accumulate || first > 0;
+        a.input = input.data + (first_row + first) * stride_.y * input.row_step;
+        const Maps band = {row_of(delta, 0, first), delta.count, a.rows, delta.width, delta.row_step, delta.map_step};
+        for (Index tap = 0; tap < longest_taps(); tap += tiling.taps)
+            for (const GradientBlock& part : gradient_blocks_) gradient_tiles(block, part, band, tap, tap + tiling.taps, a);
     }
+}
+
+// The groups of one block of output maps that begin at taps from … to−1.
+void Convolution::gradient_tiles(const Block& block, const GradientBlock& part, const Maps& delta, Index from, Index to,
+                                 WeightGradient& a) const {
+    a.delta = row_of(delta, part.first, 0);
+    a.gradient_step = part.weight_step;
+    float* const gradient = block.gradients + weight_.offset + part.weight;
+    Index tap = 0;
+    for (const int group : part.groups) {
+        if (tap >= from && tap < to) {
+            a.taps = part.offsets.data() + tap;
+            a.gradient = gradient + tap;
+            block.kernels->weight_gradient[part.maps][group](a);
+        }
+        tap += group;
+    }
+}
+
+// Every tile of the gradient walks over all positions, so the maps of large layers would come from memory again for
+// each: a band of rows and a chunk of input maps stay in the second-level cache for all output maps. A band has at
+// least 128 positions, because adding up the lanes at its end takes some 120 cycles.
+Convolution::GradientTiling Convolution::gradient_tiling(const Maps& input, Index rows) const {
+    constexpr Index kChunkBytes = 384 * 1024, kLeastPositions = 400;
+    const Index row_bytes = stride_.y * input.row_step * 4;
+    const Index area = kernel_.y * kernel_.x;
+    const Index maps = (longest_taps() + area - 1) / area;
+    const Index least = std::min(rows, (kLeastPositions + conv_.width - 1) / conv_.width);
+    const Index at_once = std::clamp(kChunkBytes / (row_bytes * maps), least, rows);
+    const Index bands = (rows + at_once - 1) / at_once;
+    const Index chunk = std::max<Index>(9, kChunkBytes / (row_bytes * ((rows + bands - 1) / bands)));
+    return {(rows + bands - 1) / bands, chunk * area};
+}
+
+Index Convolution::longest_taps() const {
+    std::size_t taps = 0;
+    for (const GradientBlock& part : gradient_blocks_) taps = std::max(taps, part.offsets.size());
+    return static_cast<Index>(taps);
 }
 
 void Convolution::bias_gradients(const Block& block, const Maps& delta) const {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #if defined(CONVSCOPE_ISA_AVX512)
 #define CONVSCOPE_ISA avx512
@@ -52,7 +53,24 @@ inline void store(float* to, Vec value) { *reinterpret_cast<Vec*>(to) = value; }
 inline Vec load_unaligned(const float* from) { return *reinterpret_cast<const UnalignedVec*>(from); }
 inline void store_unaligned(float* to, Vec value) { *reinterpret_cast<UnalignedVec*>(to) = value; }
 inline Vec zero() { return Vec{}; }
-inline Vec broadcast(float value) { return Vec{} + value; }
+
+template <int... Lane>
+inline Vec broadcast_to(float value, std::integer_sequence<int, Lane...>) {
+    return Vec{(static_cast<void>(Lane), value)...};
+}
+// Not `Vec{} + value`: that keeps the addition, because 0 + -0 is not -0, and cost the convolution 6 %.
+inline Vec broadcast(float value) { return broadcast_to(value, std::make_integer_sequence<int, CONVSCOPE_LANES>{}); }
+
+// A loaded value used several times stays one load: left alone, GCC 12 makes it a memory operand of every use.
+inline Vec in_register(Vec value) {
+#if defined(__x86_64__)
+    asm("" : "+v"(value));
+#elif defined(__aarch64__)
+    asm("" : "+w"(value));
+#endif
+    return value;
+}
+
 
 // NaN in `value` comes through, as in torch; the first argument is the bound.
 inline Vec at_least(Vec bound, Vec value) { return bound > value ? bound : value; }
