@@ -20,9 +20,9 @@ class Row:
 
     ``milliseconds`` is the median over the rounds, ``low`` and ``high`` its quartiles, ``best`` the quickest single
     step, which is what is left to compare where other programs take their share of the processor. ``gflops`` counts
-    convolutions and linear layers, ``share`` is ``gflops`` over the machine's float32 matrix-product rate. ``memory`` is the peak
-    growth of the process over its idle state in bytes, None where it was not measured. ``failure``: why there is no
-    figure (the others are nan then).
+    convolutions and linear layers, ``share`` is ``gflops`` over the machine's float32 matrix-product rate. ``memory``
+    is the peak growth of the process over its idle state in bytes, None where it was not measured. ``failure``: why
+    there is no figure (the others are nan then).
     """
 
     model: str
