@@ -80,7 +80,7 @@ CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("function", "args", "kwargs"), CALLS, ids=[str(call[0]) for call in CALLS])
+@pytest.mark.parametrize(("function", "args", "kwargs"), CALLS, ids=[call[0].__name__ for call in CALLS])
 def test_bound_functions(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     applied = base.apply_function(function, args, kwargs)
     assert applied is not None

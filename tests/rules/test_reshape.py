@@ -22,7 +22,7 @@ INDICES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("index", INDICES, ids=lambda index: str(index)[:30])
+@pytest.mark.parametrize("index", INDICES, ids=[f"index {number}" for number in range(len(INDICES))])
 def test_slices(index: Any) -> None:
     check_rule(Slice(index), lambda x: x[index], [X])
 
@@ -69,7 +69,7 @@ METHODS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "args", "kwargs"), METHODS, ids=lambda item: str(item))
+@pytest.mark.parametrize(("method", "args", "kwargs"), METHODS, ids=lambda item: getattr(item, "__name__", None) or str(item))
 def test_bound_methods(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     applied = base.apply_method(method, (X, *args), kwargs)
     assert applied is not None
