@@ -43,7 +43,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), BAD)
+@pytest.mark.parametrize(("content", "message"), BAD, ids=[message for _, message in BAD])
 def test_damaged_files_are_refused_and_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(content)
