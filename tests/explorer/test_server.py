@@ -224,13 +224,13 @@ def test_a_thousand_rapid_requests_leave_the_server_answering(handle: Handle) ->
 
 def test_clicks_are_answered_during_a_long_job(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(handle.session, Session)
-    slow = handle.session._trace
+    slow = handle.session.make_snapshot
 
-    def trace_slowly(picture: Any) -> Any:
+    def trace_slowly(*args: Any) -> Any:
         time.sleep(0.8)
-        return slow(picture)
+        return slow(*args)
 
-    monkeypatch.setattr(handle.session, "_trace", trace_slowly)
+    monkeypatch.setattr(handle.session, "make_snapshot", trace_slowly)
 
     async def talk() -> None:
         async with socket_to(handle) as connection:
@@ -271,7 +271,7 @@ def test_only_this_computer_is_listened_to(handle: Handle) -> None:
 def test_it_ends_and_its_folder_with_it() -> None:
     opened = explore(described(plain(), (3, 12, 12), 4), port=0)
     assert isinstance(opened.session, Session)
-    folder = opened.session._scratch()
+    folder = opened.session.scratch()
     opened.close()
     assert not folder.exists()
     with pytest.raises(OSError, match="refused"):

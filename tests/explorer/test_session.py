@@ -291,7 +291,7 @@ def test_copied_code_prints_the_number(session: Session, kind: str) -> None:
     numbers: dict[str, Callable[[], Any]] = {
         "activation": lambda: snapshot.layers["3"].y[0, 2, 1, 3],
         "delta": lambda: snapshot.deltas()["4"][0, 2, 1, 3],
-        "weight": lambda: session.model[3].weight[2, 1, 0, 1],  # type: ignore[index]
+        "weight": lambda: session.model[3].weight.detach()[2, 1, 0, 1],  # type: ignore[index]
         "gradient": lambda: snapshot.gradients["3.weight"][2, 1, 0, 1],
         "logit": lambda: snapshot.logits[0, 2],
         "probability": lambda: torch.softmax(snapshot.logits[0].double(), 0)[2],

@@ -23,7 +23,7 @@ from convscope.explorer import inputs
 from convscope.explorer.cards import Card
 from convscope.explorer.protocol import Arguments, Reply, pack, parse_binary, parse_text
 from convscope.explorer.security import PROTOCOL, Guard
-from convscope.explorer.session import JOBS, LATEST, Session
+from convscope.explorer.session import OPERATIONS, Session
 from convscope.explorer.worker import MOST_WAITING, SupersededError, Worker
 
 _log = logging.getLogger("convscope.explorer")
@@ -43,7 +43,9 @@ def static_files() -> dict[str, tuple[bytes, str]]:
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.suffix in _TYPES:
             found["/" + path.relative_to(root).as_posix()] = (path.read_bytes(), _TYPES[path.suffix])
-    found["/"] = found["/index.html"]
+    scripts = "".join(f'<link rel="modulepreload" href="{name}">\n' for name in found if name.endswith(".js"))
+    page = found["/index.html"][0].replace(b"<!--scripts-->", scripts.encode())  # all at once, not import by import
+    found["/"] = found["/index.html"] = (page, _TYPES[".html"])
     return found
 
 
@@ -176,8 +178,9 @@ class _Window:
         if op == "cancel":
             worker.cancel()
             return Reply({"cancelled": True})
-        if op in JOBS:
-            return await worker.job(lambda: session.answer(op, args, payload), self.number, op, op in LATEST)
+        wanted = OPERATIONS[op]
+        if wanted.job:
+            return await worker.job(lambda: session.answer(op, args, payload), self.number, op, wanted.latest)
         reply = await worker.answer(lambda: session.answer(op, args, payload))
         return Reply({**reply.values, "lang": self.explorer.lang}) if op == "hello" else reply
 

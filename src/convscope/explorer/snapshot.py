@@ -30,17 +30,25 @@ class Question:
     x: Tensor
     target: int | None
     loss: str
+    guess: bool = False
+    """Whether the class is to be what the network says itself (``target`` is None then)."""
 
 
 class Snapshot:
-    """The trace of one question. What it says never changes, so that it can be read from any thread while the next is
-    made.
+    """The trace of one question. What it says never changes, so that any thread can read it while the next is made.
 
     With ``lazy`` only the forward pass is made at once; the backward pass follows when something of it is first asked
-    for (a VGG-16 is seen after a quarter of the time).
+    for (a VGG-16 is seen after a quarter of the time). ``forward`` lends an earlier snapshot's forward pass.
     """
 
-    def __init__(self, network: Network, question: Question, version: int, lazy: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        question: Question,
+        version: int,
+        lazy: bool = False,
+        forward: Snapshot | None = None,
+    ) -> None:
         self.network, self.question, self.version = network, question, version
         self._loss = loss_for(question.loss, network.model)
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
@@ -50,15 +58,20 @@ class Snapshot:
         self._grad_x: Tensor | None = None
         self._gradients: dict[str, Tensor] = {}
         self.loss: float | None = None
+        self.logits: Tensor
         self.delta_logits: Tensor | None = None
-        if lazy or question.target is None:
+        if forward is not None:  # of the same input and weights
+            self.layers, self.logits = forward.layers, forward.logits
+        elif lazy or question.target is None:
             ran = trace(network.model, question.x)
             self.layers = {record.name: network.layer(record, None) for record in ran if record.name in network.nodes}
-            self._whole = question.target is None
+            self.logits = ran.logits
         else:
-            ran = self._complete()
-        self.logits = ran.logits
-        self.scores = self._loss.predictions(ran.logits) if ran.logits.ndim == 2 else None
+            self.logits = self._complete().logits
+        self.scores = self._loss.predictions(self.logits) if self.logits.ndim == 2 else None
+        if question.guess and self.predicted is not None:
+            self.question = question = dataclasses.replace(question, target=self.predicted)
+        self._whole = self._whole or question.target is None
         if question.target is not None:
             value, delta = self._loss.value_and_delta(self.logits, self._target())
             self.loss = float(value)

@@ -49,7 +49,7 @@ class Worker:
             return await asyncio.get_running_loop().run_in_executor(self._answers, work)
 
     async def job(self, work: Callable[[], T], window: int, kind: str, latest: bool) -> T:
-        """Run in turn. With ``latest``, raises SupersededError when a newer one of that window and kind came meanwhile."""
+        """Run in turn. With ``latest``, raises SupersededError when a newer one of its kind came meanwhile."""
         with self._lock:
             self._count += 1
             number = self._count

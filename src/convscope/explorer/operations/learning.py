@@ -1,0 +1,79 @@
+"""Training one step at a time: settings, what a step would change, the step, the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from convscope.errors import ArgumentError
+from convscope.explorer.protocol import Arguments, Reply, finite
+from convscope.explorer.session import Session, operation
+from convscope.explorer.snapshot import Snapshot
+from convscope.explorer.stepping import Settings
+from convscope.layers.losses import loss_for
+
+
+@operation()
+def training(session: Session, args: Arguments, payload: bytes) -> Reply:
+    return Reply(finite({"training": session.stepper.describe()}))
+
+
+@operation()
+def configure(session: Session, args: Arguments, payload: bytes) -> Reply:
+    now = session.stepper.settings
+    names = ("rate", "momentum", "decay")
+    session.stepper.settings = Settings(**{name: args.number(name, getattr(now, name)) for name in names})
+    return training(session, args, payload)
+
+
+@operation(job=True, latest=True)
+def preview(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """The step of one weight in numbers, and what the step would do to the outputs; nothing is changed."""
+    snapshot = _with_loss(session)
+    values: dict[str, Any] = {}
+    if "parameter" in args.values:
+        values["weight"] = session.stepper.preview(snapshot.gradients, args.text("parameter"), args.index("index"))
+    with session.lock:
+        output = session.stepper.foresee(snapshot.gradients, snapshot.question.x)
+    loss = loss_for(session.loss, session.model)
+    target = torch.tensor([snapshot.question.target])
+    scores = loss.predictions(output)[0].double()
+    assert snapshot.probabilities is not None
+    values |= {
+        "loss_before": snapshot.loss,
+        "loss_after": float(loss.value(output, target)),
+        "probabilities_before": snapshot.probabilities.tolist(),
+        "probabilities_after": torch.softmax(scores, 0).tolist(),
+        "target": snapshot.question.target,
+    }
+    return Reply(finite(values))
+
+
+@operation(job=True)
+def step(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """One step of SGD on the picture shown; the beats of a chosen weight and how far every parameter moved."""
+    snapshot = _with_loss(session)
+    weight = None
+    if "parameter" in args.values:
+        weight = session.stepper.preview(snapshot.gradients, args.text("parameter"), args.index("index"))
+    with session.lock:
+        moved = session.stepper.step(snapshot.gradients)
+        after = session.make_snapshot(session.picture)
+        session.snapshot = after
+    values = {"weight": weight, "moved": moved, "loss_before": snapshot.loss, "loss_after": after.loss}
+    return Reply(finite({**values, "training": session.stepper.describe()}))
+
+
+@operation(job=True)
+def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
+    with session.lock:
+        session.stepper.rewind()
+        session.snapshot = session.make_snapshot(session.picture)
+    return training(session, args, payload)
+
+
+def _with_loss(session: Session) -> Snapshot:
+    if session.snapshot.loss is None:
+        raise ArgumentError("target", None, "a class, so that there is a loss to learn from")
+    return session.snapshot
