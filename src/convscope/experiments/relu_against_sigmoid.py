@@ -4,27 +4,31 @@ Networks (2012), figure 1, and the comparison on MNIST of Xue (2016)."""
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from typing import Any
 
+from convscope import training
 from convscope.data import load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
 from convscope.experiments.pictures import lines
 from convscope.models import create_model
 from convscope.tasks.recipes import recipe_for
 from convscope.training import fit
-from convscope.training.events import BatchDone, Event
+from convscope.training.events import BatchDone, Event, Listener
 
 LEVEL = 0.25  # the training error at which the paper compares
 WINDOW = 391  # descent steps over which the training error is averaged: one epoch of 50,000 pictures in batches of 128
 
-# As in the paper, no regularisation and a constant rate chosen for each unit so that it learns as fast as it can.
+# As in the paper, no regularisation and a constant rate; Adam, because plain descent is touchy about its rate
+# (0.02 with momentum 0.9 left ReLU at 52 % error after three epochs, where Adam had 31 % after four). A run ends when it
+# reaches the level, or after these epochs.
 _CIFAR10: dict[str, dict[str, Any]] = {
-    "relu": {"learning_rate": 0.01, "init": "he_normal", "epochs": 30},
-    "tanh": {"learning_rate": 0.005, "init": "glorot_normal", "epochs": 60},
-    "sigmoid": {"learning_rate": 0.1, "init": "glorot_normal", "epochs": 60},
+    "relu": {"learning_rate": 0.001, "init": "he_normal", "epochs": 15},
+    "tanh": {"learning_rate": 0.001, "init": "glorot_normal", "epochs": 30},
+    "sigmoid": {"learning_rate": 0.001, "init": "glorot_normal", "epochs": 12},
 }
-_COMMON: dict[str, Any] = {"optimiser": "sgd", "momentum": 0.9, "batch_size": 128, "schedule": "constant"}
+_COMMON: dict[str, Any] = {"optimiser": "adam", "batch_size": 128, "schedule": "constant", "watch": False}
 
 
 @dataclasses.dataclass
@@ -90,12 +94,15 @@ def run(setting: Setting) -> Report:
 def _train(setting: Setting, activation: str) -> _ErrorCurve:
     curve = _ErrorCurve()
     recipe = {**_COMMON, **_CIFAR10[activation]}
-    fit(
-        create_model("krizhevsky_cifar10", activation=activation),
-        load_dataset("cifar10", root=setting.root),
-        listeners=[curve, *setting.listeners],
-        **settings(recipe, setting, f"cifar10-{activation}"),
-    )
+    model = create_model("krizhevsky_cifar10", activation=activation)
+    data = load_dataset("cifar10", root=setting.root)
+    listeners: list[Listener] = [curve, *setting.listeners]
+    with contextlib.closing(training.run(model, data, **settings(recipe, setting, f"cifar10-{activation}"))) as events:
+        for event in events:
+            for listener in listeners:
+                listener(event)
+            if curve.reached is not None:
+                break
     return curve
 
 
