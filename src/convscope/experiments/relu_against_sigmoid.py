@@ -21,8 +21,8 @@ LEVEL = 0.25  # the training error at which the paper compares
 WINDOW = 391  # descent steps over which the training error is averaged: one epoch of 50,000 pictures in batches of 128
 
 # As in the paper, no regularisation and a constant rate; Adam, because plain descent is touchy about its rate
-# (0.02 with momentum 0.9 left ReLU at 52 % error after three epochs, where Adam had 31 % after four). A run ends when it
-# reaches the level, or after these epochs.
+# (0.02 with momentum 0.9 left ReLU at 52 % error after three epochs, where Adam had 31 % after four). A run ends when
+# it reaches the level, or after these epochs.
 _CIFAR10: dict[str, dict[str, Any]] = {
     "relu": {"learning_rate": 0.001, "init": "he_normal", "epochs": 15},
     "tanh": {"learning_rate": 0.001, "init": "glorot_normal", "epochs": 30},
