@@ -69,16 +69,35 @@ void pack_deltas(const float* images, Index images_present, const Maps& maps) {
     pack(images, nullptr, nullptr, images_present, maps);
 }
 
+// `columns` positions of a row, or of a whole dense map, to one row of each image.
+void unpack_row(const float* from, Index columns, Index images_present, Index image_step, float* to) {
+    Index column = 0;
+    for (; column + kLanes <= columns; column += kLanes)
+        for (Index v = 0; v < kVectors; ++v) {
+            Vec square[CONVSCOPE_LANES];
+            CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
+                square[i] = load(from + (column + i) * kImages + v * kLanes);
+            transpose(square);
+            CONVSCOPE_UNROLL for (int n = 0; n < CONVSCOPE_LANES; ++n)
+                if (v * kLanes + n < images_present) store_unaligned(to + (v * kLanes + n) * image_step + column, square[n]);
+        }
+    for (; column < columns; ++column)
+        for (Index n = 0; n < images_present; ++n) to[n * image_step + column] = from[column * kImages + n];
+}
+
 void unpack_images(const Maps& maps, Index images_present, float* images) {
     const Index area = maps.height * maps.width;
-    for (Index map = 0; map < maps.count; ++map)
-        for (Index row = 0; row < maps.height; ++row) {
-            const float* from = maps.data + map * maps.map_step + row * maps.row_step;
-            float* to = images + map * area + row * maps.width;
-            for (Index n = 0; n < images_present; ++n)
-                for (Index column = 0; column < maps.width; ++column)
-                    to[n * maps.count * area + column] = from[column * kImages + n];
+    const bool dense = maps.row_step == maps.width * kImages;
+    for (Index map = 0; map < maps.count; ++map) {
+        const float* from = maps.data + map * maps.map_step;
+        float* to = images + map * area;
+        if (dense) {
+            unpack_row(from, area, images_present, maps.count * area, to);
+        } else {
+            for (Index row = 0; row < maps.height; ++row)
+                unpack_row(from + row * maps.row_step, maps.width, images_present, maps.count * area, to + row * maps.width);
         }
+    }
 }
 
 }  // namespace

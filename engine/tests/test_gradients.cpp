@@ -14,6 +14,14 @@
 namespace convscope::test {
 namespace {
 
+#if defined(CONVSCOPE_QUICK_TESTS)  // under a sanitizer everything takes ten to fifty times as long
+constexpr std::pair<Index, int> kSizes[] = {{17, 2}, {33, 3}};
+constexpr std::size_t kVariables = 2;
+#else
+constexpr std::pair<Index, int> kSizes[] = {{1, 1}, {15, 2}, {16, 1}, {17, 2}, {33, 3}};
+constexpr std::size_t kVariables = 12;   // of the parameters, and of the images, whose derivatives are compared
+#endif
+
 struct Case {
     std::string name;
     Shape input;
@@ -164,7 +172,7 @@ private:
     void compare(const std::string& label, std::vector<double>& variables, const std::vector<float>& found) {
         constexpr double h = 1e-6;
         std::vector<double> got, wanted;
-        const std::size_t stride = std::max<std::size_t>(1, variables.size() / 12);
+        const std::size_t stride = std::max<std::size_t>(1, variables.size() / kVariables);
         for (std::size_t i = 0; i < variables.size(); i += stride) {
             const double kept = variables[i];
             variables[i] = kept + h;
@@ -194,15 +202,10 @@ private:
 int main() {
     using namespace convscope;
     using namespace convscope::test;
-#if defined(CONVSCOPE_QUICK_TESTS)  // under a sanitizer everything takes ten to fifty times as long
-    const std::pair<Index, int> sizes[] = {{17, 2}, {33, 3}};
-#else
-    const std::pair<Index, int> sizes[] = {{1, 1}, {15, 2}, {16, 1}, {17, 2}, {33, 3}};
-#endif
     for (const std::string& isa : available_isas()) {
         choose_isa(isa);
         for (const Case& each : cases())
-            for (const auto& [n, threads] : sizes)
+            for (const auto& [n, threads] : kSizes)
                 for (const bool training : {true, false}) {
                     const bool normalised = each.name == "batch norm";
                     if ((!training && !normalised) || (training && normalised && n == 1)) continue;
