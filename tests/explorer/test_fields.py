@@ -50,7 +50,7 @@ def test_the_box_is_the_extent_of_the_gradient(case: str) -> None:
             continue
         for _ in range(6):
             unit = tuple(chosen.randrange(side) for side in node.shape)
-            hit = torch.nonzero(unit_gradient(model, x, name, unit)[0].sum(0))
+            hit = torch.nonzero(unit_gradient(network.graph, x, name, unit)[0].sum(0))
             rows, columns = fields.of_unit(name, unit)["boxes"]["input"]
             assert [int(hit[:, 0].min()), int(hit[:, 0].max()) + 1] == rows
             assert [int(hit[:, 1].min()), int(hit[:, 1].max()) + 1] == columns
@@ -64,11 +64,11 @@ def test_a_pixel_outside_leaves_the_unit_bit_equal_and_one_inside_reaches_it(cas
     fields = Fields(network)
     x = torch.rand(1, *shape) * 0.1
     last = [name for name, node in network.nodes.items() if len(node.shape) == 3][-1]
-    before = value_of(model, x, last)
+    before = value_of(network.graph, x, last)
     for row, column in itertools.product(range(0, shape[1], 3), range(0, shape[2], 4)):
         changed = x.clone()
         changed[0, 0, row, column] += 5.0
-        moved = torch.nonzero((value_of(model, changed, last) != before)[0].any(0))
+        moved = torch.nonzero((value_of(network.graph, changed, last) != before)[0].any(0))
         rows, columns = fields.of_pixel((row, column))["boxes"].get(last, [[0, 0], [0, 0]])
         for y, z in moved.tolist():
             assert rows[0] <= y < rows[1]
@@ -87,4 +87,4 @@ def test_maps_in_between_and_vectors() -> None:
     whole = fields.of_unit("output", (3,))["boxes"]
     assert whole["input"] == [[0, 28], [0, 28]]
     with pytest.raises(UnknownNameError, match="layer: got 'nowhere'"):
-        value_of(network.model, torch.zeros(1, 1, 28, 28), "nowhere")
+        value_of(network.graph, torch.zeros(1, 1, 28, 28), "nowhere")

@@ -11,6 +11,7 @@ from torch import nn
 
 from convscope.explorer.arithmetic import Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
+from convscope.graph import capture
 from convscope.inspect import trace as run_trace
 from convscope.inspect.steps import TensorLike, walk
 from convscope.inspect.trace import LayerTrace
@@ -38,13 +39,14 @@ class Network:
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
         self.model = model
+        self.graph = capture(model)  # once: fx patches nn.Module while it traces, which other threads must not meet
         self.input_shape = tuple(input_shape)
         steps = walk(model, self.input_shape)
         with torch.no_grad():
             reference = next((item for item in model.parameters() if item.is_floating_point()), torch.zeros(()))
             shown = {
                 layer.name: layer
-                for layer in run_trace(model, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
+                for layer in run_trace(self.graph, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
                 if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
             }
         self.nodes: dict[str, Node] = {}

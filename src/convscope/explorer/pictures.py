@@ -125,12 +125,14 @@ def tiles(maps: Tensor, start: int = 0, stop: int = OVERVIEW_TILES, side: int = 
 
 def robust_limit(values: Tensor) -> tuple[float, float, float]:
     """(99.5th percentile of |value|, smallest, largest); the first is positive. Large tensors are sampled."""
-    flat = values.detach().flatten().float()
+    flat = values.detach().flatten()
     if not len(flat):
         return 1.0, 0.0, 0.0
-    low, high = float(flat.min()), float(flat.max())
-    sizes = flat[:: max(1, len(flat) // 65536)].abs()
-    limit = float(torch.quantile(sizes[torch.isfinite(sizes)], 0.995)) if torch.isfinite(sizes).any() else 1.0
+    low, high = (float(each) for each in torch.aminmax(flat))
+    sizes = flat[:: max(1, len(flat) // 16384)].abs().double().cpu().numpy()
+    sizes = sizes[np.isfinite(sizes)]
+    rank = int(0.995 * (len(sizes) - 1))
+    limit = float(np.partition(sizes, rank)[rank]) if len(sizes) else 1.0
     largest = max(abs(low), abs(high))
     if limit < largest * 1e-3 and math.isfinite(largest):  # mostly zeros: the percentile says nothing
         limit = largest

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from convscope import graph as graphs
 from convscope.errors import UnknownNameError
 
 
-def value_of(model: nn.Module, x: Tensor, name: str) -> Tensor:
+def value_of(captured: fx.GraphModule, x: Tensor, name: str) -> Tensor:
     """The output of the call ``name`` for input x, with its way back to x. Raises UnknownNameError."""
-    captured = graphs.capture(model)
     runner = fx.Interpreter(captured)
     runner.args_iter = iter((x.clone(),))
     uses: dict[str, int] = {}
@@ -28,10 +26,10 @@ def value_of(model: nn.Module, x: Tensor, name: str) -> Tensor:
     raise UnknownNameError("layer", name, uses)
 
 
-def unit_gradient(model: nn.Module, x: Tensor, name: str, unit: tuple[int, ...]) -> Tensor:
+def unit_gradient(captured: fx.GraphModule, x: Tensor, name: str, unit: tuple[int, ...]) -> Tensor:
     """∂y_unit/∂x in x's shape: the effective receptive field."""
     with torch.enable_grad():
         given = x.detach().clone().requires_grad_()
-        y = value_of(model, given, name)
+        y = value_of(captured, given, name)
         (gradient,) = torch.autograd.grad(y[(0, *unit)], given, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient.detach()

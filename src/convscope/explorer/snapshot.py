@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from convscope import graph as graphs
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import arithmetic
 from convscope.explorer.arithmetic import Explanation, Layer, Step, Terms
@@ -63,7 +62,7 @@ class Snapshot:
         if forward is not None:  # of the same input and weights
             self.layers, self.logits = forward.layers, forward.logits
         elif lazy or question.target is None:
-            ran = trace(network.model, question.x)
+            ran = trace(network.graph, question.x)
             self.layers = {record.name: network.layer(record, None) for record in ran if record.name in network.nodes}
             self.logits = ran.logits
         else:
@@ -84,7 +83,7 @@ class Snapshot:
                 self._complete()
 
     def _complete(self) -> Trace:
-        ran = trace(self.network.model, self.question.x, self.question.target, self._loss)
+        ran = trace(self.network.graph, self.question.x, self.question.target, self._loss)
         records = [record for record in ran if record.name in self.network.nodes]
         upstream: dict[str, Tensor] = {}
         delta = self._loss.value_and_delta(ran.logits, self._target())[1]
@@ -287,7 +286,7 @@ class _Keeper(fx.Interpreter):
 def modified_deltas(snapshot: Snapshot, rule: str) -> dict[str, Tensor]:
     """δ of every layer when each ReLU passes back by ``rule``; the start is the same ∂J/∂output as for "plain"."""
     model = snapshot.network.model
-    keeper = _Keeper(graphs.capture(model), rule == "guided")
+    keeper = _Keeper(snapshot.network.graph, rule == "guided")
     inplace: list[Any] = [module for module in model.modules() if getattr(module, "inplace", False)]
     for module in inplace:
         module.inplace = False

@@ -87,7 +87,7 @@ def effective(session: Session, args: Arguments, payload: bytes) -> Reply:
     """|∂y_unit/∂x| summed over the input's channels: where the unit really looks."""
     snapshot = session.snapshot
     layer, unit = snapshot.unit(args.text("layer"), args.index("index"))
-    gradient = replay.unit_gradient(session.model, snapshot.question.x, layer.name, unit)
+    gradient = replay.unit_gradient(session.network.graph, snapshot.question.x, layer.name, unit)
     flat = gradient[0].reshape(session.desk.picture_shape)
     found = flat.abs().sum(0)
     hit = torch.nonzero(found)

@@ -220,7 +220,7 @@ def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
     return Reply(finite(page))
 
 
-@operation()
+@operation(job=True)
 def field(session: Session, args: Arguments, payload: bytes) -> Reply:
     """The receptive field of a unit on every map before it; for the input, what a pixel reaches."""
     fields = session.fields()
@@ -246,7 +246,7 @@ def stages(session: Session, args: Arguments, payload: bytes) -> Reply:
     return Reply(finite({"stages": described, "source": session.picture.source}), b"".join(data))
 
 
-@operation()
+@operation(job=True)
 def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
     """ "Copy as PyTorch": the model and, if large, the picture are written to the session's own folder."""
     snapshot = session.snapshot

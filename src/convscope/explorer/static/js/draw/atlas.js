@@ -1,4 +1,4 @@
-// Many small maps on one canvas: painted once for a frame, drawn from ever after.
+// Many small maps on one canvas: painted when the first of them comes into sight, drawn from ever after.
 
 import { colours } from "./colour.js";
 
@@ -12,16 +12,26 @@ export class Atlas {
     this.rows = Math.max(1, Math.ceil(count / this.columns));
     this.data = data;
     this.kind = kind;
-    this.paint();
+    this.painted = null;
   }
 
+  // The colours have changed: paint again at the next use.
   paint() {
+    this.painted = null;
+  }
+
+  get canvas() {
+    if (!this.painted) this.paintNow();
+    return this.painted;
+  }
+
+  paintNow() {
     const { count, height, width, columns, rows, data } = this;
     const table = colours(this.kind);
-    this.canvas ??= document.createElement("canvas");
-    this.canvas.width = columns * width;
-    this.canvas.height = rows * height;
-    const context = this.canvas.getContext("2d");
+    this.painted = document.createElement("canvas");
+    this.painted.width = columns * width;
+    this.painted.height = rows * height;
+    const context = this.painted.getContext("2d");
     const image = new ImageData(columns * width, rows * height);
     const pixels = new Uint32Array(image.data.buffer);
     for (let tile = 0; tile < count; tile++) {
@@ -37,8 +47,11 @@ export class Atlas {
   }
 
   place(tile) {
+    const atlas = this;
     return {
-      canvas: this.canvas,
+      get canvas() {
+        return atlas.canvas;
+      },
       x: (tile % this.columns) * this.width,
       y: Math.floor(tile / this.columns) * this.height,
       w: this.width,
@@ -47,7 +60,16 @@ export class Atlas {
   }
 
   whole() {
-    return { canvas: this.canvas, x: 0, y: 0, w: this.canvas.width, h: this.canvas.height };
+    const atlas = this;
+    return {
+      get canvas() {
+        return atlas.canvas;
+      },
+      x: 0,
+      y: 0,
+      w: this.columns * this.width,
+      h: this.rows * this.height,
+    };
   }
 }
 

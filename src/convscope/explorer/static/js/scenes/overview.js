@@ -43,6 +43,7 @@ export function overview(app, { dim = 1 } = {}) {
     over: (painter) => {
       drawOutput(app, painter, dim);
       if (dim === 1) {
+        drawOpened(app, painter);
         drawMore(app, painter);
         drawHover(app, painter, show);
         drawField(app, painter);
@@ -92,6 +93,12 @@ function drawEdges(app, painter, dim) {
     const xm = (x1 + x2) / 2;
     painter.path([[x1, y1 - h1], [xm, y1 - h1, xm, y2 - h2, x2, y2 - h2], [x2, y2 + h2], [xm, y2 + h2, xm, y1 + h1, x1, y1 + h1]], { fill: palette.line, alpha: 0.5 * dim });
   }
+}
+
+// The layer whose maps are listed beside the board.
+function drawOpened(app, painter) {
+  const box = app.boxOf(app.store.get("layer"));
+  if (box) painter.rect(box.x - app.camera.x - 6, box.y - 6, box.width + 12, box.height + 12, { stroke: palette.accent, width: 1.6, radius: 7 });
 }
 
 function drawMore(app, painter) {
