@@ -31,7 +31,8 @@ std::string shape_text(const AnyArray& array) {
 bool has_shape(const AnyArray& array, Index n, const Shape& shape) {
     const auto size = [&](std::size_t axis) { return static_cast<Index>(array.shape(axis)); };
     if (array.ndim() == 2) return size(0) == n && size(1) == shape.channels && shape.height == 1 && shape.width == 1;
-    return array.ndim() == 4 && size(0) == n && size(1) == shape.channels && size(2) == shape.height && size(3) == shape.width;
+    return array.ndim() == 4 && size(0) == n && size(1) == shape.channels && size(2) == shape.height &&
+           size(3) == shape.width;
 }
 
 float* flat(const std::string& name, const FloatArray& array, Index count) {
@@ -48,7 +49,9 @@ float* of_shape(const std::string& name, const FloatArray& array, Index n, const
 
 Attribute attribute_of(const std::string& name, nb::handle value) {
     Attribute attribute;
-    const auto is_list = [](nb::handle each) { return nb::isinstance<nb::list>(each) || nb::isinstance<nb::tuple>(each); };
+    const auto is_list = [](nb::handle each) {
+        return nb::isinstance<nb::list>(each) || nb::isinstance<nb::tuple>(each);
+    };
     if (!is_list(value)) {
         attribute.numbers.push_back(nb::cast<double>(value));
     } else if (nb::len(value) > 0 && is_list(value[0])) {
@@ -62,7 +65,8 @@ Attribute attribute_of(const std::string& name, nb::handle value) {
 
 std::map<std::string, Index> places_of(nb::handle value) {
     std::map<std::string, Index> places;
-    for (const auto& [name, offset] : nb::cast<nb::dict>(value)) places[nb::cast<std::string>(name)] = nb::cast<Index>(offset);
+    for (const auto& [name, offset] : nb::cast<nb::dict>(value))
+        places[nb::cast<std::string>(name)] = nb::cast<Index>(offset);
     return places;
 }
 
@@ -101,12 +105,14 @@ struct Common {
     int threads;
 };
 
-Call call_of(const Network& network, const FloatArray& parameters, const FloatArray& state, const AnyArray& images, Common common) {
+Call call_of(const Network& network, const FloatArray& parameters, const FloatArray& state, const AnyArray& images,
+             Common common) {
     Call call;
     const Graph& graph = network.graph();
     call.parameters = flat("parameters", parameters, graph.parameter_count);
     call.state = flat("state", state, graph.state_count);
-    if (images.ndim() != 4 || images.shape(0) < 1) refuse_argument("images", shape_text(images), "(n, c, h, w) with n of at least 1");
+    if (images.ndim() != 4 || images.shape(0) < 1)
+        refuse_argument("images", shape_text(images), "(n, c, h, w) with n of at least 1");
     call.images.count = static_cast<Index>(images.shape(0));
     if (!has_shape(images, call.images.count, network.input_shape()))
         refuse_argument("images", shape_text(images), "n × " + text(network.input_shape()));
@@ -123,7 +129,8 @@ Call call_of(const Network& network, const FloatArray& parameters, const FloatAr
     } else {
         throw nb::type_error("images: wanted float32 or uint8");
     }
-    if (common.threads < 1 || common.threads > 1024) refuse_argument("threads", std::to_string(common.threads), "1 to 1024");
+    if (common.threads < 1 || common.threads > 1024)
+        refuse_argument("threads", std::to_string(common.threads), "1 to 1024");
     call.training = common.training;
     call.seed = common.seed;
     call.step = common.step;
@@ -134,14 +141,19 @@ Call call_of(const Network& network, const FloatArray& parameters, const FloatAr
 void take_targets(const Network& network, const AnyArray& targets, Call& call) {
     const Index n = call.images.count;
     if (network.wants_numbers()) {
-        if (targets.dtype() != nb::dtype<float>()) throw nb::type_error("targets: this loss wants float32 of (n, outputs)");
-        if (static_cast<Index>(targets.size()) != n * network.target_numbers() || static_cast<Index>(targets.shape(0)) != n)
-            refuse_argument("targets", shape_text(targets), "(" + std::to_string(n) + ", " + std::to_string(network.target_numbers()) + ")");
+        if (targets.dtype() != nb::dtype<float>())
+            throw nb::type_error("targets: this loss wants float32 of (n, outputs)");
+        if (static_cast<Index>(targets.size()) != n * network.target_numbers() ||
+            static_cast<Index>(targets.shape(0)) != n)
+            refuse_argument("targets", shape_text(targets),
+                            "(" + std::to_string(n) + ", " + std::to_string(network.target_numbers()) + ")");
         call.numbers = static_cast<const float*>(targets.data());
         return;
     }
-    if (targets.dtype() != nb::dtype<std::int64_t>()) throw nb::type_error("targets: this loss wants int64 class indices");
-    if (targets.ndim() != 1 || static_cast<Index>(targets.shape(0)) != n) refuse_argument("targets", shape_text(targets), "(" + std::to_string(n) + ",)");
+    if (targets.dtype() != nb::dtype<std::int64_t>())
+        throw nb::type_error("targets: this loss wants int64 class indices");
+    if (targets.ndim() != 1 || static_cast<Index>(targets.shape(0)) != n)
+        refuse_argument("targets", shape_text(targets), "(" + std::to_string(n) + ",)");
     call.classes = static_cast<const std::int64_t*>(targets.data());
     for (const OpPointer& op : network.graph().ops)
         if (op->is_loss())
@@ -151,10 +163,12 @@ void take_targets(const Network& network, const AnyArray& targets, Call& call) {
                                     "0 to " + std::to_string(op->output_shape.positions() - 1));
 }
 
-std::vector<float*> outputs_of(const Network& network, const std::string& name, const std::vector<FloatArray>& arrays, Index n) {
+std::vector<float*> outputs_of(const Network& network, const std::string& name, const std::vector<FloatArray>& arrays,
+                               Index n) {
     const std::vector<Shape>& shapes = network.graph().output_shapes;
     if (arrays.size() != shapes.size())
-        refuse_argument(name, std::to_string(arrays.size()) + " arrays", std::to_string(shapes.size()) + ", one for each output of the plan");
+        refuse_argument(name, std::to_string(arrays.size()) + " arrays",
+                        std::to_string(shapes.size()) + ", one for each output of the plan");
     std::vector<float*> pointers;
     for (std::size_t i = 0; i < arrays.size(); ++i) pointers.push_back(of_shape(name, arrays[i], n, shapes[i]));
     return pointers;
@@ -163,9 +177,10 @@ std::vector<float*> outputs_of(const Network& network, const std::string& name, 
 using Arrays = std::vector<FloatArray>;
 using Numbers = std::optional<std::vector<float>>;
 
-double step(Network& network, FloatArray parameters, FloatArray gradients, FloatArray state, AnyArray images, AnyArray targets,
-            Numbers scale, Numbers offset, bool training, std::uint64_t seed, std::uint64_t step_number, int threads,
-            std::optional<Arrays> outputs, std::optional<FloatArray> input_delta) {
+double step(Network& network, FloatArray parameters, FloatArray gradients, FloatArray state, AnyArray images,
+            AnyArray targets, Numbers scale, Numbers offset, bool training, std::uint64_t seed,
+            std::uint64_t step_number, int threads, std::optional<Arrays> outputs,
+            std::optional<FloatArray> input_delta) {
     Call call = call_of(network, parameters, state, images, {scale, offset, training, seed, step_number, threads});
     call.gradients = flat("gradients", gradients, network.graph().parameter_count);
     if (!network.has_loss()) throw std::invalid_argument("the plan has no loss; use forward() and backward()");
@@ -187,27 +202,30 @@ void forward(Network& network, FloatArray parameters, FloatArray state, AnyArray
 }
 
 void backward(Network& network, FloatArray parameters, FloatArray gradients, FloatArray state, AnyArray images,
-              Arrays output_deltas, Numbers scale, Numbers offset, bool training, std::uint64_t seed, std::uint64_t step_number,
-              int threads, std::optional<FloatArray> input_delta) {
+              Arrays output_deltas, Numbers scale, Numbers offset, bool training, std::uint64_t seed,
+              std::uint64_t step_number, int threads, std::optional<FloatArray> input_delta) {
     Call call = call_of(network, parameters, state, images, {scale, offset, training, seed, step_number, threads});
     call.gradients = flat("gradients", gradients, network.graph().parameter_count);
-    for (float* each : outputs_of(network, "output_deltas", output_deltas, call.images.count)) call.output_deltas.push_back(each);
+    for (float* each : outputs_of(network, "output_deltas", output_deltas, call.images.count))
+        call.output_deltas.push_back(each);
     if (input_delta) call.input_delta = of_shape("input_delta", *input_delta, call.images.count, network.input_shape());
     const nb::gil_scoped_release release;
     network.backward(call);
 }
 
-void construct(Network* at, std::vector<Index> input_shape, nb::list records, std::vector<int> outputs, Index parameter_count,
-               Index state_count) {
+void construct(Network* at, std::vector<Index> input_shape, nb::list records, std::vector<int> outputs,
+               Index parameter_count, Index state_count) {
     if (input_shape.size() != 3) throw std::invalid_argument("input_shape wants (channels, height, width)");
     std::vector<Record> plan;
     for (nb::handle each : records) plan.push_back(record_of(nb::cast<nb::dict>(each)));
-    new (at) Network({input_shape[0], input_shape[1], input_shape[2]}, std::move(plan), std::move(outputs), parameter_count, state_count);
+    new (at) Network({input_shape[0], input_shape[1], input_shape[2]}, std::move(plan), std::move(outputs),
+                     parameter_count, state_count);
 }
 
 nb::list output_shapes(const Network& network) {
     nb::list shapes;
-    for (const Shape& shape : network.graph().output_shapes) shapes.append(nb::make_tuple(shape.channels, shape.height, shape.width));
+    for (const Shape& shape : network.graph().output_shapes)
+        shapes.append(nb::make_tuple(shape.channels, shape.height, shape.width));
     return shapes;
 }
 
@@ -220,15 +238,16 @@ NB_MODULE(_engine, m) {
     m.def("isas", &available_isas, "Instruction sets that this processor and build have, best first.");
     m.def("set_isa", &choose_isa, "name"_a, "Make later networks use another instruction set.");
     nb::class_<Network>(m, "Network")
-        .def("__init__", &construct, "input_shape"_a, "records"_a, "outputs"_a, "parameter_count"_a, "state_count"_a = 0)
+        .def("__init__", &construct, "input_shape"_a, "records"_a, "outputs"_a, "parameter_count"_a,
+             "state_count"_a = 0)
         .def("step", &step, "parameters"_a, "gradients"_a, "state"_a, "images"_a, "targets"_a, "scale"_a = nb::none(),
              "offset"_a = nb::none(), "training"_a = true, "seed"_a = 0, "step"_a = 0, "threads"_a = 1,
              "outputs"_a = nb::none(), "input_delta"_a = nb::none())
         .def("forward", &forward, "parameters"_a, "state"_a, "images"_a, "outputs"_a, "scale"_a = nb::none(),
              "offset"_a = nb::none(), "training"_a = false, "seed"_a = 0, "step"_a = 0, "threads"_a = 1)
         .def("backward", &backward, "parameters"_a, "gradients"_a, "state"_a, "images"_a, "output_deltas"_a,
-             "scale"_a = nb::none(), "offset"_a = nb::none(), "training"_a = true, "seed"_a = 0, "step"_a = 0, "threads"_a = 1,
-             "input_delta"_a = nb::none())
+             "scale"_a = nb::none(), "offset"_a = nb::none(), "training"_a = true, "seed"_a = 0, "step"_a = 0,
+             "threads"_a = 1, "input_delta"_a = nb::none())
         .def_prop_ro("output_shapes", &output_shapes)
         .def("memory", &Network::memory_bytes, "Bytes the network holds now for its passes.")
         .def("describe", &Network::describe, "One line for each fused operation.");

@@ -45,7 +45,8 @@ const KernelTable* find(const std::string& name) {
         if (name.empty() || name == candidate.name) return table_of(candidate);
         names += names.empty() ? candidate.name : std::string(", ") + candidate.name;
     }
-    throw std::invalid_argument("instruction set '" + name + "' cannot run here; this processor and build have: " + names);
+    throw std::invalid_argument("instruction set '" + name +
+                                "' cannot run here; this processor and build have: " + names);
 }
 
 }  // namespace

@@ -20,14 +20,19 @@ Uses uses_of(const std::vector<Record>& records, std::size_t values) {
 // Every input defined before, every output new. Returns the number of values.
 std::size_t check_numbers(const std::vector<Record>& records, const std::vector<int>& outputs) {
     std::vector<bool> defined{true};
-    const auto known = [&](int value) { return value >= 0 && static_cast<std::size_t>(value) < defined.size() && defined[static_cast<std::size_t>(value)]; };
+    const auto known = [&](int value) {
+        return value >= 0 && static_cast<std::size_t>(value) < defined.size() &&
+               defined[static_cast<std::size_t>(value)];
+    };
     for (const Record& record : records) {
         for (const int input : record.inputs)
             if (!known(input)) refuse(record, "input " + std::to_string(input) + " is not defined before it");
         if (record.output < 0) continue;
-        if (record.output > 1'000'000) refuse(record, "output " + std::to_string(record.output) + " is too large a number");
+        if (record.output > 1'000'000)
+            refuse(record, "output " + std::to_string(record.output) + " is too large a number");
         if (known(record.output)) refuse(record, "output " + std::to_string(record.output) + " is defined twice");
-        if (static_cast<std::size_t>(record.output) >= defined.size()) defined.resize(static_cast<std::size_t>(record.output) + 1);
+        if (static_cast<std::size_t>(record.output) >= defined.size())
+            defined.resize(static_cast<std::size_t>(record.output) + 1);
         defined[static_cast<std::size_t>(record.output)] = true;
     }
     for (const int output : outputs)
@@ -74,7 +79,8 @@ public:
             std::vector<Maps> inputs_at;
             for (std::size_t i = 0; i < op->inputs.size(); ++i)
                 inputs_at.push_back(graph_.values[static_cast<std::size_t>(op->inputs[i])].at(nullptr));
-            op->arrange(inputs_at, op->output >= 0 ? graph_.values[static_cast<std::size_t>(op->output)].at(nullptr) : Maps{});
+            op->arrange(inputs_at,
+                        op->output >= 0 ? graph_.values[static_cast<std::size_t>(op->output)].at(nullptr) : Maps{});
         }
         return std::move(graph_);
     }
@@ -166,7 +172,8 @@ private:
     void separate_dense_consumers() {
         for (std::size_t number = 0; number < graph_.ops.size(); ++number) {
             const int from = graph_.ops[number]->inputs[0];
-            if (!graph_.ops[number]->wants_dense_input() || graph_.values[static_cast<std::size_t>(from)].dense()) continue;
+            if (!graph_.ops[number]->wants_dense_input() || graph_.values[static_cast<std::size_t>(from)].dense())
+                continue;
             Record copy;
             copy.kind = "flatten";
             copy.name = graph_.ops[number]->name + ".input";
@@ -181,12 +188,13 @@ private:
         }
     }
 
-    // An op that writes its output as one vector gets a copy behind it where a consumer wants a border: a 1×1 convolution
-    // of 1×1 maps, which runs as a linear layer, followed by a padded convolution.
+    // An op that writes its output as one vector gets a copy behind it where a consumer wants a border: a 1×1
+    // convolution of 1×1 maps, which runs as a linear layer, followed by a padded convolution.
     void separate_dense_producers() {
         for (std::size_t number = 0; number < graph_.ops.size(); ++number) {
             const int to = graph_.ops[number]->output;
-            if (!graph_.ops[number]->writes_dense_output() || graph_.values[static_cast<std::size_t>(to)].dense()) continue;
+            if (!graph_.ops[number]->writes_dense_output() || graph_.values[static_cast<std::size_t>(to)].dense())
+                continue;
             Record copy;
             copy.kind = "identity";
             copy.name = graph_.ops[number]->name + ".output";
@@ -205,7 +213,8 @@ private:
     void link() {
         for (std::size_t number = 0; number < graph_.ops.size(); ++number) {
             const Op& op = *graph_.ops[number];
-            for (const int input : op.inputs) graph_.values[static_cast<std::size_t>(input)].consumers.push_back(static_cast<int>(number));
+            for (const int input : op.inputs)
+                graph_.values[static_cast<std::size_t>(input)].consumers.push_back(static_cast<int>(number));
             if (op.output >= 0) graph_.values[static_cast<std::size_t>(op.output)].producer = static_cast<int>(number);
         }
     }
@@ -235,7 +244,12 @@ private:
 Maps Value::at(float* base) const {
     const Index row = (shape.width + 2 * border.x) * kBlock;
     const Index map = (shape.height + 2 * border.y) * row;
-    return {base ? base + border.y * row + border.x * kBlock : nullptr, shape.channels, shape.height, shape.width, row, map};
+    return {base ? base + border.y * row + border.x * kBlock : nullptr,
+            shape.channels,
+            shape.height,
+            shape.width,
+            row,
+            map};
 }
 
 Graph build_graph(const KernelTable& kernels, const Shape& input, std::vector<Record> records, std::vector<int> outputs,

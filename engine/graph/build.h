@@ -10,24 +10,26 @@ namespace convscope {
 
 struct Value {
     Shape shape;
-    Size border;             // zeros around each map that some consumer wants to find
-    int producer = -1;       // op; −1: the images
+    Size border;        // zeros around each map that some consumer wants to find
+    int producer = -1;  // op; −1: the images
     std::vector<int> consumers;
 
     bool dense() const { return border.y == 0 && border.x == 0; }
-    Index floats() const { return shape.channels * (shape.height + 2 * border.y) * (shape.width + 2 * border.x) * kBlock; }
+    Index floats() const {
+        return shape.channels * (shape.height + 2 * border.y) * (shape.width + 2 * border.x) * kBlock;
+    }
     // How it lies in memory that begins at `base`.
     Maps at(float* base) const;
 };
 
 struct Graph {
-    std::vector<OpPointer> ops;              // in order of execution
-    std::vector<Value> values;               // by number; fused ones stay empty
+    std::vector<OpPointer> ops;  // in order of execution
+    std::vector<Value> values;   // by number; fused ones stay empty
     std::vector<int> outputs;
     std::vector<Shape> output_shapes;
     Index parameter_count = 0;
     Index state_count = 0;
-    std::vector<bool> shares_parameters;     // by op: another op has the same places
+    std::vector<bool> shares_parameters;  // by op: another op has the same places
 };
 
 Graph build_graph(const KernelTable& kernels, const Shape& input, std::vector<Record> records, std::vector<int> outputs,

@@ -11,7 +11,8 @@ namespace convscope {
 
 Buffer::~Buffer() { std::free(data_); }
 
-Buffer::Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), floats_(std::exchange(other.floats_, 0)) {}
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), floats_(std::exchange(other.floats_, 0)) {}
 
 void Buffer::reserve(Index floats) {
     if (floats <= floats_) return;
@@ -24,8 +25,10 @@ void Buffer::reserve(Index floats) {
     floats_ = floats;
 }
 
-Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count, Index state_count)
-    : kernels_(kernels()), graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)) {
+Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
+                 Index state_count)
+    : kernels_(kernels()),
+      graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)) {
     for (const OpPointer& op : graph_.ops) {
         packed_offset_.push_back(packed_floats_);
         packed_floats_ += (op->packed_floats() + kBlock - 1) / kBlock * kBlock;
@@ -40,7 +43,8 @@ Network::Network(const Shape& input, std::vector<Record> records, std::vector<in
         target_numbers_ = op->output_shape.positions();
     }
     if (wants_classes_ && wants_numbers_)
-        throw std::invalid_argument("records: losses on class indices and losses on numbers cannot share their targets");
+        throw std::invalid_argument(
+            "records: losses on class indices and losses on numbers cannot share their targets");
 }
 
 const Program& Network::program_for(Mode mode) {
@@ -54,7 +58,8 @@ void Network::reserve(const Program& program, Index blocks, int threads) {
     while (static_cast<int>(thread_gradients_.size()) < threads) thread_gradients_.emplace_back();
     for (int thread = 0; thread < threads; ++thread) {
         arenas_[static_cast<std::size_t>(thread)].reserve(program.arena_floats);
-        if (thread > 0 && program.mode.backward) thread_gradients_[static_cast<std::size_t>(thread)].reserve(graph_.parameter_count);
+        if (thread > 0 && program.mode.backward)
+            thread_gradients_[static_cast<std::size_t>(thread)].reserve(graph_.parameter_count);
     }
     blocks_.reserve(program.block_floats * blocks);
     packed_.reserve(packed_floats_);

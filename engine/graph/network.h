@@ -17,7 +17,7 @@ public:
     Buffer(Buffer&& other) noexcept;
     Buffer& operator=(Buffer&&) = delete;
 
-    void reserve(Index floats);   // throws std::bad_alloc
+    void reserve(Index floats);  // throws std::bad_alloc
     float* data() const { return data_; }
     Index floats() const { return floats_; }
 
@@ -27,9 +27,9 @@ private:
 };
 
 struct Images {
-    const float* floats = nullptr;            // one of the two
+    const float* floats = nullptr;  // one of the two
     const std::uint8_t* bytes = nullptr;
-    std::vector<float> scale, offset;         // by channel, with bytes
+    std::vector<float> scale, offset;  // by channel, with bytes
     Index count = 0;
 };
 
@@ -52,7 +52,8 @@ struct Call {
 
 class Network {
 public:
-    Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count, Index state_count);
+    Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
+            Index state_count);
 
     // Returns the loss. Refuses networks without one.
     double step(const Call& call) { return run(call, {call.training, true, true, call.input_delta != nullptr}); }
@@ -77,8 +78,10 @@ private:
     double run(const Call& call, Mode mode);
     const Program& program_for(Mode mode);
     void reserve(const Program& program, Index blocks, int threads);
-    void run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread, int threads);
-    void run_step(const Call& call, const Program& program, const Step& step, Index block, int thread, bool first_block);
+    void run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread,
+                     int threads);
+    void run_step(const Call& call, const Program& program, const Step& step, Index block, int thread,
+                  bool first_block);
     void turn(const Call& call, const Program& program, Index block, int thread);
     void add_gradients(const Call& call, const Program& program, int thread, int threads);
     std::vector<Range> gradient_ranges(const Program& program, bool with_settled) const;
@@ -98,7 +101,7 @@ private:
 
     std::mutex guard_;
     std::map<Mode, Program> programs_;
-    std::vector<Buffer> arenas_, thread_gradients_;   // by thread; gradients of thread 0 are the caller's
+    std::vector<Buffer> arenas_, thread_gradients_;  // by thread; gradients of thread 0 are the caller's
     Buffer blocks_, packed_, loss_values_;
     std::vector<double> statistics_;
 };

@@ -92,7 +92,8 @@ private:
             program_.segments[number].settles_backward = cuts_[number].backward;
         }
         place_all();
-        for (Timed& each : timed_) program_.segments[static_cast<std::size_t>(each.segment)].steps.push_back(std::move(each.step));
+        for (Timed& each : timed_)
+            program_.segments[static_cast<std::size_t>(each.segment)].steps.push_back(std::move(each.step));
     }
 
     void schedule_backward() {
@@ -142,7 +143,8 @@ private:
             const bool back = step.phase == Phase::backward || step.phase == Phase::measure_backward;
             if (!back || op.reads_input_in_backward())
                 for (const int input : op.inputs) touch(value_birth, value_death, input, time);
-            if (step.phase == Phase::forward || (back && op.reads_output_in_backward())) touch(value_birth, value_death, op.output, time);
+            if (step.phase == Phase::forward || (back && op.reads_output_in_backward()))
+                touch(value_birth, value_death, op.output, time);
             bool wants_input_delta = false;
             if (back) {
                 if (op.output >= 0) touch(delta_birth, delta_death, op.output, time);
@@ -153,7 +155,9 @@ private:
                     }
             }
             if (op.saved_bytes() > 0) touch(saved_birth, saved_death, step.op, time);
-            const Index scratch = step.phase == Phase::forward || step.phase == Phase::backward ? op.scratch_floats(back, wants_input_delta) : 0;
+            const Index scratch = step.phase == Phase::forward || step.phase == Phase::backward
+                                      ? op.scratch_floats(back, wants_input_delta)
+                                      : 0;
             if (scratch > 0) tenants.push_back({&step.scratch, scratch, time, time});
         }
         for (std::size_t number = 0; number < values; ++number) {
@@ -161,16 +165,19 @@ private:
             if (value_birth[number] != kNever)
                 tenants.push_back({&program_.values[number], each.floats(), value_birth[number], value_death[number]});
             if (delta_birth[number] != kNever)
-                tenants.push_back({&program_.deltas[number], each.shape.positions() * kBlock, delta_birth[number], delta_death[number]});
+                tenants.push_back({&program_.deltas[number], each.shape.positions() * kBlock, delta_birth[number],
+                                   delta_death[number]});
         }
         for (std::size_t number = 0; number < graph_.ops.size(); ++number)
             if (saved_birth[number] != kNever)
-                tenants.push_back({&program_.saved[number], (graph_.ops[number]->saved_bytes() + 3) / 4, saved_birth[number], saved_death[number]});
+                tenants.push_back({&program_.saved[number], (graph_.ops[number]->saved_bytes() + 3) / 4,
+                                   saved_birth[number], saved_death[number]});
         place(tenants);
     }
 
     void place(std::vector<Tenant>& tenants) {
-        std::stable_sort(tenants.begin(), tenants.end(), [](const Tenant& a, const Tenant& b) { return a.floats > b.floats; });
+        std::stable_sort(tenants.begin(), tenants.end(),
+                         [](const Tenant& a, const Tenant& b) { return a.floats > b.floats; });
         std::vector<const Tenant*> placed;
         for (Tenant& each : tenants) {
             each.floats = (each.floats + kBlock - 1) / kBlock * kBlock;
@@ -185,7 +192,8 @@ private:
             std::vector<const Tenant*> neighbours;
             for (const Tenant* other : placed)
                 if (other->birth <= each.death && each.birth <= other->death) neighbours.push_back(other);
-            std::sort(neighbours.begin(), neighbours.end(), [](const Tenant* a, const Tenant* b) { return a->slot->offset < b->slot->offset; });
+            std::sort(neighbours.begin(), neighbours.end(),
+                      [](const Tenant* a, const Tenant* b) { return a->slot->offset < b->slot->offset; });
             for (const Tenant* other : neighbours) {
                 if (other->slot->offset >= offset + each.floats) break;
                 offset = std::max(offset, other->slot->offset + other->floats);

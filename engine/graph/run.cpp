@@ -30,7 +30,8 @@ struct InputViews {
 
 float* Network::place(const Program& program, const Slot& slot, Index block, int thread) const {
     if (!slot.present()) return nullptr;
-    return slot.per_block ? blocks_.data() + block * program.block_floats + slot.offset : arenas_[at(thread)].data() + slot.offset;
+    return slot.per_block ? blocks_.data() + block * program.block_floats + slot.offset
+                          : arenas_[at(thread)].data() + slot.offset;
 }
 
 float* Network::gradients_of(const Call& call, int thread) const {
@@ -45,7 +46,8 @@ Maps Network::input_of(const Program& program, const Op& op, std::size_t which, 
 }
 
 double Network::run(const Call& call, Mode mode) {
-    if (mode.losses && losses_ == 0) throw std::invalid_argument("the plan has no loss; give δ of the outputs to backward()");
+    if (mode.losses && losses_ == 0)
+        throw std::invalid_argument("the plan has no loss; give δ of the outputs to backward()");
     const Index blocks = (call.images.count + kBlock - 1) / kBlock;
     const int threads = static_cast<int>(std::clamp<Index>(call.threads, 1, std::max<Index>(1, blocks)));
     const std::scoped_lock lock(guard_);
@@ -57,7 +59,8 @@ double Network::run(const Call& call, Mode mode) {
             graph_.ops[op]->prepare(call.parameters, packed_.data() + packed_offset_[op], mode.backward, thread, count);
     });
     for (const Segment& segment : program.segments) {
-        run_on_threads(threads, [&](int thread, int count) { run_segment(call, program, segment, blocks, thread, count); });
+        run_on_threads(threads,
+                       [&](int thread, int count) { run_segment(call, program, segment, blocks, thread, count); });
         if (segment.settled_op < 0) continue;
         const auto op = at(segment.settled_op);
         Batch batch;
@@ -86,14 +89,16 @@ double Network::run(const Call& call, Mode mode) {
     return loss;
 }
 
-void Network::run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread, int threads) {
+void Network::run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread,
+                          int threads) {
     const Index first = blocks * thread / threads;
     const Index last = blocks * (thread + 1) / threads;
     for (Index block = first; block < last; ++block)
         for (const Step& step : segment.steps) run_step(call, program, step, block, thread, block == first);
 }
 
-void Network::run_step(const Call& call, const Program& program, const Step& step, Index number, int thread, bool first_block) {
+void Network::run_step(const Call& call, const Program& program, const Step& step, Index number, int thread,
+                       bool first_block) {
     const Index first_image = number * kBlock;
     const Index present = std::min(kBlock, call.images.count - first_image);
     const Shape& picture = input_shape();
@@ -124,7 +129,8 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
         views.inputs[i] = input_of(program, op, i, number, thread);
         if (step.phase != Phase::backward) continue;
-        views.deltas[i] = dense_maps(op.input_shapes[i], place(program, program.deltas[at(op.inputs[i])], number, thread));
+        views.deltas[i] =
+            dense_maps(op.input_shapes[i], place(program, program.deltas[at(op.inputs[i])], number, thread));
         views.accumulate[i] = step.accumulate[i];
     }
     Block block;
@@ -156,9 +162,7 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
     switch (step.phase) {
         case Phase::measure: return op.measure(block);
         case Phase::measure_backward: return op.measure_backward(block);
-        case Phase::forward:
-            clear_border(block.output, graph_.values[at(op.output)].border);
-            return op.forward(block);
+        case Phase::forward: clear_border(block.output, graph_.values[at(op.output)].border); return op.forward(block);
         default: break;
     }
     if (op.is_loss()) {
@@ -177,8 +181,8 @@ void Network::turn(const Call& call, const Program& program, Index block, int th
         const auto value = at(graph_.outputs[i]);
         const Index positions = graph_.output_shapes[i].positions();
         if (!call.outputs.empty())
-            kernels_.unpack_images(graph_.values[value].at(place(program, program.values[value], block, thread)), present,
-                                   call.outputs[i] + first_image * positions);
+            kernels_.unpack_images(graph_.values[value].at(place(program, program.values[value], block, thread)),
+                                   present, call.outputs[i] + first_image * positions);
         float* delta = place(program, program.deltas[value], block, thread);
         if (call.output_deltas.empty() || !delta) continue;
         const Shape& shape = graph_.values[value].shape;
@@ -202,7 +206,8 @@ std::vector<Network::Range> Network::gradient_ranges(const Program& program, boo
     std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
     std::vector<Range> merged;
     for (const Range& each : ranges) {
-        if (!merged.empty() && each.begin <= merged.back().end) merged.back().end = std::max(merged.back().end, each.end);
+        if (!merged.empty() && each.begin <= merged.back().end)
+            merged.back().end = std::max(merged.back().end, each.end);
         else merged.push_back(each);
     }
     return merged;

@@ -16,9 +16,7 @@ struct Relu {
 };
 struct Relu6 {
     static Vec value(Vec u, Vec, Vec) { return at_most(broadcast(6.0f), at_least(zero(), u)); }
-    static Vec derivative(Vec, Vec y, Vec, Vec) {
-        return select((y > 0.0f) & (y < 6.0f), broadcast(1.0f), zero());
-    }
+    static Vec derivative(Vec, Vec y, Vec, Vec) { return select((y > 0.0f) & (y < 6.0f), broadcast(1.0f), zero()); }
 };
 struct LeakyRelu {
     static Vec value(Vec u, Vec a, Vec) { return select(u > 0.0f, u, a * u); }
@@ -92,9 +90,9 @@ constexpr Pair pair_of() {
 }
 
 constexpr Pair pairs_in_order_of_kind[] = {
-    pair_of<Identity>(), pair_of<Relu>(), pair_of<Relu6>(),      pair_of<LeakyRelu>(), pair_of<Elu>(),
-    pair_of<Logistic>(), pair_of<Tanh>(), pair_of<ScaledTanh>(), pair_of<Silu>(),      pair_of<HardTanh>(),
-    pair_of<Softplus>(),
+    pair_of<Identity>(), pair_of<Relu>(),     pair_of<Relu6>(),    pair_of<LeakyRelu>(),
+    pair_of<Elu>(),      pair_of<Logistic>(), pair_of<Tanh>(),     pair_of<ScaledTanh>(),
+    pair_of<Silu>(),     pair_of<HardTanh>(), pair_of<Softplus>(),
 };
 
 void activate(ActivationSpec spec, const float* u, float* y, Index count) {

@@ -26,13 +26,13 @@ enum class Activation : std::int32_t {
     identity,
     relu,
     relu6,
-    leaky_relu,   // parameter a: slope below zero
-    elu,          // a: alpha
-    logistic,     // a: slope inside
+    leaky_relu,  // parameter a: slope below zero
+    elu,         // a: alpha
+    logistic,    // a: slope inside
     tanh,
     scaled_tanh,  // a: amplitude, b: slope inside
     silu,
-    hard_tanh,    // a: lowest, b: highest
+    hard_tanh,  // a: lowest, b: highest
     softplus,
 };
 
@@ -45,20 +45,20 @@ struct ActivationSpec {
 // A row of convolution tiles: `tiles` × XB positions of CB maps, all with the same taps.
 // A tap row is one (kernel row, input map) pair: its kernel columns lie `column_step` floats apart in the input.
 struct ConvolutionRow {
-    const float* input = nullptr;         // first position of the first tile, before any tap
-    const Index* tap_rows = nullptr;      // offset of each tap row from `input`
+    const float* input = nullptr;     // first position of the first tile, before any tap
+    const Index* tap_rows = nullptr;  // offset of each tap row from `input`
     Index tap_row_count = 0;
-    Index columns = 0;                    // taps in a tap row
+    Index columns = 0;  // taps in a tap row
     Index column_step = 0;
-    Index position_step = 0;              // between neighbouring output positions, in the input
-    const float* weights = nullptr;       // [tap row][column][CB]
+    Index position_step = 0;         // between neighbouring output positions, in the input
+    const float* weights = nullptr;  // [tap row][column][CB]
     Index weight_row_step = 0;
     float* output = nullptr;
-    Index output_step = 0;                // between neighbouring positions
-    Index map_step = 0;                   // between output maps
-    const float* bias = nullptr;          // CB values, or null
-    float floor = 0;                      // results below it become it: 0 for ReLU, -infinity for none
-    bool accumulate = false;              // start from what `output` holds, not from the bias
+    Index output_step = 0;        // between neighbouring positions
+    Index map_step = 0;           // between output maps
+    const float* bias = nullptr;  // CB values, or null
+    float floor = 0;              // results below it become it: 0 for ReLU, -infinity for none
+    bool accumulate = false;      // start from what `output` holds, not from the bias
     Index tiles = 0;
 };
 
@@ -68,29 +68,29 @@ struct WeightGradient {
     Index delta_map_step = 0;
     Index delta_row_step = 0;
     const float* input = nullptr;
-    const Index* taps = nullptr;          // T offsets from `input`
-    Index input_row_step = 0;             // for one step of an output row
+    const Index* taps = nullptr;  // T offsets from `input`
+    Index input_row_step = 0;     // for one step of an output row
     Index position_step = 0;
     Index rows = 0;
     Index columns = 0;
-    float* gradient = nullptr;            // CB rows of T values
-    Index gradient_step = 0;              // between the rows
+    float* gradient = nullptr;  // CB rows of T values
+    Index gradient_step = 0;    // between the rows
     bool accumulate = false;
 };
 
 struct Linear {
-    const float* weights = nullptr;       // [outputs][inputs]
+    const float* weights = nullptr;  // [outputs][inputs]
     const float* bias = nullptr;
     Index inputs = 0;
     Index outputs = 0;
-    const float* input = nullptr;         // [inputs][16]
-    float* output = nullptr;              // [outputs][16]
-    const float* delta = nullptr;         // [outputs][16]
-    float* input_delta = nullptr;         // [inputs][16]
+    const float* input = nullptr;  // [inputs][16]
+    float* output = nullptr;       // [outputs][16]
+    const float* delta = nullptr;  // [outputs][16]
+    float* input_delta = nullptr;  // [inputs][16]
     float* weight_gradient = nullptr;
     float* bias_gradient = nullptr;
-    float* transposed = nullptr;          // scratch, 16 × round_up(inputs, 16)
-    bool accumulate = false;              // input_delta
+    float* transposed = nullptr;  // scratch, 16 × round_up(inputs, 16)
+    bool accumulate = false;      // input_delta
     bool accumulate_gradient = false;
 };
 
@@ -103,54 +103,54 @@ struct Pool {
     Index pad_y = 0, pad_x = 0;
     Maps input;
     Maps output;
-    std::uint8_t* winner = nullptr;       // [map][row][column][16]: index in the window of the largest
-    Index winner_map_step = 0;            // bytes
-    Maps delta;                           // of the output
-    Maps input_delta;                     // zeroed by the caller, or holding what is to be added to
+    std::uint8_t* winner = nullptr;  // [map][row][column][16]: index in the window of the largest
+    Index winner_map_step = 0;       // bytes
+    Maps delta;                      // of the output
+    Maps input_delta;                // zeroed by the caller, or holding what is to be added to
 };
 
 // Non-overlapping max pooling backward, writing every position of some rows once, zeros included.
 struct Unpool {
-    Maps delta;                           // of the maps before pooling, one value a window
+    Maps delta;  // of the maps before pooling, one value a window
     const std::uint8_t* winner = nullptr;
-    Index winner_map_step = 0;            // bytes
-    Index first_row = 0;                  // of the whole picture
+    Index winner_map_step = 0;  // bytes
+    Index first_row = 0;        // of the whole picture
     Index rows = 0;
     Index kernel_height = 0, kernel_width = 0;
-    Maps result;                          // data points at row `first_row`; height is the whole picture's
+    Maps result;  // data points at row `first_row`; height is the whole picture's
 };
 
 struct ImagePack {
-    const void* images = nullptr;         // [image][map][row][column], first image of the block
-    bool bytes = false;                   // uint8, else float
-    const float* scale = nullptr;         // per map, with bytes: scale * pixel + offset
+    const void* images = nullptr;  // [image][map][row][column], first image of the block
+    bool bytes = false;            // uint8, else float
+    const float* scale = nullptr;  // per map, with bytes: scale * pixel + offset
     const float* offset = nullptr;
-    Index images_present = 0;             // the rest of the 16 lanes becomes 0
+    Index images_present = 0;  // the rest of the 16 lanes becomes 0
     Maps maps;
 };
 
 struct Loss {
-    const float* outputs = nullptr;       // [count][16]
+    const float* outputs = nullptr;  // [count][16]
     Index count = 0;
-    float* delta = nullptr;               // [count][16]
-    const std::int64_t* classes = nullptr;    // of the block's images, or
-    const float* numbers = nullptr;       // [image][count]
+    float* delta = nullptr;                 // [count][16]
+    const std::int64_t* classes = nullptr;  // of the block's images, or
+    const float* numbers = nullptr;         // [image][count]
     Index images_present = 0;
-    float parameter = 0;                  // smoothing, scale, margin or j
-    float scale = 0;                      // of δ: weight / images in the batch
-    float* losses = nullptr;              // 16, not scaled
-    bool accumulate = false;              // add to `delta`
+    float parameter = 0;      // smoothing, scale, margin or j
+    float scale = 0;          // of δ: weight / images in the batch
+    float* losses = nullptr;  // 16, not scaled
+    bool accumulate = false;  // add to `delta`
 };
 
 // Σ over positions and present images; the sums of a block are taken in one fixed order.
 struct Moments {
     const float* x = nullptr;
-    const float* y = nullptr;             // null: only Σx
-    Index count = 0;                      // positions
+    const float* y = nullptr;  // null: only Σx
+    Index count = 0;           // positions
     Index images_present = 0;
-    float centre = 0;                     // of x, in Σ(x−centre)·y or Σ(x−centre)²
-    double sum = 0;                       // Σ y, or Σ x
-    double product = 0;                   // Σ (x−centre)·y; Σ (x−centre)² when y == x
+    float centre = 0;    // of x, in Σ(x−centre)·y or Σ(x−centre)²
+    double sum = 0;      // Σ y, or Σ x
+    double product = 0;  // Σ (x−centre)·y; Σ (x−centre)² when y == x
 };
 
 struct Combine {
@@ -158,12 +158,12 @@ struct Combine {
     const float* y = nullptr;
     float a = 0, b = 0, centre = 0, c = 0;
     float* to = nullptr;
-    Index count = 0;                      // positions
+    Index count = 0;  // positions
     Index images_present = 0;
     bool accumulate = false;
 };
 
-struct ResponseNorm {                     // y = x (k + alpha/size * sum of x² over `size` maps around)^-beta
+struct ResponseNorm {  // y = x (k + alpha/size * sum of x² over `size` maps around)^-beta
     Maps input;
     Maps output;
     Maps delta;
@@ -174,13 +174,13 @@ struct ResponseNorm {                     // y = x (k + alpha/size * sum of x² 
 };
 
 struct Dropout {
-    const float* input = nullptr;         // or δ
+    const float* input = nullptr;  // or δ
     float* output = nullptr;
     Index units = 0;
     std::uint32_t key[2] = {0, 0};
     std::uint32_t first_image = 0;
     std::uint32_t first_unit = 0;
-    std::uint32_t threshold = 0;          // a unit is kept when its 32 random bits are ≥ threshold
+    std::uint32_t threshold = 0;  // a unit is kept when its 32 random bits are ≥ threshold
     float scale = 0;
     bool accumulate = false;
 };

@@ -1,5 +1,5 @@
-// Dropout with a counter-based generator: Threefry-2x32 with 20 rounds (Salmon et al., SC 2011), keyed by seed and layer,
-// counting images and pairs of units. Which units fall out depends on nothing else: not on threads, blocks or
+// Dropout with a counter-based generator: Threefry-2x32 with 20 rounds (Salmon et al., SC 2011), keyed by seed and
+// layer, counting images and pairs of units. Which units fall out depends on nothing else: not on threads, blocks or
 // instruction sets, and the backward pass asks again instead of remembering.
 #include "kernels/enter.h"
 
@@ -13,10 +13,14 @@ UintVec rotated(UintVec x) {
 
 template <int A, int B, int C, int D>
 void four_rounds(UintVec& x, UintVec& y) {
-    x += y; y = rotated<A>(y) ^ x;
-    x += y; y = rotated<B>(y) ^ x;
-    x += y; y = rotated<C>(y) ^ x;
-    x += y; y = rotated<D>(y) ^ x;
+    x += y;
+    y = rotated<A>(y) ^ x;
+    x += y;
+    y = rotated<B>(y) ^ x;
+    x += y;
+    y = rotated<C>(y) ^ x;
+    x += y;
+    y = rotated<D>(y) ^ x;
 }
 
 void threefry(const std::uint32_t (&key)[2], UintVec& x, UintVec& y) {
@@ -24,15 +28,20 @@ void threefry(const std::uint32_t (&key)[2], UintVec& x, UintVec& y) {
     x += keys[0];
     y += keys[1];
     four_rounds<13, 15, 26, 6>(x, y);
-    x += keys[1]; y += keys[2] + 1u;
+    x += keys[1];
+    y += keys[2] + 1u;
     four_rounds<17, 29, 16, 24>(x, y);
-    x += keys[2]; y += keys[0] + 2u;
+    x += keys[2];
+    y += keys[0] + 2u;
     four_rounds<13, 15, 26, 6>(x, y);
-    x += keys[0]; y += keys[1] + 3u;
+    x += keys[0];
+    y += keys[1] + 3u;
     four_rounds<17, 29, 16, 24>(x, y);
-    x += keys[1]; y += keys[2] + 4u;
+    x += keys[1];
+    y += keys[2] + 4u;
     four_rounds<13, 15, 26, 6>(x, y);
-    x += keys[2]; y += keys[0] + 5u;
+    x += keys[2];
+    y += keys[0] + 5u;
 }
 
 void put(const Dropout& a, Index at, UintVec random) {
@@ -43,7 +52,8 @@ void put(const Dropout& a, Index at, UintVec random) {
 
 void dropout(const Dropout& a) {
     for (Index v = 0; v < kVectors; ++v) {
-        const UintVec images = reinterpret_cast<UintVec>(lane_numbers()) + a.first_image + static_cast<std::uint32_t>(v * kLanes);
+        const UintVec images =
+            reinterpret_cast<UintVec>(lane_numbers()) + a.first_image + static_cast<std::uint32_t>(v * kLanes);
         for (Index unit = 0; unit < a.units; unit += 2) {
             UintVec x = UintVec{} + (a.first_unit + static_cast<std::uint32_t>(unit)) / 2u;
             UintVec y = images;

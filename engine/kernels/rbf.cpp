@@ -27,7 +27,8 @@ void rbf_input_delta(const Linear& a) {
                 const Vec difference = load(a.input + i * kImages + v) - a.weights[o * a.inputs + i];
                 const Vec share = 2.0f * load(a.delta + o * kImages + v) * difference;
                 total += share;
-                if (a.input_delta) store(a.input_delta + i * kImages + v, load(a.input_delta + i * kImages + v) + share);
+                if (a.input_delta)
+                    store(a.input_delta + i * kImages + v, load(a.input_delta + i * kImages + v) + share);
             }
             if (a.weight_gradient) {
                 float sum = a.accumulate_gradient ? a.weight_gradient[o * a.inputs + i] : 0.0f;

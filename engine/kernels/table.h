@@ -5,9 +5,9 @@
 
 namespace convscope {
 
-inline constexpr int kMostMaps = 8;         // largest CB of a tile
-inline constexpr int kMostPositions = 12;   // largest XB
-inline constexpr int kMostTaps = 16;        // largest T
+inline constexpr int kMostMaps = 8;        // largest CB of a tile
+inline constexpr int kMostPositions = 12;  // largest XB
+inline constexpr int kMostTaps = 16;       // largest T
 
 using ConvolutionKernel = void (*)(const ConvolutionRow&);
 using WeightGradientKernel = void (*)(const WeightGradient&);
@@ -60,8 +60,14 @@ struct KernelTable {
 };
 
 // One per instruction set that was compiled; only called when the processor has it.
-namespace avx512 { KernelTable kernel_table(); }
-namespace avx2 { KernelTable kernel_table(); }
-namespace portable { KernelTable kernel_table(); }
+namespace avx512 {
+KernelTable kernel_table();
+}
+namespace avx2 {
+KernelTable kernel_table();
+}
+namespace portable {
+KernelTable kernel_table();
+}
 
 }  // namespace convscope

@@ -41,7 +41,8 @@ bool Convolution::is_linear(const Record& record, const Shape& input) {
     const Size kernel = read.size("kernel_size", 1), padding = read.size("padding", 0, {0, 0});
     const Size dilation = read.size("dilation", 1, {1, 1});
     return kernel.y == input.height && kernel.x == input.width && padding.y == 0 && padding.x == 0 && dilation.y == 1 &&
-           dilation.x == 1 && read.whole("groups", 1, 1) == 1 && read.whole("flip_kernel", 0, 0) == 0 && !read.table("table");
+           dilation.x == 1 && read.whole("groups", 1, 1) == 1 && read.whole("flip_kernel", 0, 0) == 0 &&
+           !read.table("table");
 }
 
 Convolution::Convolution(const KernelTable& kernels, const Record& record, const Shape& input)
@@ -80,7 +81,8 @@ void Convolution::connect(const Record& record) {
     if (table) {
         if (groups_ != 1) refuse(record, "has both a table and groups");
         if (static_cast<Index>(table->size()) != maps)
-            refuse(record, "table has " + std::to_string(table->size()) + " rows for " + std::to_string(maps) + " output maps");
+            refuse(record,
+                   "table has " + std::to_string(table->size()) + " rows for " + std::to_string(maps) + " output maps");
         sources_ = *table;
         for (const auto& row : sources_)
             for (std::size_t i = 0; i < row.size(); ++i)
@@ -120,7 +122,7 @@ void Convolution::build_input_deltas() {
         for (const Index from : sources_[to]) targets[static_cast<std::size_t>(from)].push_back(static_cast<Index>(to));
     struct Phase {
         Axis axis;
-        Index first_tap, tap_step;   // tap i of the axis is kernel index first_tap + (taps − 1 − i)·tap_step
+        Index first_tap, tap_step;  // tap i of the axis is kernel index first_tap + (taps − 1 − i)·tap_step
     };
     const auto phases = [](Index input, Index output, Index kernel, Index stride, Index padding, Index dilation) {
         std::vector<Phase> found;
@@ -168,7 +170,8 @@ void Convolution::build_input_deltas() {
 
 bool Convolution::can_fuse_pool(Size kernel) const {
     // Larger layers keep their sums in memory between chunks of input maps, and hardly notice the pooling.
-    return kernel.y <= conv_.height && kernel.x <= conv_.width && kernel.y * kernel.x <= 255 && forward_.chunk_count() == 1;
+    return kernel.y <= conv_.height && kernel.x <= conv_.width && kernel.y * kernel.x <= 255 &&
+           forward_.chunk_count() == 1;
 }
 
 void Convolution::fuse_pool(Size kernel) {
@@ -252,7 +255,8 @@ void Convolution::forward(const Block& block) const {
         });
 }
 
-// The rows under one row of windows are computed into scratch, activated and pooled while they are in the first-level cache.
+// The rows under one row of windows are computed into scratch, activated and pooled while they are in the first-level
+// cache.
 void Convolution::forward_pooled(const Block& block, const CorrelationCall& outer) const {
     CorrelationCall call = outer;
     const Index map_step = pool_.y * conv_.width * kBlock;
@@ -266,11 +270,17 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
     for (Index row = 0; row < output_shape.height; ++row)
         for (Index part = 0; part < forward_.block_count(); ++part) {
             const Index first = forward_.block_first(part), maps = forward_.block_maps(part);
-            // run_rows places by map and row of the whole picture: shift so that this block's rows start at the scratch.
-            call.destination = {block.scratch - first * map_step - row * map_step, conv_.channels, conv_.height, conv_.width,
-                                conv_.width * kBlock, map_step};
+            // run_rows places by map and row of the whole picture: shift so that this block's rows start at the
+            // scratch.
+            call.destination = {block.scratch - first * map_step - row * map_step,
+                                conv_.channels,
+                                conv_.height,
+                                conv_.width,
+                                conv_.width * kBlock,
+                                map_step};
             forward_.run_rows(call, part, 0, row * pool_.y, pool_.y);
-            if (separate && !after) block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
+            if (separate && !after)
+                block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
             pool.input = {block.scratch, maps, pool_.y, conv_.width, conv_.width * kBlock, map_step};
             pool.output = block.output;
             pool.output.data = row_of(block.output, first, row);
@@ -288,7 +298,8 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
 }
 
 std::string Convolution::describe() const {
-    std::string line = Op::describe() + " forward " + forward_.describe() + " delta " + input_deltas_.front().describe() + " gradient ";
+    std::string line = Op::describe() + " forward " + forward_.describe() + " delta " +
+                       input_deltas_.front().describe() + " gradient ";
     for (const GradientBlock& each : gradient_blocks_) {
         line += std::to_string(each.maps) + "x(";
         for (const int group : each.groups) line += std::to_string(group) + " ";

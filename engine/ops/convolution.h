@@ -38,10 +38,10 @@ private:
     struct GradientBlock {
         Index first = 0;
         int maps = 0;
-        Index weight = 0;                 // of the first map's first tap
-        Index weight_step = 0;            // to the next map's
-        std::vector<Index> offsets;       // of each tap, from the input's first position, in order of the weights
-        std::vector<int> groups;          // taps taken together
+        Index weight = 0;            // of the first map's first tap
+        Index weight_step = 0;       // to the next map's
+        std::vector<Index> offsets;  // of each tap, from the input's first position, in order of the weights
+        std::vector<int> groups;     // taps taken together
     };
 
     bool pooled() const { return pool_.y > 0; }
@@ -65,18 +65,18 @@ private:
     Index band_rows() const;
 
     const KernelTable& kernels_;
-    Shape input_, conv_;                  // conv_: before pooling
+    Shape input_, conv_;  // conv_: before pooling
     Size kernel_, stride_, padding_, dilation_;
     Index groups_ = 1;
     bool flip_ = false;
-    std::vector<std::vector<Index>> sources_;   // input maps of each output map
-    std::vector<Index> first_kernel_;           // of each output map, in the weights
+    std::vector<std::vector<Index>> sources_;  // input maps of each output map
+    std::vector<Index> first_kernel_;          // of each output map, in the weights
     Place weight_, bias_;
     ActivationSpec activation_;
     Size pool_;
     Size delta_border_;
     Correlation forward_;
-    std::vector<Correlation> input_deltas_;     // one a phase of the stride
+    std::vector<Correlation> input_deltas_;  // one a phase of the stride
     std::vector<GradientBlock> gradient_blocks_;
 };
 

@@ -24,7 +24,8 @@ std::vector<int> Convolution::tap_groups(int maps, std::size_t taps, double* cyc
             }
         }
     std::vector<int> groups;
-    for (std::size_t end = taps; end > 0; end -= static_cast<std::size_t>(choice[end])) groups.insert(groups.begin(), choice[end]);
+    for (std::size_t end = taps; end > 0; end -= static_cast<std::size_t>(choice[end]))
+        groups.insert(groups.begin(), choice[end]);
     if (cycles) *cycles = best[taps];
     return groups;
 }
@@ -109,8 +110,8 @@ void Convolution::backward(const Block& block) const {
         for (Index first = 0; first < conv_.height; first += band) {
             unpool.first_row = first;
             unpool.rows = std::min(band, conv_.height - first);
-            unpool.result = {block.scratch, conv_.channels, conv_.height, conv_.width, conv_.width * kBlock,
-                             band * conv_.width * kBlock};
+            unpool.result = {block.scratch, conv_.channels,       conv_.height,
+                             conv_.width,   conv_.width * kBlock, band * conv_.width * kBlock};
             block.kernels->unpool(unpool);
             weight_gradients(block, unpool.result, first, unpool.rows, block.accumulate_gradient || first > 0);
         }
@@ -118,7 +119,8 @@ void Convolution::backward(const Block& block) const {
 }
 
 // `delta` holds rows first_row … first_row + rows − 1.
-void Convolution::weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows, bool accumulate) const {
+void Convolution::weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows,
+                                   bool accumulate) const {
     const Maps& input = block.inputs[0];
     WeightGradient a;
     a.delta_map_step = delta.map_step;
@@ -133,7 +135,8 @@ void Convolution::weight_gradients(const Block& block, const Maps& delta, Index 
         a.input = input.data + (first_row + first) * stride_.y * input.row_step;
         const Maps band = {row_of(delta, 0, first), delta.count, a.rows, delta.width, delta.row_step, delta.map_step};
         for (Index tap = 0; tap < longest_taps(); tap += tiling.taps)
-            for (const GradientBlock& part : gradient_blocks_) gradient_tiles(block, part, band, tap, tap + tiling.taps, a);
+            for (const GradientBlock& part : gradient_blocks_)
+                gradient_tiles(block, part, band, tap, tap + tiling.taps, a);
     }
 }
 

@@ -51,15 +51,15 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
         for (Index chunk = 0; chunk < chunks_; ++chunk) {
             const Index from = std::min(count, chunk * chunk_maps_);
             const Index to = std::min(count, from + chunk_maps_);
-            block.chunks.push_back({static_cast<Index>(tap_map_.size()), to - from, static_cast<Index>(weights_.size())});
+            block.chunks.push_back(
+                {static_cast<Index>(tap_map_.size()), to - from, static_cast<Index>(weights_.size())});
             for (Index i = 0; i < rows.taps; ++i)
                 for (Index m = from; m < to; ++m) {
                     const Index map = block.sources[static_cast<std::size_t>(m)];
                     tap_map_.push_back(map);
                     tap_i_.push_back(i);
                     for (Index j = 0; j < columns.taps; ++j)
-                        for (int c = 0; c < block.maps; ++c)
-                            weights_.push_back(weight_of(block.first + c, map, i, j));
+                        for (int c = 0; c < block.maps; ++c) weights_.push_back(weight_of(block.first + c, map, i, j));
                 }
         }
         block.runs = tiles_for(kernels, block.maps);
@@ -83,8 +83,7 @@ std::vector<Correlation::TileRun> Correlation::tiles_for(const KernelTable& kern
         if (!runs.empty() && runs.back().positions == positions && runs.back().tap_begin == begin &&
             runs.back().tap_end == end)
             ++runs.back().tiles;
-        else
-            runs.push_back({column, 1, positions, begin, end});
+        else runs.push_back({column, 1, positions, begin, end});
         column += positions;
     }
     return runs;
@@ -137,7 +136,8 @@ void Correlation::split(const KernelTable& kernels, const std::vector<std::vecto
         for (int map = 0; map < block.maps; ++map) {
             std::vector<Index> merged;
             const auto& own = sources[end + static_cast<std::size_t>(map)];
-            std::set_union(block.sources.begin(), block.sources.end(), own.begin(), own.end(), std::back_inserter(merged));
+            std::set_union(block.sources.begin(), block.sources.end(), own.begin(), own.end(),
+                           std::back_inserter(merged));
             block.sources = std::move(merged);
         }
         blocks_.insert(blocks_.begin(), std::move(block));
@@ -159,7 +159,8 @@ void Correlation::pack(const float* weights, float* packed, int part, int parts)
     }
 }
 
-void Correlation::run_rows(const CorrelationCall& call, Index block_number, Index chunk_number, Index first, Index count) const {
+void Correlation::run_rows(const CorrelationCall& call, Index block_number, Index chunk_number, Index first,
+                           Index count) const {
     const DestinationBlock& block = blocks_[static_cast<std::size_t>(block_number)];
     const Chunk& chunk = block.chunks[static_cast<std::size_t>(chunk_number)];
     const bool last_chunk = chunk_number == chunks_ - 1;

@@ -14,19 +14,19 @@
 namespace convscope {
 
 struct Axis {
-    Index count = 0;       // destination positions
-    Index step = 1;        // in the source, per destination position
+    Index count = 0;  // destination positions
+    Index step = 1;   // in the source, per destination position
     Index taps = 0;
-    Index tap = 1;         // in the source, per tap
-    Index origin = 0;      // source position of destination 0, tap 0
-    Index source = 0;      // source positions
-    Index first = 0;       // destination position 0 in the destination maps
-    Index stride = 1;      // between destination positions there
+    Index tap = 1;     // in the source, per tap
+    Index origin = 0;  // source position of destination 0, tap 0
+    Index source = 0;  // source positions
+    Index first = 0;   // destination position 0 in the destination maps
+    Index stride = 1;  // between destination positions there
 
     // Taps that meet the source for any of the destinations first … last.
     Index tap_begin(Index last) const;
     Index tap_end(Index first_position, Index begin) const;
-    Index border_before() const;   // zeros wanted before and after the source
+    Index border_before() const;  // zeros wanted before and after the source
     Index border_after() const;
 };
 
@@ -35,14 +35,15 @@ struct CorrelationCall {
     Maps source;
     Maps destination;
     const float* packed = nullptr;
-    const float* bias = nullptr;   // per destination map, or null
+    const float* bias = nullptr;  // per destination map, or null
     float floor = 0;
     bool accumulate = false;
 };
 
 class Correlation {
 public:
-    // Index of the weight of (destination map, source map, tap row i, tap column j) in the parameter; −1: not connected.
+    // Index of the weight of (destination map, source map, tap row i, tap column j) in the parameter; −1: not
+    // connected.
     using WeightOf = std::function<Index(Index to, Index from, Index i, Index j)>;
 
     Correlation() = default;
@@ -73,9 +74,9 @@ public:
 
 private:
     struct Chunk {
-        Index tap_row = 0;      // in offsets_, of (i = 0, first map)
+        Index tap_row = 0;  // in offsets_, of (i = 0, first map)
         Index maps = 0;
-        Index weights = 0;      // in the packed weights
+        Index weights = 0;  // in the packed weights
     };
     struct TileRun {
         Index column, tiles;
@@ -98,10 +99,10 @@ private:
     Index source_maps_ = 0;
     Index chunk_maps_ = 0, chunks_ = 1, band_ = 1;
     std::vector<DestinationBlock> blocks_;
-    std::vector<Index> weights_;        // parameter index of each packed weight, −1 for zero
-    std::vector<Index> block_weights_;  // first packed weight of each block, and the end
-    std::vector<Index> tap_map_, tap_i_;   // of each tap row
-    std::vector<Index> offsets_;        // of each tap row, in floats
+    std::vector<Index> weights_;          // parameter index of each packed weight, −1 for zero
+    std::vector<Index> block_weights_;    // first packed weight of each block, and the end
+    std::vector<Index> tap_map_, tap_i_;  // of each tap row
+    std::vector<Index> offsets_;          // of each tap row, in floats
 };
 
 }  // namespace convscope

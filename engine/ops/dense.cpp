@@ -30,15 +30,15 @@ Linear Dense::arguments(const Block& block) const {
 void Dense::forward(const Block& block) const {
     const Linear a = arguments(block);
     block.kernels->linear_forward(a);
-    if (activation_.kind != Activation::identity)
-        block.kernels->activate(activation_, a.output, a.output, a.outputs);
+    if (activation_.kind != Activation::identity) block.kernels->activate(activation_, a.output, a.output, a.outputs);
 }
 
 void Dense::backward(const Block& block) const {
     Linear a = arguments(block);
     a.delta = block.delta.data;
     if (activation_.kind != Activation::identity)
-        block.kernels->differentiate(activation_, nullptr, block.output.data, a.delta, block.delta.data, a.outputs, false);
+        block.kernels->differentiate(activation_, nullptr, block.output.data, a.delta, block.delta.data, a.outputs,
+                                     false);
     if (block.gradients) {
         a.weight_gradient = block.gradients + weight_.offset;
         a.bias_gradient = bias_.present() ? block.gradients + bias_.offset : nullptr;

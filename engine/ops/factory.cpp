@@ -17,18 +17,12 @@ struct Known {
 };
 
 const Known kOneInput[] = {
-    {"linear", make_dense},
-    {"max_pool", make_pool},
-    {"mean_pool", make_pool},
-    {"sum_pool", make_pool},
-    {"l2_pool", make_pool},
-    {"global_mean", make_global_mean},
-    {"subsample", make_subsample},
-    {"dropout", make_dropout},
-    {"flatten", make_flatten},
-    {"response_norm", make_response_norm},
-    {"batch_norm", make_batch_norm},
-    {"softmax", make_softmax},
+    {"linear", make_dense},          {"max_pool", make_pool},
+    {"mean_pool", make_pool},        {"sum_pool", make_pool},
+    {"l2_pool", make_pool},          {"global_mean", make_global_mean},
+    {"subsample", make_subsample},   {"dropout", make_dropout},
+    {"flatten", make_flatten},       {"response_norm", make_response_norm},
+    {"batch_norm", make_batch_norm}, {"softmax", make_softmax},
     {"rbf_units", make_rbf_units},
 };
 

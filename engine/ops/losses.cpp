@@ -22,7 +22,8 @@ const Known kLosses[] = {
 // `forward` has nothing to do: value and δ come together in `backward`, the turning point of a block's way.
 class LossLayer final : public Op {
 public:
-    LossLayer(const Record& record, const Shape& input, const Known& known) : Op(record, {input}, input), known_(known) {
+    LossLayer(const Record& record, const Shape& input, const Known& known)
+        : Op(record, {input}, input), known_(known) {
         Attributes read(record);
         weight_ = read.number("weight", 1);
         if (known.parameter) parameter_ = read.number(known.parameter, known.parameter_default);

@@ -44,8 +44,8 @@ private:
 // y = γ (x − μ)/σ + β. In training μ and σ are the batch's, so the network is cut here: all blocks are measured, the
 // sums are merged in order of the blocks (Chan's update, in doubles), and then the blocks go on.
 //
-// Statistics of a block, per map: [0] Σx and [1] Σ(x − block mean)² of the forward pass, then [2] Σδ and [3] Σδ·(x − μ);
-// [4] μ, [5] 1/σ, [6] mean δ, [7] mean δ·(x − μ) of the batch, kept with block 0.
+// Statistics of a block, per map: [0] Σx and [1] Σ(x − block mean)² of the forward pass, then [2] Σδ and [3] Σδ·(x −
+// μ); [4] μ, [5] 1/σ, [6] mean δ, [7] mean δ·(x − μ) of the batch, kept with block 0.
 class BatchNorm final : public Op {
 public:
     BatchNorm(const Record& record, const Shape& input) : Op(record, {input}, input) {
@@ -70,7 +70,8 @@ public:
     void measure(const Block& block) const override {
         for (Index map = 0; map < maps(); ++map) {
             double* values = block.statistics + map * kValues;
-            values[0] = over_rows(block, map, [&](Index row, Moments& a) { a.x = row_of(block.inputs[0], map, row); }).sum;
+            values[0] =
+                over_rows(block, map, [&](Index row, Moments& a) { a.x = row_of(block.inputs[0], map, row); }).sum;
             const double mean = values[0] / static_cast<double>(block.images_present * area());
             values[1] = over_rows(block, map, [&](Index row, Moments& a) {
                             a.x = a.y = row_of(block.inputs[0], map, row);
@@ -102,7 +103,8 @@ public:
             float& running_variance = batch.state[variance_.offset + map];
             const double unbiased = squares / std::max(1.0, count - 1);
             running_mean = static_cast<float>((1 - momentum_) * static_cast<double>(running_mean) + momentum_ * mean);
-            running_variance = static_cast<float>((1 - momentum_) * static_cast<double>(running_variance) + momentum_ * unbiased);
+            running_variance =
+                static_cast<float>((1 - momentum_) * static_cast<double>(running_variance) + momentum_ * unbiased);
         }
     }
 
@@ -111,7 +113,8 @@ public:
             const Normal normal = normal_of(block, map);
             const double scale = gamma(block, map) * normal.inverse;
             const auto centre = static_cast<float>(normal.mean);
-            const auto offset = static_cast<float>(beta(block, map) + scale * (static_cast<double>(centre) - normal.mean));
+            const auto offset =
+                static_cast<float>(beta(block, map) + scale * (static_cast<double>(centre) - normal.mean));
             for (Index row = 0; row < output_shape.height; ++row)
                 block.kernels->affine(static_cast<float>(scale), centre, offset, row_of(block.inputs[0], map, row),
                                       row_of(block.output, map, row), output_shape.width);
@@ -128,7 +131,9 @@ public:
             });
             values[2] = sums.sum;
             values[3] = sums.product;
-            if (!block.training) add_gradients(block.gradients, block.accumulate_gradient, map, sums.sum, sums.product * normal_of(block, map).inverse);
+            if (!block.training)
+                add_gradients(block.gradients, block.accumulate_gradient, map, sums.sum,
+                              sums.product * normal_of(block, map).inverse);
         }
     }
 
@@ -229,8 +234,12 @@ private:
 
 }  // namespace
 
-OpPointer make_response_norm(const Record& record, const Shape& input) { return std::make_unique<LocalResponseNorm>(record, input); }
+OpPointer make_response_norm(const Record& record, const Shape& input) {
+    return std::make_unique<LocalResponseNorm>(record, input);
+}
 
-OpPointer make_batch_norm(const Record& record, const Shape& input) { return std::make_unique<BatchNorm>(record, input); }
+OpPointer make_batch_norm(const Record& record, const Shape& input) {
+    return std::make_unique<BatchNorm>(record, input);
+}
 
 }  // namespace convscope

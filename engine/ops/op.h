@@ -19,19 +19,19 @@ struct Block {
     float* gradients = nullptr;        // this thread's; null in a pass without gradients or for a frozen layer
     bool accumulate_gradient = false;  // false: the first block of a thread may overwrite
     float* state = nullptr;
-    const float* packed = nullptr;     // this op's packed weights
-    std::byte* saved = nullptr;        // this op's memory from forward to backward
-    float* scratch = nullptr;          // this thread's
-    double* statistics = nullptr;      // this op's and block's, for cuts
+    const float* packed = nullptr;  // this op's packed weights
+    std::byte* saved = nullptr;     // this op's memory from forward to backward
+    float* scratch = nullptr;       // this thread's
+    double* statistics = nullptr;   // this op's and block's, for cuts
 
-    const Maps* inputs = nullptr;      // as many as the op has inputs
-    const Maps* input_deltas = nullptr;        // .data null: not wanted
+    const Maps* inputs = nullptr;        // as many as the op has inputs
+    const Maps* input_deltas = nullptr;  // .data null: not wanted
     const bool* accumulate_input_delta = nullptr;
     Maps output;
     Maps delta;
 
-    Index first_image = 0;             // in the batch
-    Index images_present = 0;          // 16, fewer in the last block
+    Index first_image = 0;     // in the batch
+    Index images_present = 0;  // 16, fewer in the last block
     Index images_in_batch = 0;
     bool training = false;
     std::uint64_t seed = 0;
@@ -46,10 +46,10 @@ struct Block {
 // The whole batch at a cut, after all blocks were measured.
 struct Batch {
     const float* parameters = nullptr;
-    float* gradients = nullptr;        // null for a frozen layer
+    float* gradients = nullptr;  // null for a frozen layer
     bool accumulate_gradient = false;
     float* state = nullptr;
-    double* statistics = nullptr;      // of block 0; blocks lie statistics_count() apart
+    double* statistics = nullptr;  // of block 0; blocks lie statistics_count() apart
     Index blocks = 0;
     Index images = 0;
     bool update_state = false;
@@ -58,8 +58,13 @@ struct Batch {
 class Op {
 public:
     Op(const Record& record, std::vector<Shape> input_shapes, Shape output_shape)
-        : name(record.name), kind(record.kind), inputs(record.inputs), output(record.output),
-          trainable(record.trainable), input_shapes(std::move(input_shapes)), output_shape(output_shape) {}
+        : name(record.name),
+          kind(record.kind),
+          inputs(record.inputs),
+          output(record.output),
+          trainable(record.trainable),
+          input_shapes(std::move(input_shapes)),
+          output_shape(output_shape) {}
     virtual ~Op() = default;
     Op(const Op&) = delete;
     Op& operator=(const Op&) = delete;

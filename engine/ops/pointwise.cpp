@@ -27,7 +27,8 @@ public:
 
     void forward(const Block& block) const override {
         for_rows(block.output, [&](Index map, Index row) {
-            block.kernels->activate(spec_, row_of(block.inputs[0], map, row), row_of(block.output, map, row), output_shape.width);
+            block.kernels->activate(spec_, row_of(block.inputs[0], map, row), row_of(block.output, map, row),
+                                    output_shape.width);
         });
     }
     void backward(const Block& block) const override {
@@ -60,7 +61,8 @@ private:
         if (!block.training || p_ == 0) return pass_on(*block.kernels, from, to, accumulate);
         Dropout a;
         // Neighbouring seeds, steps and layers differ in every bit of the key after the generator's 20 rounds.
-        a.key[0] = static_cast<std::uint32_t>(block.seed ^ (block.seed >> 32)) + 0x9E3779B9u * static_cast<std::uint32_t>(output);
+        a.key[0] = static_cast<std::uint32_t>(block.seed ^ (block.seed >> 32)) +
+                   0x9E3779B9u * static_cast<std::uint32_t>(output);
         a.key[1] = static_cast<std::uint32_t>(block.step) ^ static_cast<std::uint32_t>(block.step >> 32) * 0x85EBCA6Bu;
         a.first_image = static_cast<std::uint32_t>(block.first_image);
         a.threshold = static_cast<std::uint32_t>(std::min(std::ldexp(p_, 32), 4294967295.0));
@@ -94,7 +96,8 @@ public:
 
 class Concatenate final : public Op {
 public:
-    Concatenate(const Record& record, const std::vector<Shape>& shapes, const Shape& joined) : Op(record, shapes, joined) {}
+    Concatenate(const Record& record, const std::vector<Shape>& shapes, const Shape& joined)
+        : Op(record, shapes, joined) {}
     void forward(const Block& block) const override {
         Index first = 0;
         for (std::size_t i = 0; i < inputs.size(); ++i) {

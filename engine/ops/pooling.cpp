@@ -6,11 +6,16 @@ namespace convscope {
 namespace {
 
 Index pooled_size(const Record& record, Index input, Index kernel, Index stride, Index padding, bool ceil_mode) {
-    if (2 * padding > kernel) refuse(record, "padding " + std::to_string(padding) + " is more than half of the window " + std::to_string(kernel));
+    if (2 * padding > kernel)
+        refuse(record,
+               "padding " + std::to_string(padding) + " is more than half of the window " + std::to_string(kernel));
     const Index room = input + 2 * padding - kernel;
-    if (room < 0) refuse(record, "the window " + std::to_string(kernel) + " is larger than the padded input " + std::to_string(input + 2 * padding));
+    if (room < 0)
+        refuse(record, "the window " + std::to_string(kernel) + " is larger than the padded input " +
+                           std::to_string(input + 2 * padding));
     Index size = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
-    if (ceil_mode && (size - 1) * stride >= input + padding) --size;  // a window must begin inside the picture or its left padding
+    if (ceil_mode && (size - 1) * stride >= input + padding)
+        --size;  // a window must begin inside the picture or its left padding
     return size;
 }
 
@@ -64,7 +69,8 @@ private:
 class Subsampling final : public Op {
 public:
     Subsampling(const Record& record, const Shape& input, const PoolWindow& window)
-        : Op(record, {input}, window.output), window_(window),
+        : Op(record, {input}, window.output),
+          window_(window),
           weight_(required_place(record, record.parameters, "weight", input.channels)),
           bias_(required_place(record, record.parameters, "bias", input.channels)) {
         check_names(record, record.parameters, {"weight", "bias"});
@@ -72,7 +78,9 @@ public:
 
     std::vector<Place> parameter_places() const override { return {weight_, bias_}; }
     Index saved_bytes() const override { return output_shape.positions() * kBlock * 4; }
-    Index scratch_floats(bool backward, bool) const override { return backward ? output_shape.positions() * kBlock : 0; }
+    Index scratch_floats(bool backward, bool) const override {
+        return backward ? output_shape.positions() * kBlock : 0;
+    }
 
     void forward(const Block& block) const override {
         Pool a = arguments(block);

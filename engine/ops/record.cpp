@@ -72,7 +72,8 @@ void Attributes::finish() const {
         }
 }
 
-Place required_place(const Record& record, const std::map<std::string, Index>& from, const std::string& name, Index count) {
+Place required_place(const Record& record, const std::map<std::string, Index>& from, const std::string& name,
+                     Index count) {
     const Place place = optional_place(from, name, count);
     if (!place.present()) refuse(record, "parameter or state '" + name + "' is missing");
     return place;
@@ -83,7 +84,8 @@ Place optional_place(const std::map<std::string, Index>& from, const std::string
     return found == from.end() ? Place{} : Place{found->second, count};
 }
 
-void check_names(const Record& record, const std::map<std::string, Index>& given, std::initializer_list<const char*> known) {
+void check_names(const Record& record, const std::map<std::string, Index>& given,
+                 std::initializer_list<const char*> known) {
     for (const auto& [name, offset] : given)
         if (std::none_of(known.begin(), known.end(), [&](const char* each) { return name == each; }))
             refuse(record, "unknown parameter or state '" + name + "'");

@@ -24,15 +24,15 @@ struct Shape {
 std::string text(const Shape& shape);
 
 struct Attribute {
-    std::vector<double> numbers;             // one for a scalar
-    std::vector<std::vector<Index>> lists;   // a connection table
+    std::vector<double> numbers;            // one for a scalar
+    std::vector<std::vector<Index>> lists;  // a connection table
 };
 
 struct Record {
     std::string kind;
     std::string name;
     std::vector<int> inputs;
-    int output = -1;                         // losses have none
+    int output = -1;  // losses have none
     std::map<std::string, Attribute> attributes;
     std::map<std::string, Index> parameters;
     std::map<std::string, Index> state;
@@ -53,9 +53,9 @@ public:
     explicit Attributes(const Record& record) : record_(record) {}
 
     double number(const std::string& name, double fallback);
-    Index whole(const std::string& name, Index least);                   // required
+    Index whole(const std::string& name, Index least);  // required
     Index whole(const std::string& name, Index least, Index fallback);
-    Size size(const std::string& name, Index least);                     // required
+    Size size(const std::string& name, Index least);  // required
     Size size(const std::string& name, Index least, Size fallback);
     const std::vector<std::vector<Index>>* table(const std::string& name);
     void finish() const;
@@ -75,11 +75,13 @@ struct Place {
     bool present() const { return offset >= 0; }
 };
 
-Place required_place(const Record& record, const std::map<std::string, Index>& from, const std::string& name, Index count);
+Place required_place(const Record& record, const std::map<std::string, Index>& from, const std::string& name,
+                     Index count);
 Place optional_place(const std::map<std::string, Index>& from, const std::string& name, Index count);
 
 // Refuses names outside `known`.
-void check_names(const Record& record, const std::map<std::string, Index>& given, std::initializer_list<const char*> known);
+void check_names(const Record& record, const std::map<std::string, Index>& given,
+                 std::initializer_list<const char*> known);
 
 void check_input_count(const Record& record, std::size_t given, std::size_t least, std::size_t most);
 

@@ -31,16 +31,20 @@ Picture blank(Index channels, Index height, Index width) {
 }
 
 Picture convolve(const Problem& p, const Record& r, const Picture& in) {
-    const Size k = size(r, "kernel_size", {}), s = size(r, "stride", {1, 1}), pad = size(r, "padding", {0, 0}), d = size(r, "dilation", {1, 1});
-    const Index groups = static_cast<Index>(number(r, "groups", 1)), maps = static_cast<Index>(number(r, "out_channels", 0));
+    const Size k = size(r, "kernel_size", {}), s = size(r, "stride", {1, 1}), pad = size(r, "padding", {0, 0}),
+               d = size(r, "dilation", {1, 1});
+    const Index groups = static_cast<Index>(number(r, "groups", 1)),
+                maps = static_cast<Index>(number(r, "out_channels", 0));
     const bool flip = number(r, "flip_kernel", 0) != 0;
-    Picture out = blank(maps, (in.shape.height + 2 * pad.y - d.y * (k.y - 1) - 1) / s.y + 1, (in.shape.width + 2 * pad.x - d.x * (k.x - 1) - 1) / s.x + 1);
+    Picture out = blank(maps, (in.shape.height + 2 * pad.y - d.y * (k.y - 1) - 1) / s.y + 1,
+                        (in.shape.width + 2 * pad.x - d.x * (k.x - 1) - 1) / s.x + 1);
     Index kernel = r.parameters.at("weight");
     for (Index to = 0; to < maps; ++to) {
         std::vector<Index> from;
         if (r.attributes.contains("table")) from = r.attributes.at("table").lists[u(to)];
         else
-            for (Index i = 0; i < in.shape.channels / groups; ++i) from.push_back(to / (maps / groups) * (in.shape.channels / groups) + i);
+            for (Index i = 0; i < in.shape.channels / groups; ++i)
+                from.push_back(to / (maps / groups) * (in.shape.channels / groups) + i);
         for (Index y = 0; y < out.shape.height; ++y)
             for (Index x = 0; x < out.shape.width; ++x) {
                 double sum = r.parameters.contains("bias") ? p.parameters[u(r.parameters.at("bias") + to)] : 0.0;
@@ -59,7 +63,9 @@ Picture convolve(const Problem& p, const Record& r, const Picture& in) {
 }
 
 Index pooled(Index n, Index k, Index s, Index pad, bool up) {
-    Index out = static_cast<Index>(up ? std::ceil(static_cast<double>(n + 2 * pad - k) / static_cast<double>(s)) : std::floor(static_cast<double>(n + 2 * pad - k) / static_cast<double>(s))) + 1;
+    Index out = static_cast<Index>(up ? std::ceil(static_cast<double>(n + 2 * pad - k) / static_cast<double>(s))
+                                      : std::floor(static_cast<double>(n + 2 * pad - k) / static_cast<double>(s))) +
+                1;
     return up && (out - 1) * s >= n + pad ? out - 1 : out;
 }
 
@@ -67,7 +73,8 @@ Picture pool(const Problem& p, const Record& r, const Picture& in) {
     Size k = size(r, "kernel_size", {in.shape.height, in.shape.width});
     const Size s = size(r, "stride", k), pad = size(r, "padding", {0, 0});
     const bool up = number(r, "ceil_mode", 0) != 0, counts_padding = number(r, "count_include_pad", 1) != 0;
-    Picture out = blank(in.shape.channels, pooled(in.shape.height, k.y, s.y, pad.y, up), pooled(in.shape.width, k.x, s.x, pad.x, up));
+    Picture out = blank(in.shape.channels, pooled(in.shape.height, k.y, s.y, pad.y, up),
+                        pooled(in.shape.width, k.x, s.x, pad.x, up));
     for (Index map = 0; map < in.shape.channels; ++map)
         for (Index y = 0; y < out.shape.height; ++y)
             for (Index x = 0; x < out.shape.width; ++x) {
@@ -87,7 +94,8 @@ Picture pool(const Problem& p, const Record& r, const Picture& in) {
                 else if (r.kind == "sum_pool") to = sum;
                 else if (r.kind == "l2_pool") to = std::sqrt(squares);
                 else if (r.kind == "subsample")
-                    to = p.parameters[u(r.parameters.at("weight") + map)] * sum + p.parameters[u(r.parameters.at("bias") + map)];
+                    to = p.parameters[u(r.parameters.at("weight") + map)] * sum +
+                         p.parameters[u(r.parameters.at("bias") + map)];
                 else to = sum / (counts_padding ? padded : inside);
             }
     return out;
@@ -114,7 +122,8 @@ Picture dense(const Problem& p, const Record& r, const Picture& in) {
     for (Index o = 0; o < out.shape.channels; ++o) {
         double sum = !distances && r.parameters.contains("bias") ? p.parameters[u(r.parameters.at("bias") + o)] : 0.0;
         for (Index i = 0; i < inputs; ++i) {
-            const double w = distances ? p.state[u(r.state.at("weight") + o * inputs + i)] : p.parameters[u(r.parameters.at("weight") + o * inputs + i)];
+            const double w = distances ? p.state[u(r.state.at("weight") + o * inputs + i)]
+                                       : p.parameters[u(r.parameters.at("weight") + o * inputs + i)];
             const double x = in.x[u(i)];
             sum += distances ? (x - w) * (x - w) : w * x;
         }
@@ -131,7 +140,9 @@ Picture respond(const Record& r, const Picture& in) {
             for (Index x = 0; x < in.shape.width; ++x) {
                 double squares = 0;
                 for (Index j = c - n / 2; j < c - n / 2 + n; ++j) squares += std::pow(in.at(j, y, x), 2);
-                out.at(c, y, x) = in.at(c, y, x) * std::pow(number(r, "k", 1) + number(r, "alpha", 1e-4) / static_cast<double>(n) * squares, -number(r, "beta", 0.75));
+                out.at(c, y, x) = in.at(c, y, x) * std::pow(number(r, "k", 1) + number(r, "alpha", 1e-4) /
+                                                                                    static_cast<double>(n) * squares,
+                                                            -number(r, "beta", 0.75));
             }
     return out;
 }
@@ -150,7 +161,8 @@ Pictures normalise(const Problem& p, const Record& r, const Pictures& in) {
             mean = p.state[u(r.state.at("running_mean") + c)];
             variance = p.state[u(r.state.at("running_var") + c)];
         }
-        const double gamma = p.parameters[u(r.parameters.at("weight") + c)], beta = p.parameters[u(r.parameters.at("bias") + c)];
+        const double gamma = p.parameters[u(r.parameters.at("weight") + c)],
+                     beta = p.parameters[u(r.parameters.at("bias") + c)];
         for (Picture& each : out)
             for (Index i = 0; i < area; ++i) {
                 double& x = each.x[u(c * area + i)];
@@ -168,7 +180,8 @@ double loss_of(const Problem& p, const Record& r, const Picture& y, Index image)
         for (const double each : y.x) total += std::exp(each);
         const double smoothing = number(r, "label_smoothing", 0);
         for (Index i = 0; i < count; ++i)
-            value -= ((i == target ? 1 - smoothing : 0) + smoothing / static_cast<double>(count)) * (y.x[u(i)] - std::log(total));
+            value -= ((i == target ? 1 - smoothing : 0) + smoothing / static_cast<double>(count)) *
+                     (y.x[u(i)] - std::log(total));
     } else if (r.kind == "rbf_loss") {
         total = std::exp(-number(r, "j", 0.1));
         for (const double each : y.x) total += std::exp(-each);
@@ -178,7 +191,8 @@ double loss_of(const Problem& p, const Record& r, const Picture& y, Index image)
             const double t = p.numbers.empty() ? 0 : p.numbers[u(image * count + i)], v = y.x[u(i)];
             if (r.kind == "squared_error") value += number(r, "scale", 0.5) * (v - t) * (v - t);
             if (r.kind == "binary_cross_entropy") value += std::log1p(std::exp(v)) - v * t;
-            if (r.kind == "hinge" && i != target) value += std::max(0.0, number(r, "margin", 1) - y.x[u(target)] + v) / static_cast<double>(count);
+            if (r.kind == "hinge" && i != target)
+                value += std::max(0.0, number(r, "margin", 1) - y.x[u(target)] + v) / static_cast<double>(count);
         }
     }
     return number(r, "weight", 1) * value / static_cast<double>(p.n);
@@ -208,11 +222,14 @@ Picture one(const Problem& p, const Record& r, const std::vector<const Picture*>
 }  // namespace
 
 double Picture::at(Index map, Index row, Index column) const {
-    if (map < 0 || row < 0 || column < 0 || map >= shape.channels || row >= shape.height || column >= shape.width) return 0;
+    if (map < 0 || row < 0 || column < 0 || map >= shape.channels || row >= shape.height || column >= shape.width)
+        return 0;
     return x[u((map * shape.height + row) * shape.width + column)];
 }
 
-double& Picture::at(Index map, Index row, Index column) { return x[u((map * shape.height + row) * shape.width + column)]; }
+double& Picture::at(Index map, Index row, Index column) {
+    return x[u((map * shape.height + row) * shape.width + column)];
+}
 
 double oracle(const Problem& p, std::vector<double>* outputs) {
     std::map<int, Pictures> values;

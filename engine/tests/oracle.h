@@ -11,14 +11,14 @@ namespace convscope::test {
 struct Picture {
     Shape shape;
     std::vector<double> x;
-    double at(Index map, Index row, Index column) const;   // 0 outside
+    double at(Index map, Index row, Index column) const;  // 0 outside
     double& at(Index map, Index row, Index column);
 };
 
 struct Problem {
     Shape input;
     std::vector<Record> records;
-    std::vector<double> parameters, state, images;   // images: n × input
+    std::vector<double> parameters, state, images;  // images: n × input
     std::vector<std::int64_t> classes;
     std::vector<double> numbers;
     Index n = 0;

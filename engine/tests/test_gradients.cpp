@@ -19,13 +19,13 @@ constexpr std::pair<Index, int> kSizes[] = {{17, 2}, {33, 3}};
 constexpr std::size_t kVariables = 2;
 #else
 constexpr std::pair<Index, int> kSizes[] = {{1, 1}, {15, 2}, {16, 1}, {17, 2}, {33, 3}};
-constexpr std::size_t kVariables = 12;   // of the parameters, and of the images, whose derivatives are compared
+constexpr std::size_t kVariables = 12;  // of the parameters, and of the images, whose derivatives are compared
 #endif
 
 struct Case {
     std::string name;
     Shape input;
-    std::vector<Record> records;   // parameters and state are given places by `Draft`
+    std::vector<Record> records;  // parameters and state are given places by `Draft`
     Index parameters = 0, state = 0;
     bool classes = true;
 };
@@ -37,13 +37,15 @@ class Draft {
 public:
     Draft(std::string name, Shape input) : case_{std::move(name), input, {}, 0, 0, true} {}
 
-    Draft& convolution(Index in, Index out, Index kh, Index kw, std::map<std::string, Attribute> more = {}, Index kernels = 0) {
+    Draft& convolution(Index in, Index out, Index kh, Index kw, std::map<std::string, Attribute> more = {},
+                       Index kernels = 0) {
         more["out_channels"] = list({static_cast<double>(out)});
         more["kernel_size"] = list({static_cast<double>(kh), static_cast<double>(kw)});
         return add("conv2d", more, {{"weight", (kernels ? kernels : in * out) * kh * kw}, {"bias", out}});
     }
     Draft& linear(Index in, Index out) {
-        return add("linear", {{"out_features", list({static_cast<double>(out)})}}, {{"weight", in * out}, {"bias", out}});
+        return add("linear", {{"out_features", list({static_cast<double>(out)})}},
+                   {{"weight", in * out}, {"bias", out}});
     }
     Draft& add(const std::string& kind, std::map<std::string, Attribute> attributes = {},
                std::map<std::string, Index> parameters = {}, std::map<std::string, Index> state = {}) {
@@ -72,24 +74,117 @@ private:
 std::vector<Case> cases() {
     std::vector<Case> all;
     const Attribute two = list({2, 2}), three = list({3, 3}), one = list({1, 1}), yes = list({1});
-    all.push_back(Draft("fused lenet", {1, 12, 11}).convolution(1, 6, 5, 5, {{"padding", two}}).add("relu").add("max_pool", {{"kernel_size", two}})
-                      .convolution(6, 7, 3, 3).add("tanh").add("max_pool", {{"kernel_size", list({2, 1})}}).add("flatten").linear(42, 9).add("sigmoid").linear(9, 4).loss());
-    all.push_back(Draft("strided", {3, 9, 13}).convolution(3, 5, 3, 4, {{"stride", list({2, 3})}, {"padding", list({1, 2})}}).add("relu").linear(5 * 5 * 5, 3).loss());
-    all.push_back(Draft("dilated", {2, 11, 12}).convolution(2, 17, 3, 2, {{"dilation", list({2, 3})}, {"padding", two}, {"stride", list({1, 2})}}).linear(17 * 11 * 7, 3).loss());
-    all.push_back(Draft("groups", {6, 7, 5}).convolution(2, 6, 3, 3, {{"groups", list({3})}, {"padding", one}}).convolution(1, 6, 3, 3, {{"groups", list({6})}}).linear(6 * 5 * 3, 3).loss());
-    all.push_back(Draft("table", {3, 8, 7}).convolution(3, 4, 3, 3, {{"table", {{}, {{0, 1}, {1, 2}, {0, 1, 2}, {2}}}}, {"flip_kernel", yes}}, 8).add("scaled_tanh").linear(4 * 6 * 5, 3).loss());
-    all.push_back(Draft("overlapping maxima", {2, 9, 8}).convolution(2, 3, 3, 3, {{"padding", one}}).add("max_pool", {{"kernel_size", three}, {"stride", two}, {"padding", one}}).add("max_pool", {{"kernel_size", two}, {"ceil_mode", yes}}).linear(3 * 3 * 2, 3).loss());
-    all.push_back(Draft("means", {2, 9, 8}).convolution(2, 3, 3, 3, {{"padding", one}}).add("mean_pool", {{"kernel_size", three}, {"stride", two}, {"padding", one}, {"ceil_mode", yes}}).add("mean_pool", {{"kernel_size", three}, {"stride", one}, {"padding", one}, {"count_include_pad", list({0})}}).add("global_mean").linear(3, 3).loss());
-    all.push_back(Draft("sums", {2, 9, 8}).convolution(2, 3, 3, 3).add("sum_pool", {{"kernel_size", two}}).add("l2_pool", {{"kernel_size", two}, {"stride", one}}).linear(3 * 2 * 2, 3).loss());
-    all.push_back(Draft("subsampling", {1, 8, 8}).convolution(1, 3, 3, 3).add("scaled_tanh").add("subsample", {{"kernel_size", two}}, {{"weight", 3}, {"bias", 3}}).add("scaled_tanh").linear(27, 5).add("rbf_units", {{"out_features", list({4})}}, {}, {{"weight", 20}}).loss("rbf_loss"));
-    all.push_back(Draft("curves", {1, 9, 6}).convolution(1, 3, 2, 2).add("leaky_relu").convolution(3, 3, 2, 2).add("elu").convolution(3, 3, 2, 2).add("silu").convolution(3, 3, 2, 1).add("softplus").convolution(3, 3, 2, 1).add("relu6").add("hard_tanh", {{"high", list({2})}}).linear(36, 4).add("softmax").loss());
-    all.push_back(Draft("response norm", {5, 3, 4}).convolution(5, 6, 1, 1).add("response_norm", {{"size", list({5})}, {"alpha", list({0.5})}}).add("response_norm", {{"size", list({4})}, {"alpha", list({0.3})}, {"k", list({2})}}).linear(72, 3).loss());
-    all.push_back(Draft("batch norm", {2, 6, 5}).convolution(2, 5, 3, 3).add("batch_norm", {}, {{"weight", 5}, {"bias", 5}}, {{"running_mean", 5}, {"running_var", 5}}).add("tanh").convolution(5, 4, 2, 2).add("batch_norm", {}, {{"weight", 4}, {"bias", 4}}, {{"running_mean", 4}, {"running_var", 4}}).linear(24, 3).loss());
-    all.push_back(Draft("branches", {3, 6, 5}).convolution(3, 4, 3, 3, {{"padding", one}}).add("tanh").convolution(4, 4, 3, 3, {{"padding", one}}).join("add", 2).add("relu").join("concat", 2).linear(8 * 30, 3).loss());
-    all.push_back(Draft("many maps", {17, 6, 7}).convolution(17, 33, 3, 3, {{"padding", one}}).add("relu").convolution(33, 18, 1, 1, {{"stride", two}}).linear(18 * 12, 3).loss());
+    all.push_back(Draft("fused lenet", {1, 12, 11})
+                      .convolution(1, 6, 5, 5, {{"padding", two}})
+                      .add("relu")
+                      .add("max_pool", {{"kernel_size", two}})
+                      .convolution(6, 7, 3, 3)
+                      .add("tanh")
+                      .add("max_pool", {{"kernel_size", list({2, 1})}})
+                      .add("flatten")
+                      .linear(42, 9)
+                      .add("sigmoid")
+                      .linear(9, 4)
+                      .loss());
+    all.push_back(Draft("strided", {3, 9, 13})
+                      .convolution(3, 5, 3, 4, {{"stride", list({2, 3})}, {"padding", list({1, 2})}})
+                      .add("relu")
+                      .linear(5 * 5 * 5, 3)
+                      .loss());
+    all.push_back(
+        Draft("dilated", {2, 11, 12})
+            .convolution(2, 17, 3, 2, {{"dilation", list({2, 3})}, {"padding", two}, {"stride", list({1, 2})}})
+            .linear(17 * 11 * 7, 3)
+            .loss());
+    all.push_back(Draft("groups", {6, 7, 5})
+                      .convolution(2, 6, 3, 3, {{"groups", list({3})}, {"padding", one}})
+                      .convolution(1, 6, 3, 3, {{"groups", list({6})}})
+                      .linear(6 * 5 * 3, 3)
+                      .loss());
+    all.push_back(
+        Draft("table", {3, 8, 7})
+            .convolution(3, 4, 3, 3, {{"table", {{}, {{0, 1}, {1, 2}, {0, 1, 2}, {2}}}}, {"flip_kernel", yes}}, 8)
+            .add("scaled_tanh")
+            .linear(4 * 6 * 5, 3)
+            .loss());
+    all.push_back(Draft("overlapping maxima", {2, 9, 8})
+                      .convolution(2, 3, 3, 3, {{"padding", one}})
+                      .add("max_pool", {{"kernel_size", three}, {"stride", two}, {"padding", one}})
+                      .add("max_pool", {{"kernel_size", two}, {"ceil_mode", yes}})
+                      .linear(3 * 3 * 2, 3)
+                      .loss());
+    all.push_back(
+        Draft("means", {2, 9, 8})
+            .convolution(2, 3, 3, 3, {{"padding", one}})
+            .add("mean_pool", {{"kernel_size", three}, {"stride", two}, {"padding", one}, {"ceil_mode", yes}})
+            .add("mean_pool",
+                 {{"kernel_size", three}, {"stride", one}, {"padding", one}, {"count_include_pad", list({0})}})
+            .add("global_mean")
+            .linear(3, 3)
+            .loss());
+    all.push_back(Draft("sums", {2, 9, 8})
+                      .convolution(2, 3, 3, 3)
+                      .add("sum_pool", {{"kernel_size", two}})
+                      .add("l2_pool", {{"kernel_size", two}, {"stride", one}})
+                      .linear(3 * 2 * 2, 3)
+                      .loss());
+    all.push_back(Draft("subsampling", {1, 8, 8})
+                      .convolution(1, 3, 3, 3)
+                      .add("scaled_tanh")
+                      .add("subsample", {{"kernel_size", two}}, {{"weight", 3}, {"bias", 3}})
+                      .add("scaled_tanh")
+                      .linear(27, 5)
+                      .add("rbf_units", {{"out_features", list({4})}}, {}, {{"weight", 20}})
+                      .loss("rbf_loss"));
+    all.push_back(Draft("curves", {1, 9, 6})
+                      .convolution(1, 3, 2, 2)
+                      .add("leaky_relu")
+                      .convolution(3, 3, 2, 2)
+                      .add("elu")
+                      .convolution(3, 3, 2, 2)
+                      .add("silu")
+                      .convolution(3, 3, 2, 1)
+                      .add("softplus")
+                      .convolution(3, 3, 2, 1)
+                      .add("relu6")
+                      .add("hard_tanh", {{"high", list({2})}})
+                      .linear(36, 4)
+                      .add("softmax")
+                      .loss());
+    all.push_back(Draft("response norm", {5, 3, 4})
+                      .convolution(5, 6, 1, 1)
+                      .add("response_norm", {{"size", list({5})}, {"alpha", list({0.5})}})
+                      .add("response_norm", {{"size", list({4})}, {"alpha", list({0.3})}, {"k", list({2})}})
+                      .linear(72, 3)
+                      .loss());
+    all.push_back(Draft("batch norm", {2, 6, 5})
+                      .convolution(2, 5, 3, 3)
+                      .add("batch_norm", {}, {{"weight", 5}, {"bias", 5}}, {{"running_mean", 5}, {"running_var", 5}})
+                      .add("tanh")
+                      .convolution(5, 4, 2, 2)
+                      .add("batch_norm", {}, {{"weight", 4}, {"bias", 4}}, {{"running_mean", 4}, {"running_var", 4}})
+                      .linear(24, 3)
+                      .loss());
+    all.push_back(Draft("branches", {3, 6, 5})
+                      .convolution(3, 4, 3, 3, {{"padding", one}})
+                      .add("tanh")
+                      .convolution(4, 4, 3, 3, {{"padding", one}})
+                      .join("add", 2)
+                      .add("relu")
+                      .join("concat", 2)
+                      .linear(8 * 30, 3)
+                      .loss());
+    all.push_back(Draft("many maps", {17, 6, 7})
+                      .convolution(17, 33, 3, 3, {{"padding", one}})
+                      .add("relu")
+                      .convolution(33, 18, 1, 1, {{"stride", two}})
+                      .linear(18 * 12, 3)
+                      .loss());
     for (const char* each : {"squared_error", "binary_cross_entropy", "hinge"})
         all.push_back(Draft(each, {2, 4, 3}).linear(24, 7).add("tanh").linear(7, 5).loss(each));
-    all.push_back(Draft("smoothed", {2, 4, 3}).linear(24, 7).loss("cross_entropy", {{"label_smoothing", list({0.2})}, {"weight", list({0.5})}}));
+    all.push_back(Draft("smoothed", {2, 4, 3})
+                      .linear(24, 7)
+                      .loss("cross_entropy", {{"label_smoothing", list({0.2})}, {"weight", list({0.5})}}));
     return all;
 }
 
@@ -131,10 +226,12 @@ public:
         const Index outputs = network.graph().output_shapes[0].positions();
         for (Index i = 0; i < problem_.n; ++i) {
             if (what_.classes) problem_.classes.push_back(static_cast<std::int64_t>(i % outputs));
-            else for (Index o = 0; o < outputs; ++o) problem_.numbers.push_back(static_cast<double>((i + o) % 3) / 2);
+            else
+                for (Index o = 0; o < outputs; ++o) problem_.numbers.push_back(static_cast<double>((i + o) % 3) / 2);
         }
         const std::vector<float> numbers(problem_.numbers.begin(), problem_.numbers.end());
-        std::vector<float> gradients(parameters_.size(), NAN), input_delta(images_.size(), NAN), output(static_cast<std::size_t>(problem_.n * outputs), NAN);
+        std::vector<float> gradients(parameters_.size(), NAN), input_delta(images_.size(), NAN),
+            output(static_cast<std::size_t>(problem_.n * outputs), NAN);
         Call call;
         call.parameters = parameters_.data();
         call.gradients = gradients.data();
@@ -162,7 +259,8 @@ public:
         std::vector<float> again(parameters_.size(), NAN), third(parameters_.size(), NAN);
         call.gradients = again.data();
         network.step(call);
-        check(distance({again.begin(), again.end()}, {gradients.begin(), gradients.end()}) < 1e-6, label + " without images' delta");
+        check(distance({again.begin(), again.end()}, {gradients.begin(), gradients.end()}) < 1e-6,
+              label + " without images' delta");
         call.gradients = third.data();
         network.step(call);
         check(again == third, label + " repeats bit for bit");

@@ -15,15 +15,18 @@ namespace {
 Attribute numbers(std::vector<double> values) { return {std::move(values), {}}; }
 
 std::vector<Record> small_plan() {
-    return {record("conv2d", 0, 1, {{"out_channels", numbers({2})}, {"kernel_size", numbers({3, 3})}}, {{"weight", 0}, {"bias", 18}}),
-            record("relu", 1, 2), record("linear", 2, 3, {{"out_features", numbers({3})}}, {{"weight", 20}, {"bias", 20 + 3 * 32}}),
+    return {record("conv2d", 0, 1, {{"out_channels", numbers({2})}, {"kernel_size", numbers({3, 3})}},
+                   {{"weight", 0}, {"bias", 18}}),
+            record("relu", 1, 2),
+            record("linear", 2, 3, {{"out_features", numbers({3})}}, {{"weight", 20}, {"bias", 20 + 3 * 32}}),
             record("cross_entropy", 3, -1)};
 }
 constexpr Index kParameters = 20 + 3 * 32 + 3;
 const Shape kInput{1, 6, 6};
 
 std::string refusal(std::vector<Record> records, std::vector<int> outputs = {3}, Index parameters = kParameters) {
-    return message_of<std::invalid_argument>([&] { Network(kInput, std::move(records), std::move(outputs), parameters, 0); });
+    return message_of<std::invalid_argument>(
+        [&] { Network(kInput, std::move(records), std::move(outputs), parameters, 0); });
 }
 
 bool says(const std::string& message, const std::string& name, const std::string& why) {
@@ -38,24 +41,35 @@ void refusals() {
     };
     check(refusal(small_plan()).empty(), "the plan itself is fine");
     check(says(changed([](auto& p) { p[1].kind = "rellu"; }), "relu2", "unknown kind"), "unknown kind");
-    check(says(changed([](auto& p) { p[0].attributes["strides"] = numbers({1}); }), "conv2d1", "unknown attribute 'strides'"), "unknown attribute");
-    check(says(changed([](auto& p) { p[0].attributes.erase("kernel_size"); }), "conv2d1", "'kernel_size' is missing"), "missing attribute");
-    check(says(changed([](auto& p) { p[0].attributes["kernel_size"] = numbers({7, 7}); }), "conv2d1", "reaches over 7"), "kernel too large");
-    check(says(changed([](auto& p) { p[0].attributes["groups"] = numbers({2}); }), "conv2d1", "does not divide"), "groups");
-    check(says(changed([](auto& p) { p[0].attributes["stride"] = numbers({0}); }), "conv2d1", "at least 1"), "stride 0");
+    check(says(changed([](auto& p) { p[0].attributes["strides"] = numbers({1}); }), "conv2d1",
+               "unknown attribute 'strides'"),
+          "unknown attribute");
+    check(says(changed([](auto& p) { p[0].attributes.erase("kernel_size"); }), "conv2d1", "'kernel_size' is missing"),
+          "missing attribute");
+    check(says(changed([](auto& p) { p[0].attributes["kernel_size"] = numbers({7, 7}); }), "conv2d1", "reaches over 7"),
+          "kernel too large");
+    check(says(changed([](auto& p) { p[0].attributes["groups"] = numbers({2}); }), "conv2d1", "does not divide"),
+          "groups");
+    check(says(changed([](auto& p) { p[0].attributes["stride"] = numbers({0}); }), "conv2d1", "at least 1"),
+          "stride 0");
     check(says(changed([](auto& p) { p[2].inputs = {7}; }), "linear3", "not defined"), "undefined input");
     check(says(changed([](auto& p) { p[2].output = 1; }), "linear3", "defined twice"), "output twice");
-    check(says(changed([](auto& p) { p[2].parameters["weight"] = 100; }), "linear3", "the buffer at 119"), "parameters beyond the buffer");
-    check(says(changed([](auto& p) { p[2].parameters.erase("weight"); }), "linear3", "'weight' is missing"), "missing parameter");
+    check(says(changed([](auto& p) { p[2].parameters["weight"] = 100; }), "linear3", "the buffer at 119"),
+          "parameters beyond the buffer");
+    check(says(changed([](auto& p) { p[2].parameters.erase("weight"); }), "linear3", "'weight' is missing"),
+          "missing parameter");
     check(says(refusal(small_plan(), {9}), "outputs", "9"), "undefined output");
-    check(says(message_of<std::invalid_argument>([] { choose_isa("mmx"); }), "mmx", "portable"), "unknown instruction set");
+    check(says(message_of<std::invalid_argument>([] { choose_isa("mmx"); }), "mmx", "portable"),
+          "unknown instruction set");
 }
 
 struct Run {
-    std::vector<float> parameters = std::vector<float>(kParameters), gradients = std::vector<float>(kParameters, -7.0f), images;
+    std::vector<float> parameters = std::vector<float>(kParameters), gradients = std::vector<float>(kParameters, -7.0f),
+                       images;
     std::vector<std::int64_t> classes;
     float state = 0;
-    explicit Run(Index n) : images(static_cast<std::size_t>(n * kInput.positions())), classes(static_cast<std::size_t>(n), 1) {
+    explicit Run(Index n)
+        : images(static_cast<std::size_t>(n * kInput.positions())), classes(static_cast<std::size_t>(n), 1) {
         for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i] = 0.1f * std::sin(static_cast<float>(i));
         for (std::size_t i = 0; i < images.size(); ++i) images[i] = std::cos(static_cast<float>(i) * 0.7f);
     }
@@ -84,21 +98,26 @@ void oddities() {
     Network half(kInput, frozen, {3}, kParameters, 0);
     Run run(17);
     run.step(half, 2);
-    check(std::all_of(run.gradients.begin(), run.gradients.begin() + 20, [](float g) { return g == -7.0f; }), "frozen gradients are left alone");
+    check(std::all_of(run.gradients.begin(), run.gradients.begin() + 20, [](float g) { return g == -7.0f; }),
+          "frozen gradients are left alone");
     Run full(17);
     full.step(network, 2);
-    check(std::equal(run.gradients.begin() + 20, run.gradients.end(), full.gradients.begin() + 20), "the others are the same");
+    check(std::equal(run.gradients.begin() + 20, run.gradients.end(), full.gradients.begin() + 20),
+          "the others are the same");
 
     // The same layer twice: its gradient is the sum, so that of two copies with places of their own.
     const auto chain = [](Index second) {
-        return std::vector<Record>{record("linear", 0, 1, {{"out_features", numbers({36})}}, {{"weight", 0}}), record("tanh", 1, 2),
-                                   record("linear", 2, 3, {{"out_features", numbers({36})}}, {{"weight", second}}), record("cross_entropy", 3, -1)};
+        return std::vector<Record>{record("linear", 0, 1, {{"out_features", numbers({36})}}, {{"weight", 0}}),
+                                   record("tanh", 1, 2),
+                                   record("linear", 2, 3, {{"out_features", numbers({36})}}, {{"weight", second}}),
+                                   record("cross_entropy", 3, -1)};
     };
     constexpr Index kSquare = 36 * 36;
     Network shared(kInput, chain(0), {3}, kSquare, 0), apart(kInput, chain(kSquare), {3}, 2 * kSquare, 0);
     Run once(33), twice(33);
     once.parameters.resize(kSquare);
-    for (std::size_t i = 0; i < once.parameters.size(); ++i) once.parameters[i] = 0.1f * std::sin(static_cast<float>(i));
+    for (std::size_t i = 0; i < once.parameters.size(); ++i)
+        once.parameters[i] = 0.1f * std::sin(static_cast<float>(i));
     twice.parameters = once.parameters;
     twice.parameters.insert(twice.parameters.end(), once.parameters.begin(), once.parameters.end());
     once.gradients.assign(kSquare, NAN);
@@ -106,7 +125,8 @@ void oddities() {
     once.step(shared, 3);
     twice.step(apart, 3);
     float most = 0;
-    for (std::size_t i = 0; i < kSquare; ++i) most = std::max(most, std::abs(once.gradients[i] - twice.gradients[i] - twice.gradients[i + kSquare]));
+    for (std::size_t i = 0; i < kSquare; ++i)
+        most = std::max(most, std::abs(once.gradients[i] - twice.gradients[i] - twice.gradients[i + kSquare]));
     check(most < 1e-6f, "shared weights add their gradients");
 }
 
@@ -115,7 +135,8 @@ void dropping() {
     const Shape wide{3, 40, 41};
     Network network(wide, plan, {1}, 0, 0);
     const Index n = 19;
-    std::vector<float> images(static_cast<std::size_t>(n * wide.positions()), 1.0f), first(images.size()), second(images.size()), other(images.size());
+    std::vector<float> images(static_cast<std::size_t>(n * wide.positions()), 1.0f), first(images.size()),
+        second(images.size()), other(images.size());
     Call call;
     call.images.floats = images.data();
     call.images.count = n;

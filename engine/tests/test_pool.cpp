@@ -22,13 +22,18 @@ int main() {
 
     for (int round = 0; round < 50; ++round)
         check(message_of<std::runtime_error>([] {
-                  run_on_threads(3, [](int thread, int) { if (thread == 2) throw std::runtime_error("from two"); });
-              }) == "from two", "exceptions come back to the caller");
+                  run_on_threads(3, [](int thread, int) {
+                      if (thread == 2) throw std::runtime_error("from two");
+                  });
+              }) == "from two",
+              "exceptions come back to the caller");
 
     std::atomic<int> total = 0;
     std::vector<std::thread> callers;
     for (int caller = 0; caller < 3; ++caller)
-        callers.emplace_back([&] { for (int i = 0; i < 200; ++i) run_on_threads(2, [&](int, int) { ++total; }); });
+        callers.emplace_back([&] {
+            for (int i = 0; i < 200; ++i) run_on_threads(2, [&](int, int) { ++total; });
+        });
     for (std::thread& each : callers) each.join();
     check(total == 1200, "callers wait for each other");
     return report();
