@@ -101,6 +101,8 @@ void Convolution::connect(const Record& record) {
         first_kernel_.push_back(connections);
         connections += static_cast<Index>(own.size());
     }
+    if (connections > std::numeric_limits<std::int32_t>::max() / (kernel_.y * kernel_.x))
+        refuse(record, "has more than 2^31 weights");
     check_names(record, record.parameters, {"weight", "bias"});
     weight_ = required_place(record, record.parameters, "weight", connections * kernel_.y * kernel_.x);
     bias_ = optional_place(record.parameters, "bias", maps);

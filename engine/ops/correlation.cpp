@@ -59,7 +59,7 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
                     tap_map_.push_back(map);
                     tap_i_.push_back(i);
                     for (Index j = 0; j < columns.taps; ++j)
-                        for (int c = 0; c < block.maps; ++c) weights_.push_back(weight_of(block.first + c, map, i, j));
+                        for (int c = 0; c < block.maps; ++c) weights_.push_back(static_cast<std::int32_t>(weight_of(block.first + c, map, i, j)));
                 }
         }
         block.runs = tiles_for(kernels, block.maps);
@@ -154,7 +154,7 @@ void Correlation::pack(const float* weights, float* packed, int part, int parts)
     const auto count = static_cast<Index>(weights_.size());
     const Index end = count * (part + 1) / parts;
     for (Index i = count * part / parts; i < end; ++i) {
-        const Index from = weights_[static_cast<std::size_t>(i)];
+        const std::int32_t from = weights_[static_cast<std::size_t>(i)];
         packed[i] = from < 0 ? 0.0f : weights[from];
     }
 }
