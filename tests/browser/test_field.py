@@ -31,9 +31,8 @@ def test_the_box_is_the_gradient_s_extent(visit: Callable[..., Any]) -> None:
                 select(page, layer, unit[0], unit, tab="field")
                 settle(page, 80)
                 printed = [each.get_attribute("data-exact") for each in page.locator("#field-box [data-exact]").all()]
-                gradient = unit_gradient(
-                    handle.session.network.graph, handle.session.snapshot.question.x, layer, tuple(unit)
-                )
+                graph, x = handle.session.network.graph, handle.session.snapshot.question.x
+                gradient = unit_gradient(graph, x, layer, tuple(unit))
                 hit = torch.nonzero(gradient[0].abs().sum(0))
                 rows = f"{int(hit[:, 0].min())},{int(hit[:, 0].max()) + 1}"
                 columns = f"{int(hit[:, 1].min())},{int(hit[:, 1].max()) + 1}"

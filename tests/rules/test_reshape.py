@@ -69,7 +69,7 @@ METHODS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "args", "kwargs"), METHODS, ids=lambda item: getattr(item, "__name__", None) or str(item))
+@pytest.mark.parametrize(("method", "args", "kwargs"), METHODS, ids=lambda item: getattr(item, "__name__", str(item)))
 def test_bound_methods(method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     applied = base.apply_method(method, (X, *args), kwargs)
     assert applied is not None
