@@ -185,6 +185,8 @@ def _concatenated(layer: Layer, number: int) -> list[Panel]:
 def _same_map(layer: Layer, number: int) -> list[Panel]:
     panels = []
     for row, value in enumerate(layer.inputs[:ROWS]):
+        if not value.ndim:  # a number without places
+            continue
         maps = as_maps(value[0])
         at = number if number < len(maps) else 0
         source = layer.sources[row] if row < len(layer.sources) else INPUT
