@@ -59,7 +59,8 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
                     tap_map_.push_back(map);
                     tap_i_.push_back(i);
                     for (Index j = 0; j < columns.taps; ++j)
-                        for (int c = 0; c < block.maps; ++c) weights_.push_back(static_cast<std::int32_t>(weight_of(block.first + c, map, i, j)));
+                        for (int c = 0; c < block.maps; ++c)
+                            weights_.push_back(static_cast<std::int32_t>(weight_of(block.first + c, map, i, j)));
                 }
         }
         block.runs = tiles_for(kernels, block.maps);

@@ -99,7 +99,7 @@ private:
     Index source_maps_ = 0;
     Index chunk_maps_ = 0, chunks_ = 1, band_ = 1;
     std::vector<DestinationBlock> blocks_;
-    std::vector<std::int32_t> weights_;   // parameter index of each packed weight, −1 for zero
+    std::vector<std::int32_t> weights_;  // parameter index of each packed weight, −1 for zero
     std::vector<Index> block_weights_;    // first packed weight of each block, and the end
     std::vector<Index> tap_map_, tap_i_;  // of each tap row
     std::vector<Index> offsets_;          // of each tap row, in floats
