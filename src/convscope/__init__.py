@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
-    from convscope.inspect import count as count
-    from convscope.inspect import receptive_field as receptive_field
-    from convscope.inspect import trace as trace
+    from convscope.inspect.count import count as count
+    from convscope.inspect.receptive_field import receptive_field as receptive_field
+    from convscope.inspect.trace import trace as trace
     from convscope.models import create_model as create_model
     from convscope.models import list_models as list_models
     from convscope.native import accelerate as accelerate

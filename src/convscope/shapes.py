@@ -21,7 +21,7 @@ def full(value: int | Sequence[int], dims: int, argument: str, minimum: int = 1)
     for item in values:
         if not isinstance(item, int) or isinstance(item, bool) or item < minimum:
             raise ArgumentError(argument, value, wanted)
-    return tuple(int(item) for item in values)  # type: ignore[arg-type]
+    return tuple(int(item) for item in values)
 
 
 def pair(value: int | Sequence[int], argument: str, minimum: int = 1) -> Pair:
