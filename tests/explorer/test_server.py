@@ -9,7 +9,8 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def socket_to(handle: Handle, token: str | None = None, **headers: str) -> Any:
         additional_headers=headers,
         max_size=None,
     )
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own: a browser test before this one may have left an event loop in the main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
 async def ask(connection: ClientConnection, number: int, op: str, **args: Any) -> Any:
@@ -104,7 +111,7 @@ def test_no_token_no_answer(handle: Handle, token: str) -> None:
             async with socket_to(handle, token=token if token.isascii() else "x"):
                 pass
 
-    asyncio.run(refused())
+    run(refused())
 
 
 def test_a_foreign_origin_is_refused_everywhere(handle: Handle) -> None:
@@ -120,7 +127,7 @@ def test_a_foreign_origin_is_refused_everywhere(handle: Handle) -> None:
             async with socket_to(handle, Origin="https://evil.example"):
                 pass
 
-    asyncio.run(refused())
+    run(refused())
 
 
 def test_a_wrong_host_is_refused(handle: Handle) -> None:
@@ -188,7 +195,7 @@ def test_malformed_messages_are_answered_and_the_connection_stays(handle: Handle
             assert (await answer(connection))["ok"] is False
             assert (await ask(connection, 9, "hello"))["ok"] is True
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_a_thousand_rapid_requests_leave_the_server_answering(handle: Handle) -> None:
@@ -219,7 +226,7 @@ def test_a_thousand_rapid_requests_leave_the_server_answering(handle: Handle) ->
             assert isinstance(handle.session, Session)
             assert set(handle.session.picture.pixels.flatten().tolist()) == {999 % 256}
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_clicks_are_answered_during_a_long_job(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +251,7 @@ def test_clicks_are_answered_during_a_long_job(handle: Handle, monkeypatch: pyte
             assert (await ask(connection, 3, "cancel"))["ok"]
             assert (await answer(connection))["id"] == 1
 
-    asyncio.run(talk())
+    run(talk())
 
 
 def test_a_port_in_use_is_named() -> None:
@@ -303,7 +310,7 @@ def test_cards_for_files_that_are_no_models(tmp_path: Path) -> None:
                 assert hello["result"]["card"]["reason"] == "no_description"
                 assert "no model is open" in (await ask(connection, 2, "frame"))["error"]["message"]
 
-        asyncio.run(talk())
+        run(talk())
         with client(opened) as http_client:
             assert http_client.post("/upload", content=b"x").status_code == 409
             assert http_client.get("/input.npy").status_code == 409
