@@ -26,7 +26,7 @@ WINDOW = 391  # descent steps over which the training error is averaged: one epo
 _CIFAR10: dict[str, dict[str, Any]] = {
     "relu": {"learning_rate": 0.001, "init": "he_normal", "epochs": 15},
     "tanh": {"learning_rate": 0.001, "init": "glorot_normal", "epochs": 30},
-    "sigmoid": {"learning_rate": 0.001, "init": "glorot_normal", "epochs": 12},
+    "sigmoid": {"learning_rate": 0.001, "init": "glorot_normal", "epochs": 8},
 }
 _COMMON: dict[str, Any] = {"optimiser": "adam", "batch_size": 128, "schedule": "constant", "watch": False}
 
