@@ -10,16 +10,20 @@ namespace convscope {
 
 struct Value {
     Shape shape;
+    Index gap = 0;  // positions left free after each map, see find_gaps
     Size border;        // zeros around each map that some consumer wants to find
     int producer = -1;  // op; −1: the images
     std::vector<int> consumers;
 
-    bool dense() const { return border.y == 0 && border.x == 0; }
+    bool dense() const { return gap == 0 && border.y == 0 && border.x == 0; }
     Index floats() const {
-        return shape.channels * (shape.height + 2 * border.y) * (shape.width + 2 * border.x) * kBlock;
+        return shape.channels * ((shape.height + 2 * border.y) * (shape.width + 2 * border.x) + gap) * kBlock;
     }
     // How it lies in memory that begins at `base`.
     Maps at(float* base) const;
+    // The same for its δ, which has the gap but no border.
+    Maps delta_at(float* base) const;
+    Index delta_floats() const { return shape.positions() * kBlock + shape.channels * gap * kBlock; }
 };
 
 struct Graph {

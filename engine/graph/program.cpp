@@ -165,7 +165,7 @@ private:
             if (value_birth[number] != kNever)
                 tenants.push_back({&program_.values[number], each.floats(), value_birth[number], value_death[number]});
             if (delta_birth[number] != kNever)
-                tenants.push_back({&program_.deltas[number], each.shape.positions() * kBlock, delta_birth[number],
+                tenants.push_back({&program_.deltas[number], each.delta_floats(), delta_birth[number],
                                    delta_death[number]});
         }
         for (std::size_t number = 0; number < graph_.ops.size(); ++number)

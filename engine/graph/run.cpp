@@ -117,7 +117,7 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
         return kernels_.pack_images(pack);
     }
     if (step.phase == Phase::unpack_input_delta) {
-        const Maps delta = dense_maps(picture, place(program, program.deltas[0], number, thread));
+        const Maps delta = graph_.values[0].delta_at(place(program, program.deltas[0], number, thread));
         return kernels_.unpack_images(delta, present, call.input_delta + first_image * picture.positions());
     }
 
@@ -129,8 +129,9 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
     for (std::size_t i = 0; i < op.inputs.size(); ++i) {
         views.inputs[i] = input_of(program, op, i, number, thread);
         if (step.phase != Phase::backward) continue;
-        views.deltas[i] =
-            dense_maps(op.input_shapes[i], place(program, program.deltas[at(op.inputs[i])], number, thread));
+        const Value& value = graph_.values[at(op.inputs[i])];
+        float* const delta = place(program, program.deltas[at(op.inputs[i])], number, thread);
+        views.deltas[i] = value.gap == 0 ? dense_maps(op.input_shapes[i], delta) : value.delta_at(delta);
         views.accumulate[i] = step.accumulate[i];
     }
     Block block;
@@ -153,7 +154,7 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
     if (op.output >= 0) {
         const Value& value = graph_.values[at(op.output)];
         block.output = value.at(place(program, program.values[at(op.output)], number, thread));
-        block.delta = dense_maps(value.shape, place(program, program.deltas[at(op.output)], number, thread));
+        block.delta = value.delta_at(place(program, program.deltas[at(op.output)], number, thread));
     }
     if (program.wants_gradient[op_number]) {
         block.gradients = gradients_of(call, thread);
@@ -185,12 +186,12 @@ void Network::turn(const Call& call, const Program& program, Index block, int th
                                    present, call.outputs[i] + first_image * positions);
         float* delta = place(program, program.deltas[value], block, thread);
         if (call.output_deltas.empty() || !delta) continue;
-        const Shape& shape = graph_.values[value].shape;
         // The same value may be listed twice; then both δ count.
         const bool again = std::find(graph_.outputs.begin(), graph_.outputs.begin() + static_cast<std::ptrdiff_t>(i),
                                      graph_.outputs[i]) != graph_.outputs.begin() + static_cast<std::ptrdiff_t>(i);
         if (again) throw std::invalid_argument("outputs: a value is listed twice");
-        kernels_.pack_deltas(call.output_deltas[i] + first_image * positions, present, dense_maps(shape, delta));
+        kernels_.pack_deltas(call.output_deltas[i] + first_image * positions, present,
+                             graph_.values[value].delta_at(delta));
     }
 }
 

@@ -199,7 +199,7 @@ Index Convolution::band_rows() const {
 Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
     if (!backward) return pooled() ? kMostMaps * pool_.y * conv_.width * kBlock : 0;
     if (!wants_input_delta) return pooled() ? conv_.channels * band_rows() * conv_.width * kBlock : 0;
-    return conv_.channels * (conv_.height + 2 * delta_border_.y) * (conv_.width + 2 * delta_border_.x) * kBlock;
+    return copies_delta() ? conv_.channels * delta_map_step() : 0;
 }
 
 Index Convolution::packed_floats() const {
@@ -208,10 +208,10 @@ Index Convolution::packed_floats() const {
     return total;
 }
 
-void Convolution::arrange(const std::vector<Maps>& inputs_at, const Maps&) {
+void Convolution::arrange(const std::vector<Maps>& inputs_at, const Maps& delta_at) {
     forward_.arrange(inputs_at[0]);
     Block none;
-    const Maps delta = delta_scratch(none);
+    const Maps delta = copies_delta() ? delta_scratch(none) : delta_at;
     for (Correlation& each : input_deltas_) each.arrange(delta);
     // Input offset of every tap, in the order of the weights.
     gradient_blocks_.clear();

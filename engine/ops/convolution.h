@@ -27,7 +27,7 @@ public:
     Index saved_bytes() const override;
     Index scratch_floats(bool backward, bool wants_input_delta) const override;
     Index packed_floats() const override;
-    void arrange(const std::vector<Maps>& inputs_at, const Maps& output_at) override;
+    void arrange(const std::vector<Maps>& inputs_at, const Maps& delta_at) override;
     void prepare(const float* parameters, float* packed, bool backward, int part, int parts) const override;
     void forward(const Block& block) const override;
     void backward(const Block& block) const override;
@@ -61,6 +61,8 @@ private:
     Index longest_taps() const;
     void bias_gradients(const Block& block, const Maps& delta) const;
     Maps delta_scratch(const Block& block) const;
+    bool copies_delta() const { return pooled() || delta_border_.y != 0 || delta_border_.x != 0; }
+    Index delta_map_step() const;
     void input_delta(const Block& block, const Maps& delta) const;
     Index band_rows() const;
 

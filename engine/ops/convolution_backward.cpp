@@ -63,12 +63,17 @@ void Convolution::build_gradient_blocks() {
     }
 }
 
+// One position more where maps would lie a multiple of 4 KiB apart, in the same sets of the caches.
+Index Convolution::delta_map_step() const {
+    const Index positions = (conv_.height + 2 * delta_border_.y) * (conv_.width + 2 * delta_border_.x);
+    return (positions + (positions % 64 == 0 ? 1 : 0)) * kBlock;
+}
+
 // δ of the sums with its border of zeros.
 Maps Convolution::delta_scratch(const Block& block) const {
     const Index row = (conv_.width + 2 * delta_border_.x) * kBlock;
-    const Index map = (conv_.height + 2 * delta_border_.y) * row;
     float* data = block.scratch ? block.scratch + delta_border_.y * row + delta_border_.x * kBlock : nullptr;
-    return {data, conv_.channels, conv_.height, conv_.width, row, map};
+    return {data, conv_.channels, conv_.height, conv_.width, row, delta_map_step()};
 }
 
 void Convolution::backward(const Block& block) const {
@@ -79,7 +84,6 @@ void Convolution::backward(const Block& block) const {
             block.kernels->differentiate(activation_, nullptr, row_of(block.output, map, row), delta, delta,
                                          output_shape.width, false);
         });
-    const bool bordered = delta_border_.y != 0 || delta_border_.x != 0;
     if (block.gradients && bias_.present()) bias_gradients(block, block.delta);
 
     Unpool unpool;
@@ -89,13 +93,13 @@ void Convolution::backward(const Block& block) const {
     unpool.kernel_height = pool_.y;
     unpool.kernel_width = pool_.x;
     if (wants_input_delta) {
-        const Maps delta = pooled() || bordered ? delta_scratch(block) : block.delta;
+        const Maps delta = copies_delta() ? delta_scratch(block) : block.delta;
         clear_border(delta, delta_border_);
         if (pooled()) {
             unpool.rows = conv_.height;
             unpool.result = delta;
             block.kernels->unpool(unpool);
-        } else if (bordered) {
+        } else if (copies_delta()) {
             for_rows(delta, [&](Index map, Index row) {
                 std::memcpy(row_of(delta, map, row), row_of(block.delta, map, row),
                             static_cast<std::size_t>(conv_.width * kBlock) * sizeof(float));

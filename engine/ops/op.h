@@ -95,10 +95,10 @@ public:
     }
     virtual Index packed_floats() const { return 0; }
 
-    // Told once how its inputs and output lie in memory (data is null); then offsets can be computed.
-    virtual void arrange(const std::vector<Maps>& inputs_at, const Maps& output_at) {
+    // Told once how its inputs and δ of its output lie in memory (data is null); then offsets can be computed.
+    virtual void arrange(const std::vector<Maps>& inputs_at, const Maps& delta_at) {
         static_cast<void>(inputs_at);
-        static_cast<void>(output_at);
+        static_cast<void>(delta_at);
     }
 
     // Part `part` of `parts` of packing this step's weights.

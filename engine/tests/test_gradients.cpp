@@ -180,6 +180,24 @@ std::vector<Case> cases() {
                       .convolution(33, 18, 1, 1, {{"stride", two}})
                       .linear(18 * 12, 3)
                       .loss());
+    // Maps of 8 × 8 positions get a gap; in the second case one reader wants a border, another a vector.
+    all.push_back(Draft("maps of a page", {3, 8, 8})
+                      .convolution(3, 5, 1, 1)
+                      .add("tanh")
+                      .convolution(5, 4, 1, 1)
+                      .add("dropout", {{"p", list({0})}})
+                      .join("concat", 2)
+                      .add("max_pool", {{"kernel_size", three}, {"stride", two}})
+                      .linear(81, 3)
+                      .loss());
+    all.push_back(Draft("border and vector", {2, 8, 8})
+                      .convolution(2, 4, 3, 3, {{"padding", one}})
+                      .convolution(4, 4, 3, 3, {{"padding", one}})
+                      .join("add", 1)
+                      .add("flatten")
+                      .add("tanh")
+                      .linear(256, 3)
+                      .loss());
     for (const char* each : {"squared_error", "binary_cross_entropy", "hinge"})
         all.push_back(Draft(each, {2, 4, 3}).linear(24, 7).add("tanh").linear(7, 5).loss(each));
     all.push_back(Draft("smoothed", {2, 4, 3})
