@@ -6,6 +6,7 @@ import copy
 import io
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -340,3 +341,27 @@ def test_ways_through_calls_that_are_not_shown_are_owned_up_to() -> None:
         assert session.snapshot.forward("mul", unit).computed == pytest.approx(
             float(session.snapshot.layers["mul"].y[(0, *unit)])
         )
+
+
+def test_a_fingerprint_is_never_of_half_changed_weights(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While weights are being put back, a question for their fingerprint waits."""
+    ask(session, "configure", rate=0.5)
+    first = ask(session, "training").values["training"]["hash"]
+    ask(session, "step")
+    rewind = session.stepper.rewind
+    seen: list[str] = []
+
+    def rewind_slowly() -> None:
+        with torch.no_grad():
+            next(session.model.parameters()).add_(1.0)
+        asking = threading.Thread(target=lambda: seen.append(ask(session, "training").values["training"]["hash"]))
+        asking.start()
+        asking.join(0.2)
+        rewind()
+        threads.append(asking)
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(session.stepper, "rewind", rewind_slowly)
+    ask(session, "rewind")
+    threads[0].join()
+    assert seen == [first]

@@ -16,7 +16,8 @@ from convscope.layers.losses import loss_for
 
 @operation()
 def training(session: Session, args: Arguments, payload: bytes) -> Reply:
-    return Reply(finite({"training": session.stepper.describe()}))
+    with session.lock:  # no fingerprint of weights that are just being changed
+        return Reply(finite({"training": session.stepper.describe()}))
 
 
 @operation()
