@@ -62,6 +62,14 @@ RECIPES: tuple[Recipe, ...] = (
         "Glorot's weights and a ten times larger step than ReLU; Adam at 0.003 reached 1.0 %",
     ),
     Recipe(
+        "lenet5-tanh",
+        "lenet5",
+        "mnist",
+        {"activation": "tanh", "pool": "mean"},
+        {**_DESCENT, "epochs": 12, "learning_rate": 0.05, "init": "glorot_uniform"},
+        "0.9 % on MNIST; the sigmoid's rate of 0.5 breaks it (75 %)",
+    ),
+    Recipe(
         "lenet5_1998",
         "lenet5_1998",
         "mnist",
