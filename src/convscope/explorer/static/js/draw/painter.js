@@ -11,6 +11,12 @@ export class CanvasPainter {
     c.beginPath();
     if (radius) c.roundRect(x, y, w, h, radius);
     else c.rect(x, y, w, h);
+    this.#paint({ fill, stroke, width, dash });
+  }
+
+  // The outline that stands ready, filled and stroked.
+  #paint({ fill, stroke, width, dash }) {
+    const { c } = this;
     if (fill) {
       c.fillStyle = fill;
       c.fill();
@@ -35,18 +41,7 @@ export class CanvasPainter {
       else if (index === 0) c.moveTo(...segment);
       else c.lineTo(...segment);
     });
-    if (fill) {
-      c.fillStyle = fill;
-      c.fill();
-    }
-    if (stroke) {
-      c.setLineDash(dash ?? []);
-      c.strokeStyle = stroke;
-      c.lineWidth = width;
-      c.stroke();
-      if (dash) c.setLineDash([]);
-    }
-    c.globalAlpha = 1;
+    this.#paint({ fill, stroke, width, dash });
   }
 
   image(place, x, y, w, h, alpha = 1) {
