@@ -177,6 +177,34 @@ def test_resuming_a_finished_run_gives_its_result_again(fitted: Fit) -> None:
     assert_identical(first, again)
 
 
+@pytest.mark.parametrize("engine", ["torch", "rules", NATIVE])
+def test_more_steps_go_on_at_the_very_step_where_max_steps_ended(
+    engine: str, tmp_path: Path, stripes: Dataset, make_net: Callable[..., nn.Module]
+) -> None:
+    options: dict[str, Any] = {"engine": engine, "batch_size": 17, "augment": "translate:1", "watch": False}
+    options |= {"epochs": 3, "schedule": "constant"}
+    whole = fit(make_net(batch_norm=True), stripes, run_dir=str(tmp_path / "whole"), **options)
+    run_dir = tmp_path / "run"
+    cut = fit(make_net(batch_norm=True), stripes, run_dir=str(run_dir), max_steps=8, **options)
+    assert (cut.stopped, [row.step for row in cut.history]) == ("max_steps", [5, 8]), "3 of the 5 batches of epoch 2"
+    assert cut.metrics.accuracy == cut.history[-1].test_accuracy
+    assert len((run_dir / "history.csv").read_text().splitlines()) == 3
+    assert_identical(cut, fit(data=stripes, run_dir=str(run_dir), resume=True))
+    seen: list[events.Event] = []
+    on = fit(data=stripes, run_dir=str(run_dir), resume=True, max_steps=9, listeners=[seen.append])
+    first = next(each for each in seen if isinstance(each, events.EpochStarted))
+    assert (first.epoch, first.first_batch) == (2, 3)
+    assert [row.step for row in on.history] == [5, 9]
+    # the canary: one step fewer is another model
+    assert not torch.equal(weights(on)["0.weight"], weights(cut)["0.weight"])
+    at_an_end = fit(data=stripes, run_dir=str(run_dir), resume=True, max_steps=10)
+    assert [row.step for row in at_an_end.history] == [5, 10]
+    resumed = fit(data=stripes, run_dir=str(run_dir), resume=True, max_steps=None)
+    assert resumed.stopped == "epochs"
+    assert_identical(whole, resumed)
+    assert len((run_dir / "history.csv").read_text().splitlines()) == 4
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", None), ("SIGTERM", 143)])
 def test_signals_finish_the_batch_save_and_say_how_to_go_on(
     name: str, code: int | None, tmp_path: Path, fitted: Fit, stripes: Dataset

@@ -34,6 +34,16 @@ class Recipe:
 
 _ADAM: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine"}
 _DESCENT: dict[str, Any] = {"optimiser": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup": 0.5, "batch_size": 64}
+# Few epochs, for a computer without a GPU: the rate rises for a quarter of the run and falls to nothing.
+_SHORT: dict[str, Any] = {
+    "optimiser": "nesterov",
+    "momentum": 0.9,
+    "batch_size": 64,
+    "schedule": "one_cycle",
+    "schedule_options": {"rise": 0.25},
+    "weight_decay": 5e-4,
+    "augment": "flip,crop:2",
+}
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
@@ -92,6 +102,27 @@ RECIPES: tuple[Recipe, ...] = (
         {},
         {**_DESCENT, "epochs": 40, "learning_rate": 0.05, "weight_decay": 5e-4, "augment": "flip"},
         "68.9 % mean class accuracy; 67.8 % after 20 epochs already",
+    ),
+    Recipe(
+        "vgg11_bn-small",
+        "vgg11_bn",
+        "cifar10",
+        {"small": True},
+        {**_SHORT, "epochs": 4, "learning_rate": 0.05},
+    ),
+    Recipe(
+        "resnet18-small",
+        "resnet18",
+        "cifar10",
+        {"small": True},
+        {**_SHORT, "epochs": 3, "learning_rate": 0.08},
+    ),
+    Recipe(
+        "googlenet-small",
+        "googlenet",
+        "cifar10",
+        {"small": True},
+        {**_SHORT, "epochs": 3, "learning_rate": 0.08, "init": "he_normal"},
     ),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),

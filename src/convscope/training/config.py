@@ -24,7 +24,8 @@ class Config:
 
     # How long
     epochs: int = 12  # passes over the training pictures
-    max_steps: int | None = None  # most descent steps in all; None: no limit but the epochs
+    # Most descent steps in all; None: no limit but the epochs. Schedules that end with the run (cosine, one_cycle) follow.
+    max_steps: int | None = None
     batch_size: int = 64  # pictures a descent step, over all processes together
     stop_tolerance: float = 0.0  # stop when |ΔJ| between epochs stays below this (in units of the loss); 0: never
     stop_patience: int = 3  # … for so many epochs running

@@ -113,6 +113,9 @@ class Run:
             if change is not None:
                 yield events.Converged(len(self.progress.history), change, self.config.stop_tolerance)
                 stopped = "converged"
+        history = self.progress.history
+        if self.progress.batch:
+            history = [*history, (yield from self._cut_short())]
         metrics = self.metrics or self._evaluate()
         if self.folder is not None:
             figures = metrics.to_json()
@@ -122,7 +125,7 @@ class Run:
         yield events.RunFinished(
             Result(
                 model=self.stepper.model,
-                history=list(self.progress.history),
+                history=list(history),
                 metrics=metrics,
                 run_dir=self.run_dir,
                 config=self.config,
@@ -139,7 +142,6 @@ class Run:
         stepper.model.train()
         noise = seeding.derive(config.seed, "noise", progress.epoch, self.group.rank)
         begun, begun_images, seconds_before = time.monotonic(), progress.images, progress.seconds
-        rate = self._rate()
         for images, targets in batches:
             rate = self._rate()
             stepper.wants_to_stop = signals.received is not None
@@ -173,7 +175,8 @@ class Run:
                 yield from self._save()
             if at_end:
                 break
-        yield from self._end_of_epoch(rate)
+        # An epoch that ``max_steps`` cuts short stays under way, so that a later run with more steps goes on inside it.
+        yield from self._end_of_epoch() if progress.batch == batches.count else self._save()
         # Of several processes all must stop after the same step: only what they have told each other counts.
         if self._asked_to_stop or (self.group.world == 1 and signals.received is not None):
             yield from self._interrupt(signals)
@@ -188,23 +191,11 @@ class Run:
             place = f"epoch {self.progress.epoch}, batch {self.progress.batch + 1} ({len(targets)} pictures)"
             raise TrainingError(f"{place}: {problem}" + (f". {advice}" if advice else "")) from problem
 
-    def _end_of_epoch(self, rate: float) -> Iterator[events.Event]:
+    def _end_of_epoch(self) -> Iterator[events.Event]:
         progress, config = self.progress, self.config
         begun = time.monotonic()
-        self.group.same_buffers(self.stepper.model)
         last = progress.epoch == config.epochs or progress.step >= self.steps
-        self.metrics = self._evaluate() if last or progress.epoch % config.evaluate_every == 0 else None
-        row = events.EpochDone(
-            epoch=progress.epoch,
-            step=progress.step,
-            learning_rate=rate,
-            train_loss=progress.loss / progress.images,
-            train_accuracy=progress.correct / progress.images,
-            test_loss=None if self.metrics is None else self.metrics.loss,
-            test_accuracy=None if self.metrics is None else self.metrics.accuracy,
-            images_per_second=progress.images / max(progress.seconds, 1e-9),
-            seconds=progress.seconds + time.monotonic() - begun,
-        )
+        row = self._row(last or progress.epoch % config.evaluate_every == 0, begun)
         watched = self._watch() if config.watch and self.folder is not None else None
         self.progress = Progress(progress.epoch + 1, step=progress.step, history=[*progress.history, row])
         if self.folder is not None:
@@ -213,6 +204,34 @@ class Run:
         if watched is not None:
             yield watched
         yield from self._save()
+
+    def _cut_short(self) -> Generator[events.Event, None, events.EpochDone]:
+        """The figures of an epoch that ``max_steps`` ended after some of its batches; the checkpoint is written already
+        and knows nothing of them."""
+        row = self._row(True, time.monotonic())
+        if self.folder is not None:
+            self.folder.write_history([*self.progress.history, row])
+        yield row
+        if self.config.watch and self.folder is not None:
+            yield self._watch()
+        return row
+
+    def _row(self, evaluated: bool, begun: float) -> events.EpochDone:
+        """The figures of the epoch under way, which count the seconds since ``begun`` too."""
+        progress = self.progress
+        self.group.same_buffers(self.stepper.model)
+        self.metrics = self._evaluate() if evaluated else None
+        return events.EpochDone(
+            epoch=progress.epoch,
+            step=progress.step,
+            learning_rate=self._rate(progress.step - 1),
+            train_loss=progress.loss / progress.images,
+            train_accuracy=progress.correct / progress.images,
+            test_loss=None if self.metrics is None else self.metrics.loss,
+            test_accuracy=None if self.metrics is None else self.metrics.accuracy,
+            images_per_second=progress.images / max(progress.seconds, 1e-9),
+            seconds=progress.seconds + time.monotonic() - begun,
+        )
 
     def _read(self) -> Reading:
         """Take the sums from the stepper into the progress."""
@@ -223,8 +242,9 @@ class Run:
         self._asked_to_stop |= reading.stop
         return reading
 
-    def _rate(self) -> float:
-        clock = Clock(self.progress.step, self.steps, self.steps_per_epoch)
+    def _rate(self, step: int | None = None) -> float:
+        """The learning rate of the step with this number, counted from 0; None: of the next one."""
+        clock = Clock(self.progress.step if step is None else step, self.steps, self.steps_per_epoch)
         config = self.config
         return rate_at(clock, self.learning_rate, config.schedule, config.schedule_options, config.warmup)
 
