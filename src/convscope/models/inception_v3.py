@@ -167,8 +167,7 @@ class InceptionV3(nn.Module):
         self.fc = nn.Linear(2048, classes)
         start(self, conv=truncated(0.1), linear=truncated(0.1))
         if self.AuxLogits is not None:
-            truncated(0.01)(self.AuxLogits.conv1.conv.weight)
-            truncated(0.001)(self.AuxLogits.fc.weight)
+            truncated(0.001)(self.AuxLogits.fc.weight)  # as torchvision does, where the setting for conv1 has no effect
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | AuxiliaryOutputs:
         x = self.maxpool1(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convscope.models.blocks import IMAGENET, he_fan_out, start
-from convscope.models.catalog import Card, register
+from convscope.models.catalog import Builder, Card, register
 
 
 def _conv_bn(
@@ -146,24 +146,34 @@ class ShuffleNetV2(nn.Module):
         return y
 
 
-@register(
-    "shufflenet_v2_x1_0",
-    Card(
-        title="ShuffleNet v2 1×",
+def _builder(stages: tuple[int, int, int], last: int) -> Builder:
+    def build(classes: int = 1000, in_channels: int = 3, small: bool = False) -> nn.Module:
+        """224×224 → 24@112 → 24@56 → three stages at 28, 14 and 7 → the last 1×1 convolution → global mean → classes.
+
+        ``small=True`` is for 32×32: a first layer of stride 1 and no pooling, so 32 → 16 → 8 → 4.
+        """
+        return ShuffleNetV2(classes, in_channels, stages, last, small)
+
+    return build
+
+
+def _enrol(width: str, stages: tuple[int, int, int], last: int, parameters: int, published: str) -> None:
+    card = Card(
+        title=f"ShuffleNet v2 {width}×",
         year=2018,
         paper="Ma, Zhang, Zheng, Sun: ShuffleNet V2: Practical Guidelines for Efficient CNN Design, ECCV 2018",
         input_shape=IMAGENET,
         classes=1000,
-        parameters=2_278_604,
-        published="ImageNet top-1 error 30.6 %, 146 million multiply-adds",
+        parameters=parameters,
+        published=published,
         note="torchvision's layout and state-dict keys",
         family="shufflenet",
         minimum_size=32,
-    ),
-)
-def shufflenet_v2_x1_0(classes: int = 1000, in_channels: int = 3, small: bool = False) -> nn.Module:
-    """224×224 → 24@112 → 24@56 → 116@28 → 232@14 → 464@7 → 1024@7 → global mean → classes.
+    )
+    register(f"shufflenet_v2_x{width.replace('.', '_')}", card)(_builder(stages, last))
 
-    ``small=True`` is for 32×32: a first layer of stride 1 and no pooling, so 32 → 16 → 8 → 4.
-    """
-    return ShuffleNetV2(classes, in_channels, (116, 232, 464), 1024, small)
+
+_enrol("0.5", (48, 96, 192), 1024, 1_366_792, "ImageNet top-1 error 39.7 %, 41 million multiply-adds")
+_enrol("1.0", (116, 232, 464), 1024, 2_278_604, "ImageNet top-1 error 30.6 %, 146 million multiply-adds")
+_enrol("1.5", (176, 352, 704), 1024, 3_503_624, "ImageNet top-1 error 27.4 %, 299 million multiply-adds")
+_enrol("2.0", (244, 488, 976), 2048, 7_393_996, "ImageNet top-1 error 25.1 %, 591 million multiply-adds")

@@ -63,6 +63,21 @@ RECIPES: tuple[Recipe, ...] = (
         "MNIST, 0.7 % test error; a weight decay of 1e-3 with 0.1 and batches of 128 did as well",
     ),
     Recipe(
+        "lenet5-distorted",
+        "lenet5",
+        "mnist",
+        {"activation": "relu", "pool": "max"},
+        {
+            **_DESCENT,
+            "epochs": 30,
+            "learning_rate": 0.05,
+            "weight_decay": 2e-4,
+            "augment": "translate:1,rotate:8,scale:0.1,elastic:20:4",
+        },
+        "MNIST with every picture distorted anew in every epoch: 0.47 % test error; stronger (translate:2,rotate:10,"
+        "elastic:34:4) 0.78 %, as so small a network then has too much to learn",
+    ),
+    Recipe(
         "lenet5-sigmoid",
         "lenet5",
         "mnist",
