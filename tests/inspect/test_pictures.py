@@ -161,6 +161,12 @@ def test_confusion_of_any_number_of_classes(classes: int, tmp_path: Path) -> Non
     assert pixels_of(path).shape[0] > 300
 
 
+def test_curves_of_one_value(tmp_path: Path) -> None:
+    """After the first epoch of a run that is evaluated only at its end, each panel has a single point."""
+    history = [{"epoch": 1, "train_loss": 1.4, "test_loss": None, "train_accuracy": 0.5, "test_accuracy": None}]
+    assert save_picture(learning_curves(history, "run"), tmp_path / "curves.svg").stat().st_size > 1000
+
+
 def test_curves_with_gaps(tmp_path: Path) -> None:
     history = [
         {

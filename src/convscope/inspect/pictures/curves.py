@@ -40,7 +40,7 @@ def curves_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], epochs: S
             colour = SERIES[index % len(SERIES)]
             marker = "o" if known.sum() <= 25 else None
             axes.plot(x, y[known], color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
-            close = [name for name in order if abs(last[name] - last[label]) < 0.05 * span]
+            close = [name for name in order if abs(last[name] - last[label]) <= 0.05 * span]
             above = close.index(label) - (len(close) - 1) / 2  # so that figures of lines that meet do not overlap
             axes.annotate(
                 f"{last[label]:.3g}", (x[-1], last[label]), xytext=(6, 9 * above), textcoords="offset points",
