@@ -251,6 +251,28 @@ def test_input_takes_the_model_s_precision() -> None:
     assert trace(lenet().double(), torch.randn(1, 1, 28, 28)).logits.dtype == torch.float64
 
 
+def test_a_forward_pass_is_taken_back_more_than_once() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 4)).double()
+    x = torch.randn(1, 1, 8, 8).double()
+    ran = trace(model, x)
+    for target, loss in ((2, "cross_entropy"), (0, "squared_error")):
+        true = trace(model, x, target, loss)
+        for later in (False, True):
+            found = ran.taken_back(target, loss, later)
+            assert found.loss == true.loss
+            assert found.names() == true.names()
+            assert torch.equal(found.grad_x, true.grad_x)
+            assert list(found.gradients) == list(true.gradients)
+            for one, other in zip(found, true, strict=True):
+                assert torch.equal(one.delta, other.delta)
+                assert torch.equal(one.u, other.u)
+                assert one.gradients.keys() == other.gradients.keys()
+                assert all(torch.equal(one.gradients[name], other.gradients[name]) for name in other.gradients)
+    assert ran.loss is None
+    assert all(layer.delta is None for layer in ran)
+
+
 def test_canary() -> None:
     """Another target gives another δ, and the trace tells them apart."""
     model, x = lenet().double(), torch.randn(1, 1, 28, 28, dtype=torch.float64)

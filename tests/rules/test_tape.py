@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph import capture
 from convscope.rules import tape
+from convscope.rules.conv import Conv
 
 
 def check_model(model: nn.Module, *inputs: Tensor, expected_rules: int | None = None) -> tape.Tape:
@@ -369,6 +370,43 @@ def test_everything_stays_on_the_model_s_device(model: nn.Module, shape: tuple[i
         x = torch.randn(shape)
         on_gpu = tape.forward(copy.deepcopy(model).eval().cuda(), x.cuda())
         assert worst(on_gpu.output.cpu(), tape.forward(model.eval(), x).output) < 1e-3
+
+
+def test_gradients_that_are_looked_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shared convolution, a fully connected layer and a weight that the forward itself hands over."""
+
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twice = nn.Conv2d(2, 2, 3, padding=1)
+            self.norm = nn.BatchNorm2d(2)
+            self.last = nn.Linear(2 * 5 * 4, 3)
+            self.free = nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.last(self.norm(self.twice(self.twice(x))).flatten(1)), self.free)
+
+    torch.manual_seed(1)
+    model = Shared().double()
+    ran = tape.forward(model, torch.randn(3, 2, 5, 4).double())
+    delta = torch.randn(3, 3).double()
+    now = ran.backward(delta)
+    found: list[Any] = []
+    own = Conv.gradients
+    monkeypatch.setattr(Conv, "gradients", lambda self, *given: found.append(self) or own(self, *given))
+    later = ran.backward(delta, later=True)
+    assert not found
+    assert list(later.gradients) == list(now.gradients) == [name for name, _ in model.named_parameters()]
+    assert torch.equal(later.steps["twice:2"].gradients["bias"], now.steps["twice:2"].gradients["bias"])
+    assert len(found) == 1
+    for name, gradient in now.gradients.items():
+        assert torch.equal(later.gradients[name], gradient)
+        assert later.gradients[name] is later.gradients[name]
+    assert len(found) == 2
+    for name, step in now.steps.items():
+        assert later.steps[name].gradients.keys() == step.gradients.keys()
+        for one, other in zip(later.steps[name].delta_inputs, step.delta_inputs, strict=True):
+            assert (one is None and other is None) or torch.equal(one, other)
 
 
 def test_canary() -> None:

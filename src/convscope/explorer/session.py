@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convscope.data import Dataset
 from convscope.errors import ArgumentError
@@ -19,7 +19,6 @@ from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
-from convscope.layers.losses import loss_for
 from convscope.models import MODELS
 from convscope.registry import Registry
 from convscope.spec import ModelSpec, spec_of
@@ -131,21 +130,10 @@ class Session:
         target = self.target if self.target_chosen else picture.label
         if target is not None and target >= max(1, self.output_count()):
             target = None
-        guess = target is None
-        if guess and not self.large:
-            target = self._predicted(x)
-        question = Question(x, target, self.loss, guess and self.large)
-        made = Snapshot(self.network, question, self._version, self.large, forward if self.large else None)
+        question = Question(x, target, self.loss, guess=target is None)
+        made = Snapshot(self.network, question, self._version, self.large, forward)
         self.target = made.question.target
         return made
-
-    @torch.no_grad()
-    def _predicted(self, x: Tensor) -> int | None:
-        output = self.model(x.clone())
-        output = output if isinstance(output, Tensor) else output[0]
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            return None
-        return int(loss_for(self.loss, self.model).predictions(output)[0].argmax())
 
     def output_count(self) -> int:
         shape = self.network.nodes[self.network.output].shape

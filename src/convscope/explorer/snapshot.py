@@ -37,7 +37,8 @@ class Snapshot:
     """The trace of one question. What it says never changes, so that any thread can read it while the next is made.
 
     With ``lazy`` only the forward pass is made at once; the backward pass follows when something of it is first asked
-    for (a VGG-16 is seen after a quarter of the time). ``forward`` lends an earlier snapshot's forward pass.
+    for (a VGG-16 is seen after half of the time), and each parameter's gradient when that is. ``forward`` lends an
+    earlier snapshot's forward pass, of the same input and weights.
     """
 
     def __init__(
@@ -48,33 +49,31 @@ class Snapshot:
         lazy: bool = False,
         forward: Snapshot | None = None,
     ) -> None:
-        self.network, self.question, self.version = network, question, version
+        self.network, self.version = network, version
         self._loss = loss_for(question.loss, network.model)
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
         self._lock = threading.RLock()
-        self._whole = False
-        self.layers: dict[str, Layer] = {}
         self._grad_x: Tensor | None = None
-        self._gradients: dict[str, Tensor] = {}
+        self._gradients: Mapping[str, Tensor] = {}
         self.loss: float | None = None
-        self.logits: Tensor
         self.delta_logits: Tensor | None = None
-        if forward is not None:  # of the same input and weights
-            self.layers, self.logits = forward.layers, forward.logits
-        elif lazy or question.target is None:
-            ran = trace(network.graph, question.x)
-            self.layers = {record.name: network.layer(record, None) for record in ran if record.name in network.nodes}
-            self.logits = ran.logits
-        else:
-            self.logits = self._complete().logits
+        self._ran: Trace = forward._ran if forward is not None else trace(network.graph, question.x)
+        self.logits = self._ran.logits
         self.scores = self._loss.predictions(self.logits) if self.logits.ndim == 2 else None
-        if question.guess and self.predicted is not None:
-            self.question = question = dataclasses.replace(question, target=self.predicted)
-        self._whole = self._whole or question.target is None
+        if question.guess:
+            question = dataclasses.replace(question, target=self.predicted)
+        self.question = question
+        self._whole = question.target is None
         if question.target is not None:
             value, delta = self._loss.value_and_delta(self.logits, self._target())
             self.loss = float(value)
             self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
+        if lazy or self._whole:
+            self.layers = {
+                record.name: network.layer(record, None) for record in self._ran if record.name in network.nodes
+            }
+        else:
+            self._complete()
 
     def complete(self) -> None:
         """Make the backward pass if it is still to be made."""
@@ -82,12 +81,13 @@ class Snapshot:
             if not self._whole:
                 self._complete()
 
-    def _complete(self) -> Trace:
-        ran = trace(self.network.graph, self.question.x, self.question.target, self._loss)
-        records = [record for record in ran if record.name in self.network.nodes]
+    def _complete(self) -> None:
+        assert self.question.target is not None
+        back = self._ran.taken_back(self.question.target, self._loss, later=True)
+        records = [record for record in back if record.name in self.network.nodes]
         upstream: dict[str, Tensor] = {}
-        delta = self._loss.value_and_delta(ran.logits, self._target())[1]
-        upstream[self.network.output] = delta if isinstance(delta, Tensor) else delta.logits
+        if self.delta_logits is not None:
+            upstream[self.network.output] = self.delta_logits
         reads: dict[str, list[tuple[str, int]]] = {}
         for source, readers in self.network.readers.items():
             for reader, place in readers:
@@ -96,10 +96,9 @@ class Snapshot:
             for source, place in reads.get(record.name, ()):
                 part = record.grad_x[place]
                 upstream[source] = upstream[source] + part if source in upstream else part
-        self._grad_x, self._gradients = ran.grad_x, ran.gradients
+        self._grad_x, self._gradients = back.grad_x, back.gradients
         self.layers = {record.name: self.network.layer(record, upstream.get(record.name)) for record in records}
         self._whole = True
-        return ran
 
     def _target(self) -> Tensor:
         return torch.tensor([self.question.target])
@@ -111,7 +110,7 @@ class Snapshot:
         return self._grad_x
 
     @property
-    def gradients(self) -> dict[str, Tensor]:
+    def gradients(self) -> Mapping[str, Tensor]:
         """∂J/∂θ by the parameters' full names."""
         self.complete()
         return self._gradients

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class Stepper:
         self._velocity: dict[str, Tensor] = {}
         self._hash: str | None = None
 
-    def preview(self, gradients: dict[str, Tensor], name: str, index: tuple[int, ...]) -> dict[str, Any]:
+    def preview(self, gradients: Mapping[str, Tensor], name: str, index: tuple[int, ...]) -> dict[str, Any]:
         """The step of one weight, beat by beat: w, g, λ·w, μ·v, v, η·v, new w."""
         parameter = self._parameter(name)
         if len(index) != parameter.ndim or any(
@@ -69,7 +70,7 @@ class Stepper:
         }
 
     @torch.no_grad()
-    def step(self, gradients: dict[str, Tensor]) -> list[dict[str, Any]]:
+    def step(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Any]]:
         """Change the weights; how far each parameter moved, in order."""
         if self._start is None:
             self._start = {name: value.detach().clone() for name, value in self.model.named_parameters()}
@@ -94,7 +95,7 @@ class Stepper:
         return moved
 
     @torch.no_grad()
-    def foresee(self, gradients: dict[str, Tensor], x: Tensor) -> Tensor:
+    def foresee(self, gradients: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """The outputs on x as they would be after a step, which is not made."""
         changed = {
             name: parameter - self.settings.rate * self._direction(name, parameter, gradients[name])

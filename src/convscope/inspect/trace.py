@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from convscope import graph
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.layers.losses import loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
@@ -48,7 +49,7 @@ class LayerTrace:
     y: Any
     delta: Any
     grad_x: tuple[Tensor, ...]
-    gradients: dict[str, Tensor]
+    gradients: Mapping[str, Tensor]
 
     @property
     def x(self) -> Tensor:
@@ -68,14 +69,36 @@ class Trace:
         layers: list[LayerTrace],
         logits: Tensor,
         loss: Tensor | None,
-        gradients: dict[str, Tensor],
+        gradients: Mapping[str, Tensor],
         grad_x: Tensor | None,
+        ran: tape.Tape,
+        batch: Tensor,
     ) -> None:
         self.layers = layers
         self.logits = logits
         self.loss = loss
         self.gradients = gradients
         self.grad_x = grad_x
+        self._ran = ran
+        self._batch = batch
+
+    def taken_back(self, target: Tensor | int, loss: str | Loss = "cross_entropy", later: bool = False) -> Trace:
+        """The same forward pass, of unchanged weights, with the sensitivities of this target and loss.
+
+        With ``later`` the gradients of convolutions and fully connected layers are computed when they are first looked
+        up; whoever only wants δ is spared a third of the products.
+        """
+        ran, batch = self._ran, self._batch
+        found: Loss = loss_for(loss, graph.source_model(ran.graph)) if isinstance(loss, str) else loss
+        if isinstance(ran.output, AuxiliaryOutputs):
+            value, seed = found.value_and_delta(ran.output, _targets(target, self.logits))
+        else:
+            value, delta = found.value_and_delta(self.logits, _targets(target, self.logits))
+            seed = [delta if leaf is self.logits else None for leaf in pytree.tree_leaves(ran.output)]
+        back = ran.backward(seed, later)
+        layers = [_layer(step, back.steps[step.name]) for step in _shown(ran)]
+        grad_x = back.inputs[0] if back.inputs and back.inputs[0] is not None else torch.zeros_like(batch)
+        return Trace(layers, self.logits, value, back.gradients, grad_x, ran, batch)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -115,23 +138,15 @@ def trace(
     unknown loss, ConvscopeError naming the layer in which the model itself failed.
     """
     batch = _batched(model, x)
-    found: Loss = loss_for(loss, model) if isinstance(loss, str) else loss
     ran = tape.forward(model, batch)
     tensors = [leaf for leaf in pytree.tree_leaves(ran.output) if isinstance(leaf, Tensor)]
     if not tensors:
         raise ArgumentError("model", type(model).__name__, "a model that puts out a tensor")
-    logits = tensors[0]
-    if target is None:
-        return Trace([_layer(step, None) for step in _shown(ran)], logits, None, {}, None)
-    if isinstance(ran.output, AuxiliaryOutputs):
-        value, seed = found.value_and_delta(ran.output, _targets(target, logits))
-    else:
-        value, delta = found.value_and_delta(logits, _targets(target, logits))
-        seed = [delta if leaf is logits else None for leaf in pytree.tree_leaves(ran.output)]
-    back = ran.backward(seed)
-    layers = [_layer(step, back.steps[step.name]) for step in _shown(ran)]
-    grad_x = back.inputs[0] if back.inputs and back.inputs[0] is not None else torch.zeros_like(batch)
-    return Trace(layers, logits, value, back.gradients, grad_x)
+    forward = Trace([], tensors[0], None, {}, None, ran, batch)
+    if target is not None:
+        return forward.taken_back(target, loss)
+    forward.layers = [_layer(step, None) for step in _shown(ran)]
+    return forward
 
 
 def _shown(ran: tape.Tape) -> list[tape.Step]:
@@ -148,23 +163,28 @@ def _layer(step: tape.Step, back: tape.StepDeltas | None) -> LayerTrace:
     inputs = tuple(item for item in step.inputs if isinstance(item, Tensor))
     delta: Any = None
     grad_x: tuple[Tensor, ...] = ()
-    gradients: dict[str, Tensor] = {}
-    leaves, structure = pytree.tree_flatten(step.output)
-    zeros = [torch.zeros_like(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
-    given = zeros if back is None else _filled(back.delta, zeros)
-    u, at_u = step.rule.at_u(step.saved, step.inputs, step.output, pytree.tree_unflatten(given, structure))
+    gradients: Mapping[str, Tensor] = {}
+    u, _ = step.rule.at_u(step.saved, step.inputs, step.output, None)
     if back is not None:
-        delta = at_u
+        delta = _at_u(step, back, u)
         pairs = zip(step.inputs, back.delta_inputs, strict=True)
         grad_x = tuple(torch.zeros_like(x) if d is None else d for x, d in pairs if isinstance(x, Tensor))
-        gradients = dict(back.gradients)
+        gradients = back.gradients
     name = type(step.module).__name__ if step.module is not None else _function_name(step.node.target)
     return LayerTrace(step.name, step.rule.kind, name, step.module, inputs, u, step.output, delta, grad_x, gradients)
 
 
-def _filled(delta: Any, zeros: list[Tensor | None]) -> list[Tensor | None]:
-    parts = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
-    return [zero if part is None else part for part, zero in zip(parts, zeros, strict=True)]
+def _at_u(step: tape.Step, back: tape.StepDeltas, u: Any) -> Any:
+    """∂J/∂u; where u is the input itself it is known already."""
+    if u is step.inputs[0] and back.delta_inputs[0] is not None:
+        return back.delta_inputs[0]
+    leaves, structure = pytree.tree_flatten(step.output)
+    parts = pytree.tree_leaves(back.delta, is_leaf=lambda item: item is None)
+    filled = [
+        torch.zeros_like(leaf) if part is None and isinstance(leaf, Tensor) else part
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
+    return step.rule.at_u(step.saved, step.inputs, step.output, pytree.tree_unflatten(filled, structure))[1]
 
 
 def _function_name(target: Any) -> str:

@@ -48,7 +48,7 @@ class Activation(Rule):
         return (delta * self.slope(saved[self.needs[0]]),), {}
 
     def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:
-        return inputs[0], self.backward(saved, delta)[0][0]
+        return inputs[0], None if delta is None else self.backward(saved, delta)[0][0]
 
 
 @dataclasses.dataclass(frozen=True)

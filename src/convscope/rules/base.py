@@ -67,8 +67,17 @@ class Rule(ABC):
     def backward(self, saved: Saved, delta: Any) -> tuple[Deltas, Gradients]:
         """δ = ∂J/∂y → (one delta for each input, None where there is none; gradient by parameter name)."""
 
+    def deltas(self, saved: Saved, delta: Any) -> Deltas:
+        """The first half of ``backward``. A rule whose gradients cost much gives it alone, as it does ``gradients``."""
+        return self.backward(saved, delta)[0]
+
+    def gradients(self, saved: Saved, delta: Any) -> Gradients:
+        """The second half of ``backward``."""
+        return self.backward(saved, delta)[1]
+
     def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:
-        """(u, ∂J/∂u): the value before the operator's own non-linearity; an operator without one has u = y."""
+        """(u, ∂J/∂u): the value before the operator's own non-linearity; an operator without one has u = y. Without a
+        ``delta`` (None) only u is wanted."""
         return y, delta
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
+from convscope.rules import long_sums
 from convscope.rules.base import Applied, Deltas, Gradients, Rule, Saved, rule_for_function, rule_for_module
 from convscope.rules.padding import MODES, pad_by, unpad_by
 from convscope.rules.table import Table, gather_kernels, scatter_kernels, whole_table
@@ -34,6 +35,9 @@ class Conv(Rule):
     the output has ⌊(size + 2·padding − dilation·(kernel − 1) − 1)/stride⌋ + 1 positions. With a stride the δ map
     counts as spread out with stride − 1 zeros between neighbours, and a dilated kernel's taps stand ``dilation`` apart:
     the same equations then hold. The factor f′(u) of (27) belongs to the activation's own rule.
+
+    In float32 on the processor the sums of a layer of more than ``long_sums.LONG`` products for each example are left
+    to torch's routines for the same three equations (no autograd; VGG-16 by windows and taps takes four times as long).
 
     ``padding`` is a number, one per dimension, (before, after) pairs, "valid" or "same" (stride 1; an odd total puts
     the extra zero at the far edge). ``table`` is M: for each output map the tuple of its input maps; the kernels are
@@ -76,20 +80,27 @@ class Conv(Rule):
             pad_by(x, self._edges(kernels), self.padding_mode), kernels, self.stride, self.dilation, self.groups
         )
         if bias is not None:
-            u = u + bias.reshape(-1, *(1,) * self.dims)
+            u += bias.reshape(-1, *(1,) * self.dims)
         return u, {"x": x, "weight": kernels, "compact": compact, "has_bias": bias is not None}
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
+        return self.deltas(saved, delta), self.gradients(saved, delta)
+
+    def deltas(self, saved: Saved, delta: Tensor) -> Deltas:
         x, kernels = saved["x"], saved["weight"]
         edges = self._edges(kernels)
-        padded = pad_by(x, edges, self.padding_mode)
-        size = padded.shape[2:]
+        size = [n + before + after for n, (before, after) in zip(x.shape[2:], edges, strict=True)]
         delta_padded = full_correlation(delta, kernels, size, self.stride, self.dilation, self.groups)  # (27)
+        return (unpad_by(delta_padded, edges, self.padding_mode),)
+
+    def gradients(self, saved: Saved, delta: Tensor) -> Gradients:
+        kernels = saved["weight"]
+        padded = pad_by(saved["x"], self._edges(kernels), self.padding_mode)
         gradient = kernel_gradient(padded, delta, kernels.shape[2:], self.stride, self.dilation, self.groups)  # (24)
         gradients = {"weight": self._own_kernels(gradient, saved["compact"])}
         if saved["has_bias"]:
             gradients["bias"] = delta.sum((0, *range(2, delta.ndim)))
-        return (unpad_by(delta_padded, edges, self.padding_mode),), gradients
+        return gradients
 
     def _dense_kernels(self, x: Tensor, weight: Tensor) -> tuple[Tensor, bool]:
         compact = self.table is not None and weight.ndim == self.dims + 1
@@ -136,6 +147,8 @@ def correlate(x: Tensor, kernels: Tensor, stride: Sizes, dilation: Sizes, groups
     grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])  # (n, g, in/g, *size)
     split = kernels.reshape(groups, -1, *kernels.shape[1:])  # (g, out/g, in/g, *kernel)
     seen = windows(grouped, tuple(kernels.shape[2:]), stride, dilation)  # (n, g, in/g, *positions, *kernel)
+    if long_sums.are_long(x, kernels.shape, seen.shape[3 : 3 + dims]):
+        return long_sums.correlate(x, kernels, stride, dilation, groups)
     return torch.einsum(f"ngi{space}{kernel},gji{kernel}->ngj{space}", seen, split).flatten(1, 2).contiguous()
 
 
@@ -149,6 +162,8 @@ def full_correlation(
     ``correlate`` does, took 3 GB for AlexNet's first layer and 30 times as long.)
     """
     dims = len(stride)
+    if long_sums.are_long(delta, kernels.shape, delta.shape[2:]):
+        return long_sums.full_correlation(delta, kernels, size, stride, dilation, groups)
     space = _SPACE[:dims]
     of_group = delta.reshape(delta.shape[0], groups, -1, *delta.shape[2:])  # (n, g, out/g, *positions)
     split = kernels.reshape(groups, -1, *kernels.shape[1:])  # (g, out/g, in/g, *kernel)
@@ -167,6 +182,9 @@ def kernel_gradient(
 ) -> Tensor:
     """Eq. (24): ∂J/∂k_ij[a,b] = Σ_n Σ_uv δ_j[u,v]·x_i[s·u + d·a, s·v + d·b] → (out, in/groups, *kernel)."""
     dims = len(stride)
+    shape = (delta.shape[1], x.shape[1] // groups, *kernel_size)
+    if long_sums.are_long(x, shape, delta.shape[2:]):
+        return long_sums.kernel_gradient(x, delta, shape, stride, dilation, groups)
     space, kernel = _SPACE[:dims], _KERNEL[:dims]
     grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])  # (n, g, in/g, *size)
     seen = windows(grouped, tuple(kernel_size), stride, dilation)

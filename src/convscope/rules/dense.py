@@ -34,12 +34,18 @@ class Dense(Rule):
         return u, {"x": x, "weight": weight, "has_bias": bias is not None}
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
+        return self.deltas(saved, delta), self.gradients(saved, delta)
+
+    def deltas(self, saved: Saved, delta: Tensor) -> Deltas:
+        return (delta @ saved["weight"],)
+
+    def gradients(self, saved: Saved, delta: Tensor) -> Gradients:
         rows = delta.reshape(-1, delta.shape[-1])  # (n, out)
         inputs = saved["x"].reshape(-1, saved["x"].shape[-1])  # (n, in)
         gradients = {"weight": rows.T @ inputs}
         if saved["has_bias"]:
             gradients["bias"] = rows.sum(0)
-        return (delta @ saved["weight"],), gradients
+        return gradients
 
 
 @rule_for_module(nn.Linear)

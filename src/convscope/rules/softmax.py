@@ -42,7 +42,7 @@ class Softmax(Rule):
         return (y * (delta - (delta * y).sum(self.dim, keepdim=True)),), {}
 
     def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:
-        return inputs[0], self.backward(saved, delta)[0][0]
+        return inputs[0], None if delta is None else self.backward(saved, delta)[0][0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LogSoftmax(Rule):
         return (delta - torch.exp(saved["y"]) * delta.sum(self.dim, keepdim=True),), {}
 
     def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:
-        return inputs[0], self.backward(saved, delta)[0][0]
+        return inputs[0], None if delta is None else self.backward(saved, delta)[0][0]
 
 
 def _default_dim(x: Tensor, dim: int | None) -> int:

@@ -51,7 +51,7 @@ class Subsample(Rule):
         return deltas, gradients
 
     def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:
-        return saved["f"]["u"], self._delta_u(saved, delta)
+        return saved["f"]["u"], None if delta is None else self._delta_u(saved, delta)
 
     def _delta_u(self, saved: Saved, delta: Tensor) -> Tensor:
         found = self.activation.backward(saved["f"], delta)[0][0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from convscope import graph as graphs
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.rules import base
 from convscope.rules.base import Applied, Gradients, Rule, Saved
+from convscope.rules.later import Later
 from convscope.rules.local_autograd import LocalAutograd
 
 _IN_PLACE = {
@@ -56,7 +58,7 @@ class StepDeltas:
 
     delta: Any
     delta_inputs: base.Deltas
-    gradients: Gradients
+    gradients: Mapping[str, Tensor]
 
 
 @dataclasses.dataclass
@@ -69,7 +71,7 @@ class Sensitivities:
 
     steps: dict[str, StepDeltas]
     inputs: tuple[Tensor | None, ...]
-    gradients: Gradients
+    gradients: Mapping[str, Tensor]
 
 
 class Tape:
@@ -90,10 +92,12 @@ class Tape:
         return iter(self.steps)
 
     @torch.no_grad()
-    def backward(self, delta: Any) -> Sensitivities:
+    def backward(self, delta: Any, later: bool = False) -> Sensitivities:
         """δ of the output (in the output's structure, None where J does not depend on it) → all sensitivities.
 
-        It may be called again with another δ. Raises ArgumentError when δ's shape is not the output's.
+        It may be called again with another δ. With ``later`` a parameter's gradient is computed when it is first looked
+        up, where its rule can do so (the products of half a pass, for who only wants the δ); what it is computed from
+        must not have been changed by then. Raises ArgumentError when δ's shape is not the output's.
         """
         pending: dict[fx.Node, dict[int, Tensor]] = {}
 
@@ -106,7 +110,7 @@ class Tape:
             if slot is not None:
                 add(slot, part)
         results: dict[str, StepDeltas] = {}
-        gradients: Gradients = {}
+        shares: dict[str, list[Callable[[], Tensor]]] = {}
         for step in reversed(self.steps):
             sums = pending.pop(step.node, {})
             leaves, structure = pytree.tree_flatten(step.output)
@@ -114,25 +118,25 @@ class Tape:
             if not sums:
                 results[step.name] = StepDeltas(whole, (None,) * len(step.inputs), {})
                 continue
-            to_inputs, found = step.rule.backward(step.saved, whole)
-            local = {name: gradient for name, gradient in found.items() if _is_trained(step.local.get(name))}
+            to_inputs, local = _back_through(step, whole, later)
             results[step.name] = StepDeltas(whole, to_inputs, local)
             for source, part in zip(step.sources, to_inputs, strict=True):
                 if source is not None:
                     add(source, part)
-            for name, gradient in local.items():
+            for name in local:
                 owner = step.local[name]
                 if isinstance(owner, Slot):
-                    add(owner, gradient)
+                    add(owner, local[name])
                 else:
-                    self._collect(gradients, owner, gradient)
+                    self._collect(shares, owner, functools.partial(local.__getitem__, name))
         for node, sums in list(pending.items()):
             held = _attribute(self.graph, node) if node.op == "get_attr" else None
             if isinstance(held, nn.Parameter):
-                self._collect(gradients, held, sums[0])
+                self._collect(shares, held, functools.partial(sums.__getitem__, 0))
         inputs = tuple(pending.get(node, {}).get(0) for node in self._placeholders)
-        order = [name for name in self._names.values() if name in gradients]
-        return Sensitivities(dict(reversed(results.items())), inputs, {name: gradients[name] for name in order})
+        ordered = {name: functools.partial(_sum, shares[name]) for name in self._names.values() if name in shares}
+        gradients = Later(ordered)
+        return Sensitivities(dict(reversed(results.items())), inputs, gradients if later else dict(gradients))
 
     def _output_deltas(self, delta: Any) -> list[Tensor | None]:
         outputs = pytree.tree_leaves(self.output)
@@ -144,10 +148,33 @@ class Tape:
                 raise ArgumentError("delta", tuple(part.shape), f"the shape of the model's output, {tuple(y.shape)}")
         return [part if isinstance(y, Tensor) else None for part, y in zip(parts, outputs, strict=True)]
 
-    def _collect(self, gradients: Gradients, parameter: nn.Parameter, gradient: Tensor) -> None:
+    def _collect(
+        self, shares: dict[str, list[Callable[[], Tensor]]], parameter: nn.Parameter, share: Callable[[], Tensor]
+    ) -> None:
         name = self._names.get(id(parameter))
         if name is not None and parameter.requires_grad:
-            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+            shares.setdefault(name, []).append(share)
+
+
+def _back_through(step: Step, delta: Any, later: bool) -> tuple[base.Deltas, Mapping[str, Tensor]]:
+    """δ of the step's inputs, and the gradients of its trained parameters."""
+    rule = step.rule
+    trained = [name for name, owner in step.local.items() if _is_trained(owner)]
+    apart = type(rule).gradients is not Rule.gradients and not any(isinstance(v, Slot) for v in step.local.values())
+    if later and apart and trained:
+        find = functools.cache(torch.no_grad()(functools.partial(rule.gradients, step.saved, delta)))
+        return rule.deltas(step.saved, delta), Later({name: _looked_up(find, name) for name in trained})
+    to_inputs, found = rule.backward(step.saved, delta)
+    return to_inputs, {name: gradient for name, gradient in found.items() if name in trained}
+
+
+def _looked_up(find: Callable[[], Gradients], name: str) -> Callable[[], Tensor]:
+    return lambda: find()[name]
+
+
+def _sum(shares: list[Callable[[], Tensor]]) -> Tensor:
+    """A parameter's gradient from each of its uses."""
+    return functools.reduce(operator.add, (share() for share in shares))
 
 
 @torch.no_grad()
