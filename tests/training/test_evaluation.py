@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from convscope import create_model, evaluate, spec
-from convscope.data import Dataset, prepare
+from convscope.data import Dataset, Split, prepare
 from convscope.errors import ArgumentError
 from convscope.layers import loss_for
 from convscope.training import Config, Result
@@ -44,11 +44,22 @@ def test_what_does_not_go_together_is_refused(fitted: Callable[..., Result], str
     with pytest.raises(ArgumentError, match="preprocessing: got None, wanted how pictures become"):
         evaluate(nn.Sequential(nn.Flatten(), nn.Linear(63, 3)), stripes.test)
     model = fitted(epochs=1).model
-    other = stripes.restrict(("row", "column"))
-    with pytest.raises(ArgumentError, match="data: .* pictures of the model's own classes"):
-        evaluate(model, other.test)
+    test = stripes.test
+    other = Split(test.images, test.labels, ("row", "column", "cross"))
+    with pytest.raises(ArgumentError, match="data: .*'cross'.* pictures of the model's own classes.*'both'"):
+        evaluate(model, other)
     with pytest.raises(ArgumentError, match="a split with pictures"):
         evaluate(model, stripes.test.select(torch.tensor([], dtype=torch.int64)))
+
+
+def test_classes_go_together_by_name(fitted: Callable[..., Result], stripes: Dataset) -> None:
+    """Some of the model's classes, numbered otherwise: the figures of those classes do not change."""
+    model = fitted(epochs=3).model
+    whole = evaluate(model, stripes)
+    part = evaluate(model, stripes.test.restrict(("both", "row")))
+    assert part.classes == whole.classes
+    assert (part.confusion[0], sum(part.confusion[1]), part.confusion[2]) == (whole.confusion[0], 0, whole.confusion[2])
+    assert part.per_class[0] == whole.per_class[0]
 
 
 def test_pictures_meet_the_model(stripes: Dataset) -> None:

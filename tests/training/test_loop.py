@@ -211,8 +211,13 @@ def test_bad_settings_are_refused_before_anything_is_written(
 
 def test_models_and_data_that_do_not_fit_are_refused(fitted: Fit, tmp_path: Path, stripes: Dataset) -> None:
     few = nn.Sequential(nn.Flatten(), nn.Linear(63, 2))
-    with pytest.raises(ArgumentError, match=r"model: got 'outputs of shape \(2, 2\)', wanted \(pictures, 3\)"):
+    with pytest.raises(
+        ArgumentError, match="model: got '2 outputs', wanted one for each of the 3 classes of 'stripes'"
+    ):
         fitted(few)
+    flat = nn.Sequential(nn.Conv2d(1, 3, 1))
+    with pytest.raises(ArgumentError, match=r"model: got 'outputs of shape \(2, 3, 9, 7\)', wanted \(pictures, 3\)"):
+        fitted(flat)
     with pytest.raises(ArgumentError, match=r"data: got .*\(1, 9, 7\).* pictures that the model can take"):
         fitted(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
     with pytest.raises(ArgumentError, match="data: .* pictures that the model can take"):
@@ -228,6 +233,51 @@ def test_models_and_data_that_do_not_fit_are_refused(fitted: Fit, tmp_path: Path
     with pytest.raises(UnknownNameError, match="data: got 'digit'.*Did you mean 'digits'"):
         fit("lenet5", "digit")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_more_classes_is_refused_with_both_numbers_and_the_way_out(
+    fitted: Fit, tmp_path: Path, stripes: Dataset
+) -> None:
+    advice = "model: got '10 outputs', wanted one for each of the 3 classes of 'stripes'. Build it with classes=3"
+    for model in (nn.Sequential(nn.Flatten(), nn.Linear(63, 10)), convscope.create_model("lenet5")):
+        with pytest.raises(ArgumentError, match=advice):
+            fitted(model)
+    with pytest.raises(ArgumentError, match=advice):
+        fit("lenet5", stripes, model_options={"classes": 10}, run_dir=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    # a trained model whose classes have other names
+    before = fitted(run_dir=str(tmp_path / "before"), epochs=1).model
+    labels = stripes.train.labels % 2
+    renamed = Dataset.from_arrays(stripes.train.images, labels, classes=("row", "diagonal"), name="renamed")
+    with pytest.raises(
+        ArgumentError, match="model: got '3 outputs', wanted one for each of the 2 classes of 'renamed'"
+    ):
+        fitted(before, renamed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trained_model_numbers_the_labels_by_its_own_class_names(
+    fitted: Fit, tmp_path: Path, stripes: Dataset
+) -> None:
+    """Some of its classes, in another order: it keeps all its outputs and names, and is measured by them."""
+    first = fitted(run_dir=str(tmp_path / "first"), epochs=1)
+    some = stripes.restrict(("both", "row"))
+    trained = convscope.load(first.run_dir / "model.safetensors")
+    result = fitted(trained, some, epochs=40, learning_rate=0.01)
+    described = spec.spec_of(result.model)
+    assert described is not None
+    assert described.classes == result.metrics.classes == ("row", "column", "both")
+    assert [sum(row) for row in result.metrics.confusion] == [some.test.counts()[1], 0, some.test.counts()[0]]
+    assert result.metrics.accuracy > 0.8
+    saved = convscope.load(result.run_dir / "model.safetensors")
+    assert convscope.evaluate(saved, some).confusion == result.metrics.confusion
+    labels = {prediction.label for prediction in convscope.predict(saved, some.test.images)}
+    assert labels == {"row", "both"}
+    # resumed it is the same run, and other names for as many classes replace its own
+    assert fitted(data=some, epochs=40, learning_rate=0.01, resume=True).metrics.confusion == result.metrics.confusion
+    images, numbers = stripes.train.images, stripes.train.labels
+    renamed = Dataset.from_arrays(images, numbers, classes=("a", "b", "c"), name="renamed")
+    assert fitted(trained, renamed, run_dir=str(tmp_path / "renamed"), epochs=1).metrics.classes == ("a", "b", "c")
 
 
 def test_a_disk_that_fills_up_in_mid_run(fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:

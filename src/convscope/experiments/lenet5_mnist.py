@@ -6,7 +6,6 @@ from typing import Any
 
 from convscope.data import load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
-from convscope.models import create_model
 from convscope.tasks.recipes import recipe_named
 from convscope.training import fit
 
@@ -34,8 +33,9 @@ def run(setting: Setting) -> Report:
         recipe = recipe_named(name)
         folder = f"{number}-{name}"
         result = fit(
-            create_model(recipe.model, **recipe.options),
+            recipe.model,
             data,
+            model_options=recipe.options,
             listeners=setting.listeners,
             **settings(recipe.settings, setting, folder),
         )

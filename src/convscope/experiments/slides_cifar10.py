@@ -5,7 +5,6 @@ from __future__ import annotations
 from convscope.data import load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
 from convscope.experiments.pictures import grouped_bars
-from convscope.models import create_model
 from convscope.tasks.recipes import recipe_for
 from convscope.training import fit
 
@@ -33,9 +32,7 @@ def run(setting: Setting) -> Report:
     """Two convolution stages and one linear layer, trained on the 50,000 pictures, tested on the 10,000."""
     data = load_dataset("cifar10", root=setting.root)
     recipe = recipe_for("slides_cifar10", "cifar10")
-    result = fit(
-        create_model("slides_cifar10"), data, listeners=setting.listeners, **settings(recipe, setting, "slides_cifar10")
-    )
+    result = fit("slides_cifar10", data, listeners=setting.listeners, **settings(recipe, setting, "slides_cifar10"))
     per_class = {
         name: 100 * float(value) for name, value in zip(data.classes, result.metrics["per_class"], strict=True)
     }

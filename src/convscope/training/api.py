@@ -229,13 +229,17 @@ class _Begun:
         return str(self.described["data"]["source"])
 
     def model(self, given: nn.Module | str | None) -> nn.Module:
-        """The model to go on with: ``given``, or built anew from the folder; its weights come from the checkpoint."""
-        if isinstance(given, nn.Module):
-            return given
+        """The model to go on with: ``given``, or built anew from the folder. Its weights come from the checkpoint, its
+        class names and preprocessing from the folder."""
         saved = self.described["model"]
         if saved is None:
+            if isinstance(given, nn.Module):
+                return given
             raise ArgumentError("model", given, "the module that the run was begun with: the folder cannot rebuild it")
         described = checkpoints.spec_from_json(saved)
+        if isinstance(given, nn.Module):
+            own = checkpoints.current_spec(given, described.input_shape)
+            return spec.attach(given, own.replace(classes=described.classes, preprocessing=described.preprocessing))
         if given is not None and given != described.architecture:
             raise CheckpointError(self.run_dir, f"a run of {described.architecture!r}, not of {given!r}")
         model = checkpoints.rebuild(self.run_dir, described)

@@ -24,7 +24,7 @@ class Config:
 
     # How long
     epochs: int = 12  # passes over the training pictures
-    # Most descent steps in all; None: no limit but the epochs. Schedules that end with the run (cosine, one_cycle) follow.
+    # Most descent steps in all; None: no limit but the epochs. Schedules that end with the run, as cosine, follow it.
     max_steps: int | None = None
     batch_size: int = 64  # pictures a descent step, over all processes together
     stop_tolerance: float = 0.0  # stop when |ΔJ| between epochs stays below this (in units of the loss); 0: never

@@ -14,7 +14,9 @@ from convscope.data import Batches, Dataset, Split, load_dataset
 from convscope.errors import ArgumentError
 from convscope.layers import Loss, loss_for
 from convscope.models import MODELS
+from convscope.training.inference import Inference, prepare_inference
 from convscope.training.metrics import Metrics, Tally
+from convscope.training.preparing import numbered_as
 
 
 def evaluate(
@@ -23,27 +25,38 @@ def evaluate(
     batch_size: int = 256,
     loss: str | Loss | None = None,
     preprocessing: spec.Preprocessing | None = None,
+    engine: str | Inference = "auto",
 ) -> Metrics:
     """Loss, accuracy, error, top-5, accuracy of each class, their mean, and the confusion matrix.
 
     ``data`` is a split, a data set or its name (then its test pictures). The model runs in evaluation mode where its
     parameters are, and is left in the mode it had. ``preprocessing`` defaults to the one the model carries. Raises
-    ArgumentError when pictures, classes and model do not go together.
+    ArgumentError when pictures, classes and model do not go together. Classes go together by their names: those of the
+    pictures must be among the model's.
     """
     if isinstance(data, str | Path):
         data = load_dataset(data)
     described = spec.spec_of(model)
-    if preprocessing is None and described is not None:
-        preprocessing = described.preprocessing
-    if preprocessing is None and isinstance(data, Dataset):
-        preprocessing = data.preprocessing()
-    if preprocessing is None:
-        raise ArgumentError("preprocessing", None, "how pictures become this model's input, as it does not carry it")
+    preprocessing = preprocessing or preprocessing_for(model, data)
     split = data.test if isinstance(data, Dataset) else data
-    if described is not None and described.classes and described.classes != split.classes:
-        raise ArgumentError("data", split.classes, f"pictures of the model's own classes, {described.classes}")
+    if described is not None and described.classes:
+        if not set(split.classes) <= set(described.classes):
+            raise ArgumentError("data", split.classes, f"pictures of the model's own classes, {described.classes}")
+        split = numbered_as(split, described.classes)
     objective = loss if isinstance(loss, Loss) else loss_for(loss or default_loss(model), model)
-    return evaluate_batches(model, split, batch_size, objective, preprocessing)
+    inference = engine if isinstance(engine, Inference) else prepare_inference(model, preprocessing, engine, len(split))
+    return evaluate_batches(model, split, batch_size, objective, preprocessing, inference.outputs)
+
+
+def preprocessing_for(model: nn.Module, data: Split | Dataset | None = None) -> spec.Preprocessing:
+    """How pictures become the model's input: as it says itself, else as the data set suggests; ArgumentError without
+    either."""
+    described = spec.spec_of(model)
+    if described is not None and described.preprocessing is not None:
+        return described.preprocessing
+    if isinstance(data, Dataset):
+        return data.preprocessing()
+    raise ArgumentError("preprocessing", None, "how pictures become this model's input, as it does not carry it")
 
 
 def evaluate_batches(
@@ -52,21 +65,21 @@ def evaluate_batches(
     batch_size: int,
     loss: Loss,
     preprocessing: spec.Preprocessing,
-    outputs_of: Callable[[torch.Tensor], Any] | None = None,
+    outputs_of: Callable[[torch.Tensor], Any],
 ) -> Metrics:
     """``evaluate`` with everything given; pictures not of the model's size are prepared batch by batch.
 
-    ``outputs_of`` takes uint8 pictures of the model's size; None: the model itself, after normalising.
+    ``outputs_of`` takes uint8 pictures of the model's size.
     """
-    first = next(model.parameters())
+    device = next(model.parameters()).device
     training = model.training
     model.eval()
     tally: Tally | None = None
     try:
         with torch.inference_mode():
-            batches = Batches(split, batch_size, shuffle=False, device=first.device, preprocessing=preprocessing)
+            batches = Batches(split, batch_size, shuffle=False, device=device, preprocessing=preprocessing)
             for images, labels in batches:
-                outputs = outputs_of(images) if outputs_of else model(preprocessing.normalise(images).to(first.dtype))
+                outputs = outputs_of(images)
                 scores = loss.predictions(outputs)
                 tally = tally or Tally(scores.shape[1], scores.device)
                 tally.add(scores, labels, loss.value(outputs, labels))

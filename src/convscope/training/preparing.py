@@ -48,12 +48,16 @@ def initialise_model(model: nn.Module, config: Config) -> None:
 def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss) -> Prepared:
     """Make the data set's pictures fit ``model``, and attach preprocessing and class names to the model's description.
 
-    A model that has its preprocessing already (one that was loaded, to train on) keeps it. Raises ArgumentError when
-    pictures or classes cannot fit.
+    A model that has its preprocessing already (one that was loaded, to train on) keeps it. Where it knows all classes of
+    the data set by name, it keeps its classes too, and the labels are numbered as it does; else it must have one output a
+    class, which then takes the data set's names. Raises ArgumentError when pictures or classes cannot fit.
     """
     if len(dataset.test) == 0:
         raise ArgumentError("data", f"{dataset.name!r} without test pictures", "at least one picture to evaluate on")
     described = _description(model, dataset)
+    if described is not None and set(dataset.classes) <= set(described.classes):
+        own = described.classes
+        dataset = Dataset(dataset.name, numbered_as(dataset.train, own), numbered_as(dataset.test, own))
     shape = described.input_shape if described is not None and len(described.input_shape) == 3 else dataset.shape
     preprocessing = described.preprocessing if described is not None else None
     if preprocessing is None:
@@ -71,6 +75,14 @@ def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss)
     prepared = Prepared(splits[0], splits[1], preprocessing, per_batch)
     _try_out(model, prepared, dataset, loss)
     return prepared
+
+
+def numbered_as(split: Split, classes: tuple[str, ...]) -> Split:
+    """The split with its labels as indices into ``classes``, which hold all its own."""
+    if split.classes == classes:
+        return split
+    numbers = torch.tensor([classes.index(name) for name in split.classes], device=split.labels.device)
+    return Split(split.images, numbers[split.labels], classes)
 
 
 def fitted(split: Split, preprocessing: spec.Preprocessing) -> Split:
@@ -113,8 +125,16 @@ def _try_out(model: nn.Module, prepared: Prepared, dataset: Dataset, loss: Loss)
     finally:
         model.train(training)
     classes = len(dataset.classes)
-    if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or scores.shape[1] < classes:
+    if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ArgumentError(
             "model", f"outputs of shape {got}", f"(pictures, {classes}): {dataset.name} has {classes} classes"
+        )
+    if scores.shape[1] != classes:
+        hint = (
+            f"Build it with classes={classes}; weights= takes over the other layers of a saved model. A model of other "
+            "classes can only train on pictures whose class names are all among its own"
+        )
+        raise ArgumentError(
+            "model", f"{scores.shape[1]} outputs", f"one for each of the {classes} classes of {dataset.name!r}", hint
         )
