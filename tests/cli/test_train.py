@@ -212,7 +212,7 @@ def test_more_classes_than_the_model_has_outputs_are_refused(error: Call, tmp_pa
         for index in range(3):
             Image.new("L", (8, 8), index * 20 + name).save(tmp_path / "mine" / f"class {name}" / f"{index}.png")
     text = error("train", model, "-d", tmp_path / "mine", "-r", tmp_path / "run").stderr
-    assert "wanted (pictures, 12): mine has 12 classes" in text
+    assert "model: got '10 outputs', wanted one for each of the 12 classes of 'mine'. Build it with classes=12" in text
     assert not (tmp_path / "run").exists()
 
 

@@ -48,9 +48,9 @@ def initialise_model(model: nn.Module, config: Config) -> None:
 def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss) -> Prepared:
     """Make the data set's pictures fit ``model``, and attach preprocessing and class names to the model's description.
 
-    A model that has its preprocessing already (one that was loaded, to train on) keeps it. Where it knows all classes of
-    the data set by name, it keeps its classes too, and the labels are numbered as it does; else it must have one output a
-    class, which then takes the data set's names. Raises ArgumentError when pictures or classes cannot fit.
+    A model that has its preprocessing already (one that was loaded, to train on) keeps it. Where it knows all classes
+    of the data set by name, it keeps its classes too, and the labels are numbered as it does; else it must have one
+    output a class, which then takes the data set's names. Raises ArgumentError when pictures or classes cannot fit.
     """
     if len(dataset.test) == 0:
         raise ArgumentError("data", f"{dataset.name!r} without test pictures", "at least one picture to evaluate on")
