@@ -14,6 +14,7 @@ from PIL import Image
 from tests.cli.conftest import Call
 
 from convscope.models import list_models
+from convscope.native import available
 
 
 def test_evaluate_prints_what_the_run_measured(call: Call, model: Path, trained: Path) -> None:
@@ -36,6 +37,19 @@ def test_evaluate_as_json_and_as_a_picture(call: Call, model: Path, trained: Pat
         assert picture.size[0] > 300
     training = json.loads(call("evaluate", model, "--split", "train", "--json").stdout)
     assert training["images"] == 1438
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_engines_are_chosen_and_named(call: Call, model: Path, trained: Path, pictures: Path, engine: str) -> None:
+    if engine == "native" and not available():
+        pytest.skip("the engine is not built")
+    found = json.loads(call("evaluate", model, "--engine", engine, "--json").stdout)
+    assert (found["engine"], found["engine_reason"]) == (engine, "asked for")
+    assert found["confusion"] == json.loads((trained / "metrics.json").read_text())["confusion"]
+    assert f"\nengine {engine}: asked for\n" in call("evaluate", model, "--engine", engine).stdout
+    assert f"engine {engine}: asked for" in call("predict", model, pictures, "--engine", engine).stderr
+    few = call("predict", model, pictures).stderr
+    assert "engine torch: " in few
 
 
 def test_predict_names_the_class_of_files_and_folders(call: Call, model: Path, pictures: Path) -> None:

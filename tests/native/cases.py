@@ -64,6 +64,21 @@ def sequence(*parts: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*(part() for part in parts))
 
 
+def _chunks(s: Any, x: Tensor) -> Tensor:
+    parts = s.a(x).chunk(3, dim=1)
+    return torch.cat([parts[2], parts[0], parts[1]], 1)
+
+
+def _split(s: Any, x: Tensor) -> Tensor:
+    parts = torch.split(s.a(x), [2, 4, 2], 1)
+    return parts[0] - parts[2]
+
+
+def _slices(s: Any, x: Tensor) -> Tensor:
+    last: Tensor = s.a(x)[:, 1:6:2] + s.b(x[:, 1:, :, :])
+    return last
+
+
 MAPS: Shape = (3, 9, 7)
 ONE: Shape = (1, 6, 5)
 MANY: Shape = (17, 7, 8)
@@ -93,6 +108,13 @@ CONVOLUTIONS: dict[str, Case] = {
     "table flipped": (
         lambda: layers.TableConv2d(3, 2, (2, 3), table=[[1], [0, 2]], flip_kernel=True, bias=False), MAPS
     ),
+    "shuffle": (sequence(conv(3, 12, 3), lambda: nn.ChannelShuffle(3)), MAPS),
+    "shuffle alone": (lambda: nn.ChannelShuffle(17), MANY),
+    "torch.channel_shuffle": (function(lambda s, x: torch.channel_shuffle(s.a(x), 2), a=conv(3, 6, 1)), MAPS),
+    "chunk": (function(_chunks, a=conv(3, 8, 3)), MAPS),
+    "split": (function(_split, a=conv(3, 8, 3)), MAPS),
+    "slice of channels": (function(_slices, a=conv(3, 8, 1), b=conv(2, 3, 1)), MAPS),
+    "slice of features": (function(lambda s, x: s.a(x.flatten(1))[:, 3:], a=lambda: nn.Linear(189, 8)), MAPS),
     "subclass": (lambda: OwnConv2d(3, 4, 3, padding=1), MAPS),
     "two convolutions": (sequence(conv(3, 8, 3), conv(8, 4, 3, stride=2)), MAPS),
     "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(189, 11)), MAPS),

@@ -110,6 +110,12 @@ def _changed_view(model: Any, x: Tensor) -> Any:
     return y.relu()
 
 
+def _changed_part(model: Any, x: Tensor) -> Any:
+    y = model.a(x)
+    y.chunk(2, dim=1)[0].relu_()
+    return y
+
+
 def _unused_norm(model: Any, x: Tensor) -> Any:
     model.a(x)
     return x * 2
@@ -145,7 +151,13 @@ REFUSALS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "batch arithmetic": (function(lambda s, x: x.view(x.size(0) * 2, -1)), "mul", "computes with the number of images"),
     "squeeze": (function(lambda s, x: x.mean((2, 3), True).squeeze()), "squeeze", "also the batch's"),
     "mean": (function(lambda s, x: x.mean(1)), "mean", r"mean over 1, .* \(2, 3\), only"),
-    "part": (function(lambda s, x: x[:, :2]), "getitem", "works on whole tensors only"),
+    "part": (function(lambda s, x: x[:, :, 1:]), "getitem", r"the engine takes channels, \[:, a:b\], only"),
+    "no channels": (function(lambda s, x: x[:, 5:]), "getitem", "takes the part"),
+    "parts along rows": (function(lambda s, x: x.chunk(2, dim=2)[0]), "chunk", "along the channels, dim 1, only"),
+    "parts too large": (function(lambda s, x: torch.split(x, [1, 1], 1)[0]), "split", "which are not 3 in all"),
+    "part in place": (
+        function(_changed_part, a=lambda: nn.Conv2d(3, 4, 3)), "relu_", "changes memory in place that 'a' shares"),
+    "shuffle": (lambda: nn.Sequential(nn.ChannelShuffle(2)), "0", "groups=2, which does not divide the 3 channels"),
     "product": (function(lambda s, x: x * torch.sigmoid(x)), "mul", "multiplies two tensors"),
     "shapes": (function(lambda s, x: x + x.mean((2, 3), True)), "add", "adds tensors of one shape only"),
     "cat dim": (function(lambda s, x: torch.cat((x, x), 2)), "cat", "along the channels, dim 1, only"),

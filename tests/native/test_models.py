@@ -16,7 +16,6 @@ from convscope.spec import spec_of
 
 #: With a layer each that the engine does not have.
 REFUSED = {
-    "shufflenet": "ChannelShuffle",
     "googlenet": "does not divide maps",  # the auxiliary classifiers' 14×14 → 4×4, in training only
 }
 LARGEST = 160e6  # multiply-adds an image of the models that are run

@@ -19,22 +19,30 @@ from convscope.graph import capture, find_module
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.native import operators as operators  # fills the tables
 from convscope.native.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder, Value
+from convscope.native.folding import fold_batch_norms
 from convscope.native.objective import Objective, objective
 from convscope.native.plan import Output, Plan
 
 # The result shares its memory with the first argument, so a change in place of one changes the other.
-_VIEWS = {"view", "reshape", "flatten", "squeeze", "contiguous", "float"}
-_VIEW_FUNCTIONS = {torch.flatten, torch.reshape, torch.squeeze, operator.getitem}
+_VIEWS = {"view", "reshape", "flatten", "squeeze", "contiguous", "float", "chunk", "split"}
+_VIEW_FUNCTIONS = {torch.flatten, torch.reshape, torch.squeeze, torch.chunk, torch.split, operator.getitem}
 _IN_PLACE_OPERATORS = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 _PLAIN_MODULES = ("builtins", "_operator", "math")
 
 
-def lower(model: nn.Module, input_shape: Sequence[int], loss: str | Loss | nn.Module | Objective | None = None) -> Plan:
+def lower(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    loss: str | Loss | nn.Module | Objective | None = None,
+    *,
+    fold: bool = False,
+) -> Plan:
     """The plan of ``model`` for images of ``input_shape`` (channels, height, width), in its modules' modes.
 
     With ``loss`` the plan ends in it, on the model's output; with ``AuxiliaryOutputs`` also on the auxiliary ones with
-    their weight. Raises LoweringError naming the layer that the engine cannot run and why, and ArgumentError for an
-    input shape that is none.
+    their weight. ``fold``: batch normalisations are folded into the layers before them where that is possible
+    (``fold_batch_norms``), for evaluation without gradients. Raises LoweringError naming the layer that the engine
+    cannot run and why, and ArgumentError for an input shape that is none.
     """
     channels, height, width = checked_shape(input_shape)
     builder = Builder(model, (channels, height, width))
@@ -45,7 +53,7 @@ def lower(model: nn.Module, input_shape: Sequence[int], loss: str | Loss | nn.Mo
     if loss is not None:
         goal = loss if isinstance(loss, Objective) else objective(loss, model)
         _add_losses(builder, goal, structure, outputs)
-    return Plan(
+    plan = Plan(
         input_shape=(channels, height, width),
         records=tuple(builder.records),
         outputs=tuple(Output(each.number, each.torch_shape) for each in outputs),
@@ -56,6 +64,7 @@ def lower(model: nn.Module, input_shape: Sequence[int], loss: str | Loss | nn.Mo
         counters=tuple(builder.counters),
         needs_several=builder.needs_several,
     )
+    return fold_batch_norms(plan, model) if fold else plan
 
 
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -212,7 +221,7 @@ class _Walk:
     def _note_memory(self, node: fx.Node) -> None:
         """Follow views, and let later readers of a value changed in place see the change."""
         source = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        if source is None or not isinstance(self.found[source], Value):
+        if source is None or not isinstance(self.found[source], Value | tuple):
             return
         shares = self.found[node] is self.found[source] or self._is_view(node)
         if not self._in_place(node):

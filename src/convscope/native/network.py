@@ -37,7 +37,7 @@ class NativeNetwork:
     ``loss`` as in ``lower``; without one there is no ``loss_and_grad``. The model's parameters stay its own: they
     become views of one flat buffer that the engine reads. Images are float32 (n, c, h, w), or uint8, which
     ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen parameters)
-    are those at each call. ``threads`` None: as many as torch has.
+    are those at each call. ``threads`` None: as many as torch has. ``fold``: as in ``lower``, for ``forward`` alone.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -52,14 +52,16 @@ class NativeNetwork:
         preprocessing: spec.Preprocessing | None = None,
         threads: int | None = None,
         memory: SharedMemory | None = None,
+        fold: bool = False,
     ) -> None:
         self._engine = availability.engine()
         self.model = model
         self.input_shape = checked_shape(input_shape)
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
+        self.fold = fold
         self._scale, self._offset = _scale_and_offset(preprocessing)
-        plan = lower(model, self.input_shape, self.objective)
+        plan = lower(model, self.input_shape, self.objective, fold=fold)
         self.memory = SharedMemory(model) if memory is None else memory
         self._compiled: dict[tuple[bool, ...], Compiled] = {}
         self._structure = self.memory.structure
@@ -136,7 +138,7 @@ class NativeNetwork:
         modes = self._modes()
         compiled = self._compiled.get(modes)
         if compiled is None:
-            compiled = self._compile(lower(self.model, self.input_shape, self.objective))
+            compiled = self._compile(lower(self.model, self.input_shape, self.objective, fold=self.fold))
         elif compiled.version != self.memory.version:
             compiled = self._compile(compiled.plan)
         self._compiled[modes] = compiled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from convscope.data.transforms import as_images, prepare
 from convscope.errors import ArgumentError, DataError
 from convscope.layers import ScaledSigmoid, ScaledTanh, loss_for
 from convscope.training import Metrics, load
-from convscope.training.evaluation import default_loss
+from convscope.training.evaluation import default_loss, preprocessing_for
+from convscope.training.inference import Inference, prepare_inference
 
 Images = Any  # a path, an array, a tensor, a PIL picture, or a sequence of these
 
@@ -48,6 +49,7 @@ def predict(
     images: Images,
     batch_size: int = 64,
     preprocessing: spec.Preprocessing | None = None,
+    engine: str = "auto",
 ) -> list[Prediction]:
     """The class of every picture.
 
@@ -59,10 +61,12 @@ def predict(
     distance is a factor e); outputs that end in a sigmoid or tanh are scaled to 0…1 and divided by their sum; those
     that end in a softmax are probabilities already.
 
+    ``engine``: "auto", "native" or "torch", as for ``evaluate``; "auto" asks torch where there are only a few pictures.
+
     Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong types, or
     a model without preprocessing.
     """
-    return list(iterate_predictions(model, images, batch_size, preprocessing))
+    return list(iterate_predictions(model, images, batch_size, preprocessing, engine))
 
 
 def iterate_predictions(
@@ -70,20 +74,22 @@ def iterate_predictions(
     images: Images,
     batch_size: int = 64,
     preprocessing: spec.Preprocessing | None = None,
+    engine: str = "auto",
+    told: Callable[[Inference], object] = lambda inference: None,
 ) -> Iterator[Prediction]:
-    """``predict``, batch by batch, for more pictures than fit into memory."""
+    """``predict``, batch by batch, for more pictures than fit into memory. ``told`` hears which engine it is."""
     network = model if isinstance(model, nn.Module) else load(model)
     described = spec.spec_of(network)
-    preprocessing = preprocessing or (described.preprocessing if described is not None else None)
-    if preprocessing is None:
-        raise ArgumentError("preprocessing", None, "how pictures become this model's input, as it does not carry it")
+    preprocessing = preprocessing or preprocessing_for(network)
     sources = list(_sources(images))
     if not sources:
         raise ArgumentError("images", images, "at least one picture")
+    inference = prepare_inference(network, preprocessing, engine, len(sources))
+    told(inference)
     for start in range(0, len(sources), batch_size):
         part = sources[start : start + batch_size]
         pixels = torch.cat([prepare(source.pixels()[None], preprocessing) for source in part])
-        shares = probabilities(network, pixels, preprocessing).tolist()
+        shares = probabilities(network, inference.outputs(pixels)).tolist()
         names = described.classes if described is not None and described.classes else ()
         classes = names if len(names) == len(shares[0]) else tuple(map(str, range(len(shares[0]))))
         for source, row in zip(part, shares, strict=True):
@@ -91,18 +97,9 @@ def iterate_predictions(
             yield Prediction(source.name, classes[best], row[best], classes, tuple(row))
 
 
-def probabilities(model: nn.Module, pixels: torch.Tensor, preprocessing: spec.Preprocessing) -> torch.Tensor:
-    """uint8 (n, c, h, w) of the model's size → probabilities (n, classes), float64 on the CPU; see ``predict``."""
-    first = next(model.parameters())
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            outputs = model(preprocessing.normalise(pixels.to(first.device)).to(first.dtype))
-            scores = loss_for(default_loss(model), model).predictions(outputs).detach().to("cpu", torch.float64)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+def probabilities(model: nn.Module, outputs: Any) -> torch.Tensor:
+    """The model's outputs for some pictures → probabilities (n, classes), float64 on the CPU; see ``predict``."""
+    scores = loss_for(default_loss(model), model).predictions(outputs).detach().to("cpu", torch.float64)
     last = [module for module in model.modules() if not list(module.children())][-1]
     if isinstance(last, nn.Softmax):
         return scores

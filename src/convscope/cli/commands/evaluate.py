@@ -21,6 +21,10 @@ from convscope.cli.requests import read_request
 @click.option(
     "--confusion", type=click.Path(path_type=Path), metavar="PNG|SVG", help="Draw the confusion matrix there."
 )
+@click.option(
+    "--engine", type=click.Choice(["auto", "native", "torch"]), default="auto", show_default=True,
+    help="What computes; auto takes the native engine where it has all layers.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     file: Path,
@@ -31,6 +35,7 @@ def command(
     batch_size: int,
     loss: str | None,
     confusion: Path | None,
+    engine: str,
     as_json: bool,
 ) -> None:
     """Measure the saved model FILE on a data set: error, top-1 and top-5, every class, the confusion matrix.
@@ -43,9 +48,10 @@ def command(
       convscope evaluate model.safetensors --data my_pictures/ --confusion confusion.png
       convscope evaluate model.safetensors --data mnist --json
     """
-    from convscope.inspect.pictures import confusion_figure, save_picture
     from convscope.tasks.classification import report
     from convscope.training import describe, evaluate, load
+    from convscope.training.evaluation import preprocessing_for
+    from convscope.training.inference import prepare_inference
 
     model = load(file)
     description = describe(file)
@@ -59,16 +65,22 @@ def command(
     dataset = load_data(name, root, data_pairs)
     part = dataset.test if split == "test" else dataset.train
     objective = loss or (description.get("config") or {}).get("loss")
-    metrics = evaluate(model, part, batch_size, loss=objective)
+    preprocessing = preprocessing_for(model, dataset)
+    inference = prepare_inference(model, preprocessing, engine, len(part))
+    metrics = evaluate(model, part, batch_size, objective, preprocessing, inference)
     architecture = (description.get("model") or {}).get("architecture", type(model).__name__)
     if confusion is not None:
+        from convscope.inspect.pictures import confusion_figure, save_picture
+
         title = f"{architecture} on {dataset.name} ({split}): {metrics.error:.2%} error"
         save_picture(confusion_figure(metrics.confusion, metrics.classes, title), confusion)
     if as_json:
         content = {"model": str(file), "architecture": architecture, "data": dataset.name, "split": split}
+        content |= {"engine": inference.engine, "engine_reason": inference.reason}
         click.echo(json.dumps({**content, **metrics.to_json()}, ensure_ascii=False))
         return
-    click.echo(f"{file} ({architecture}) on {dataset.name}, {split} pictures\n")
+    click.echo(f"{file} ({architecture}) on {dataset.name}, {split} pictures")
+    click.echo(f"engine {inference.engine}: {inference.reason}\n")
     click.echo(report(metrics))
     if confusion is not None:
         click.echo(f"\nwritten {confusion}")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from convscope.native.builder import BATCH, Builder, Value, lowers_function, lowers_method, lowers_module
+from convscope.native.operators.selection import select
 
 
 def flatten_all(b: Builder, x: Value) -> Value:
@@ -106,7 +107,21 @@ def _(b: Builder, container: Any, index: Any) -> Any:
             return Value(x.number, x.shape)
         if not x.flat and x.shape[1:] == (1, 1) and rest in ((0, 0), (-1, -1)):
             return Value(x.number, x.shape, flat=True)
-    return b.refuse(f"takes the part {index} of {b.shown(x)}, the engine works on whole tensors only")
+    chosen = _channels(x, index)
+    if chosen is not None:
+        return select(b, x, chosen)
+    return b.refuse(f"takes the part {index} of {b.shown(x)}, the engine takes channels, [:, a:b], only")
+
+
+def _channels(x: Value, index: Any) -> range | None:
+    """The channels of ``x[:, a:b:c]``, with or without colons behind; None for any other index."""
+    everything = slice(None)
+    if not isinstance(index, tuple) or not 2 <= len(index) <= len(x.torch_shape) + 1 or index[0] != everything:
+        return None
+    if any(each != everything for each in index[2:]) or not isinstance(index[1], slice):
+        return None
+    chosen = range(x.shape[0])[index[1]]
+    return chosen if len(chosen) and (index[1].step or 1) > 0 else None
 
 
 @lowers_method("contiguous", "clone", "float")

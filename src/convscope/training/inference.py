@@ -1,0 +1,98 @@
+"""A trained model asked for its outputs: on the native engine where that can run it, else with torch."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope import native
+from convscope.errors import ArgumentError, ConvscopeError
+from convscope.native import Accelerated, NativeNetwork
+from convscope.spec import Preprocessing
+
+ENGINES = ("auto", "native", "torch")
+# The native engine computes 16 pictures at a time, however few there are; one picture of DenseNet-121 takes it as long.
+_FEW = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """``outputs(images)``: what the model answers in evaluation mode, without gradients, to uint8 pictures
+    (n, c, h, w) of its size. ``engine`` is "native" or "torch", ``reason`` says in words why it is this one."""
+
+    engine: str
+    reason: str
+    outputs: Callable[[torch.Tensor], Any]
+
+
+def prepare_inference(
+    model: nn.Module, preprocessing: Preprocessing, engine: str = "auto", pictures: int | None = None
+) -> Inference:
+    """``model`` ready to answer; its parameters, buffers and modes are left alone.
+
+    "auto": the native engine, with batch normalisation folded into the layers before it, where it is built, has every
+    layer and ``pictures`` (None: many) are not just a few; else torch where the parameters are. The native engine works
+    on a copy of the model as it is now. Raises ArgumentError for another engine, or for "native" where it cannot run
+    the model.
+    """
+    if engine not in ENGINES:
+        raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
+    if isinstance(model, Accelerated):
+        model = model.model
+    if engine == "torch":
+        return Inference("torch", "asked for", _with_torch(model, preprocessing))
+    obstacle = _obstacle(model)
+    if obstacle is None and engine == "auto" and pictures is not None and pictures < _FEW:
+        obstacle = f"{pictures} pictures are few, and the native engine computes 16 at a time"
+    if obstacle is None:
+        try:
+            twin = copy.deepcopy(model).eval()
+            network = NativeNetwork(
+                twin, (preprocessing.channels, *preprocessing.size), preprocessing=preprocessing, fold=True
+            )
+        except ConvscopeError as problem:
+            obstacle = f"the native engine cannot run {problem}"
+        except (RuntimeError, TypeError) as problem:  # what cannot be copied
+            obstacle = f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
+        else:
+            reason = "asked for" if engine == "native" else "every layer has a native kernel"
+            return Inference("native", reason, network.forward)
+    if engine == "native":
+        raise ArgumentError("engine", "native", f"another engine: {obstacle}", "engine='auto' chooses one")
+    return Inference("torch", obstacle, _with_torch(model, preprocessing))
+
+
+def _obstacle(model: nn.Module) -> str | None:
+    """Why the native engine cannot be used whatever the layers, or None."""
+    for name, each in (*model.named_parameters(), *model.named_buffers()):
+        if each.device.type != "cpu":
+            return f"the native engine runs on CPUs, and {name} is on {each.device}"
+        if each.is_floating_point() and each.dtype != torch.float32:
+            return f"the native engine computes in float32, and {name} is {each.dtype}"
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"{name or type(model).__name__} has hooks, which the native engine would not call"
+    if not native.available():
+        return "the native engine is not built here"
+    return None
+
+
+def _with_torch(model: nn.Module, preprocessing: Preprocessing) -> Callable[[torch.Tensor], Any]:
+    first = next(model.parameters(), torch.empty(0))
+
+    def outputs(images: torch.Tensor) -> Any:
+        modes = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            with torch.inference_mode():
+                return model(preprocessing.normalise(images.to(first.device)).to(first.dtype))
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    return outputs
