@@ -78,6 +78,39 @@ struct WeightGradient {
     bool accumulate = false;
 };
 
+// A row of one map taken apart into tiles, each into as many values as there are planes.
+struct WinogradRow {
+    const float* from = nullptr;  // column 0
+    Index columns = 0;            // there are; what a tile reads outside of them is 0
+    Index first = 0;              // column where tile 0 begins
+    Index step = 0;               // from tile to tile
+    Index tiles = 0;
+    float* planes = nullptr;  // [plane][tile][16]
+    Index plane_step = 0;
+};
+
+// The way back: `columns` sums from the products of the planes.
+struct WinogradSums {
+    const float* planes = nullptr;
+    Index plane_step = 0;
+    Index tiles = 0;
+    float* to = nullptr;
+    Index columns = 0;
+    float bias = 0;
+    float floor = 0;  // results below it become it
+    bool accumulate = false;  // start from what `to` holds, not from the bias
+};
+
+// The way back for gradients of taps. `planes` may be read up to the next multiple of 16 rows.
+struct WinogradTaps {
+    const float* planes = nullptr;  // [plane][kernel row]
+    Index plane_step = 0;           // a multiple of 16
+    Index rows = 0;
+    float* gradient = nullptr;  // [kernel row][tap]
+    bool rotated = false;       // taps stand in the gradient from last to first
+    bool accumulate = false;
+};
+
 struct Linear {
     const float* weights = nullptr;  // [outputs][inputs]
     const float* bias = nullptr;

@@ -17,5 +17,6 @@ void enter_packing(KernelTable& table);
 void enter_rbf(KernelTable& table);
 void enter_pooling(KernelTable& table);
 void enter_weight_gradient(KernelTable& table);
+void enter_winograd(KernelTable& table);
 
 }  // namespace convscope::CONVSCOPE_ISA

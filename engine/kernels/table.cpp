@@ -22,6 +22,7 @@ KernelTable kernel_table() {
     enter_pooling(table);
     enter_rbf(table);
     enter_weight_gradient(table);
+    enter_winograd(table);
     return table;
 }
 

@@ -8,6 +8,7 @@ namespace convscope {
 inline constexpr int kMostMaps = 8;        // largest CB of a tile
 inline constexpr int kMostPositions = 12;  // largest XB
 inline constexpr int kMostTaps = 16;       // largest T
+inline constexpr int kMostPoints = 8;      // of Winograd's tiles
 
 using ConvolutionKernel = void (*)(const ConvolutionRow&);
 using WeightGradientKernel = void (*)(const WeightGradient&);
@@ -18,6 +19,12 @@ struct KernelTable {
     // [CB][XB] and [CB][T]; null where the tile does not fit in the registers or is not worth its code.
     ConvolutionKernel convolution[kMostMaps + 1][kMostPositions + 1] = {};
     WeightGradientKernel weight_gradient[kMostMaps + 1][kMostTaps + 1] = {};
+
+    // [points], and [points][outputs or taps]; null where there is none.
+    void (*winograd_input[kMostPoints + 1])(const WinogradRow&) = {};
+    void (*winograd_delta[kMostPoints + 1][kMostPoints])(const WinogradRow&) = {};
+    void (*winograd_output[kMostPoints + 1][kMostPoints])(const WinogradSums&) = {};
+    void (*winograd_taps[kMostPoints + 1][kMostPoints])(const WinogradTaps&) = {};
 
     void (*linear_forward)(const Linear&) = nullptr;
     void (*linear_input_delta)(const Linear&) = nullptr;

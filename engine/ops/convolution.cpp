@@ -51,7 +51,7 @@ Convolution::Convolution(const KernelTable& kernels, const Record& record, const
     // Taps of the forward pass, by padded input position.
     const Axis rows{conv_.height, stride_.y, kernel_.y, dilation_.y, -padding_.y, input.height, 0, 1};
     const Axis columns{conv_.width, stride_.x, kernel_.x, dilation_.x, -padding_.x, input.width, 0, 1};
-    forward_ = Correlation(
+    forward_ = CorrelationPass(
         kernels, rows, columns, sources_,
         [this](Index to, Index from, Index ky, Index kx) {
             const auto& own = sources_[static_cast<std::size_t>(to)];
@@ -61,6 +61,7 @@ Convolution::Convolution(const KernelTable& kernels, const Record& record, const
         },
         input.channels);
     build_input_deltas();
+    build_gradients();
 }
 
 void Convolution::connect(const Record& record) {
@@ -173,17 +174,19 @@ void Convolution::build_input_deltas() {
 bool Convolution::can_fuse_pool(Size kernel) const {
     // Larger layers keep their sums in memory between chunks of input maps, and hardly notice the pooling.
     return kernel.y <= conv_.height && kernel.x <= conv_.width && kernel.y * kernel.x <= 255 &&
-           forward_.chunk_count() == 1;
+           (forward_.by_winograd() || forward_.direct().chunk_count() == 1);
 }
 
 void Convolution::fuse_pool(Size kernel) {
     pool_ = kernel;
     output_shape = {conv_.channels, conv_.height / kernel.y, conv_.width / kernel.x};
+    forward_.group_rows(kernel.y);
 }
 
 Size Convolution::input_border() const {
-    return {std::max(forward_.rows().border_before(), forward_.rows().border_after()),
-            std::max(forward_.columns().border_before(), forward_.columns().border_after())};
+    const Axis &rows = forward_.direct().rows(), &columns = forward_.direct().columns();
+    return {std::max(rows.border_before(), rows.border_after()),
+            std::max(columns.border_before(), columns.border_after())};
 }
 
 Index Convolution::saved_bytes() const { return pooled() ? output_shape.positions() * kBlock : 0; }
@@ -196,15 +199,25 @@ Index Convolution::band_rows() const {
     return std::min(conv_.height, windows * std::max<Index>(1, pool_.y));
 }
 
-Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
+// A thread's memory of this layer itself; after it comes that of Winograd's form.
+Index Convolution::own_scratch_floats(bool backward, bool wants_input_delta) const {
     if (!backward) return pooled() ? kMostMaps * pool_.y * conv_.width * kBlock : 0;
     if (!wants_input_delta) return pooled() ? conv_.channels * band_rows() * conv_.width * kBlock : 0;
     return copies_delta() ? conv_.channels * delta_map_step() : 0;
 }
 
+Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
+    const Index own = own_scratch_floats(backward, wants_input_delta);
+    if (!backward) return own + forward_.scratch_floats();
+    Index more = winograd_gradients_.scratch_floats();
+    for (const CorrelationPass& each : input_deltas_)
+        if (wants_input_delta) more = std::max(more, each.scratch_floats());
+    return own + more;
+}
+
 Index Convolution::packed_floats() const {
     Index total = forward_.packed_floats();
-    for (const Correlation& each : input_deltas_) total += each.packed_floats();
+    for (const CorrelationPass& each : input_deltas_) total += each.packed_floats();
     return total;
 }
 
@@ -212,29 +225,15 @@ void Convolution::arrange(const std::vector<Maps>& inputs_at, const Maps& delta_
     forward_.arrange(inputs_at[0]);
     Block none;
     const Maps delta = copies_delta() ? delta_scratch(none) : delta_at;
-    for (Correlation& each : input_deltas_) each.arrange(delta);
-    // Input offset of every tap, in the order of the weights.
-    gradient_blocks_.clear();
-    build_gradient_blocks();
-    for (GradientBlock& block : gradient_blocks_) {
-        const auto& own = sources_[static_cast<std::size_t>(block.first)];
-        block.offsets.assign(own.size() * static_cast<std::size_t>(kernel_.y * kernel_.x), 0);
-        for (std::size_t number = 0; number < own.size(); ++number)
-            for (Index ky = 0; ky < kernel_.y; ++ky)
-                for (Index kx = 0; kx < kernel_.x; ++kx) {
-                    const Index at = weight_index(block.first, number, ky, kx) - block.weight;
-                    block.offsets[static_cast<std::size_t>(at)] =
-                        own[number] * inputs_at[0].map_step + (ky * dilation_.y - padding_.y) * inputs_at[0].row_step +
-                        (kx * dilation_.x - padding_.x) * kBlock;
-                }
-    }
+    for (CorrelationPass& each : input_deltas_) each.arrange(delta);
+    gradients_.arrange(inputs_at[0]);
 }
 
 void Convolution::prepare(const float* parameters, float* packed, bool backward, int part, int parts) const {
     forward_.pack(parameters + weight_.offset, packed, part, parts);
     packed += forward_.packed_floats();
     if (!backward) return;
-    for (const Correlation& each : input_deltas_) {
+    for (const CorrelationPass& each : input_deltas_) {
         each.pack(parameters + weight_.offset, packed, part, parts);
         packed += each.packed_floats();
     }
@@ -249,7 +248,7 @@ void Convolution::forward(const Block& block) const {
     call.bias = bias_.present() ? block.parameters + bias_.offset : nullptr;
     call.floor = activation_.kind == Activation::relu ? 0.0f : -std::numeric_limits<float>::infinity();
     if (pooled()) return forward_pooled(block, call);
-    forward_.run(call);
+    forward_.run(call, block.scratch);
     if (activation_.kind != Activation::identity && activation_.kind != Activation::relu)
         for_rows(block.output, [&](Index map, Index row) {
             float* at = row_of(block.output, map, row);
@@ -261,7 +260,44 @@ void Convolution::forward(const Block& block) const {
 // cache.
 void Convolution::forward_pooled(const Block& block, const CorrelationCall& outer) const {
     CorrelationCall call = outer;
-    const Index map_step = pool_.y * conv_.width * kBlock;
+    const Index row_step = conv_.width * kBlock, map_step = pool_.y * row_step;
+    if (forward_.by_winograd()) {
+        const WinogradCorrelation& winograd = forward_.winograd();
+        float* const more = block.scratch + own_scratch_floats(false, false);
+        const Index rows = output_shape.height * pool_.y;
+        for (Index first = 0; first < rows; first += winograd.band()) {
+            const Index count = std::min(winograd.band(), rows - first);
+            winograd.multiply(call, more, first, count);
+            for (Index row = 0; row < count; row += pool_.y)
+                for (Index map = 0; map < conv_.channels; map += kMostMaps) {
+                    const Index maps = std::min<Index>(kMostMaps, conv_.channels - map);
+                    for (Index m = 0; m < maps; ++m)
+                        for (Index y = 0; y < pool_.y; ++y)
+                            winograd.finish(call, more, map + m, row + y, block.scratch + m * map_step + y * row_step);
+                    pool_rows(block, map, maps, (first + row) / pool_.y);
+                }
+        }
+        return;
+    }
+    const Correlation& direct = forward_.direct();
+    for (Index row = 0; row < output_shape.height; ++row)
+        for (Index part = 0; part < direct.block_count(); ++part) {
+            const Index first = direct.block_first(part), maps = direct.block_maps(part);
+            // run_rows places by map and row of the whole picture: shift so that this block's rows start at the
+            // scratch.
+            call.destination = {block.scratch - first * map_step - row * map_step,
+                                conv_.channels,
+                                conv_.height,
+                                conv_.width,
+                                row_step,
+                                map_step};
+            direct.run_rows(call, part, 0, row * pool_.y, pool_.y);
+            pool_rows(block, first, maps, row);
+        }
+}
+
+// Row `row` of the windows of maps first … first+maps−1, whose sums stand in scratch.
+void Convolution::pool_rows(const Block& block, Index first, Index maps, Index row) const {
     Pool pool;
     pool.kind = PoolKind::max;
     pool.kernel_height = pool.stride_y = pool_.y;
@@ -269,45 +305,27 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
     // A rising f may come after the maximum: f(max u) = max f(u), and a 2×2 window has a quarter of the values left.
     const bool separate = activation_.kind != Activation::identity && activation_.kind != Activation::relu;
     const bool after = separate && is_rising(activation_);
-    for (Index row = 0; row < output_shape.height; ++row)
-        for (Index part = 0; part < forward_.block_count(); ++part) {
-            const Index first = forward_.block_first(part), maps = forward_.block_maps(part);
-            // run_rows places by map and row of the whole picture: shift so that this block's rows start at the
-            // scratch.
-            call.destination = {block.scratch - first * map_step - row * map_step,
-                                conv_.channels,
-                                conv_.height,
-                                conv_.width,
-                                conv_.width * kBlock,
-                                map_step};
-            forward_.run_rows(call, part, 0, row * pool_.y, pool_.y);
-            if (separate && !after)
-                block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
-            pool.input = {block.scratch, maps, pool_.y, conv_.width, conv_.width * kBlock, map_step};
-            pool.output = block.output;
-            pool.output.data = row_of(block.output, first, row);
-            pool.output.height = 1;
-            pool.winner = reinterpret_cast<std::uint8_t*>(block.saved) +
-                          (first * output_shape.height + row) * output_shape.width * kBlock;
-            pool.winner_map_step = output_shape.height * output_shape.width * kBlock;
-            block.kernels->pool_forward(pool);
-            if (!after) continue;
-            for (Index map = first; map < first + maps; ++map) {
-                float* at = row_of(block.output, map, row);
-                block.kernels->activate(activation_, at, at, output_shape.width);
-            }
-        }
+    if (separate && !after)
+        block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
+    const Index row_step = conv_.width * kBlock;
+    pool.input = {block.scratch, maps, pool_.y, conv_.width, row_step, pool_.y * row_step};
+    pool.output = block.output;
+    pool.output.data = row_of(block.output, first, row);
+    pool.output.height = 1;
+    pool.winner = reinterpret_cast<std::uint8_t*>(block.saved) +
+                  (first * output_shape.height + row) * output_shape.width * kBlock;
+    pool.winner_map_step = output_shape.height * output_shape.width * kBlock;
+    block.kernels->pool_forward(pool);
+    if (!after) return;
+    for (Index map = first; map < first + maps; ++map) {
+        float* at = row_of(block.output, map, row);
+        block.kernels->activate(activation_, at, at, output_shape.width);
+    }
 }
 
 std::string Convolution::describe() const {
-    std::string line = Op::describe() + " forward " + forward_.describe() + " delta " +
-                       input_deltas_.front().describe() + " gradient ";
-    for (const GradientBlock& each : gradient_blocks_) {
-        line += std::to_string(each.maps) + "x(";
-        for (const int group : each.groups) line += std::to_string(group) + " ";
-        line += ") ";
-    }
-    return line;
+    return Op::describe() + " forward " + forward_.describe() + " delta " + input_deltas_.front().describe() +
+           " gradient " + (gradients_by_winograd() ? winograd_gradients_.describe() : gradients_.describe());
 }
 
 }  // namespace convscope

@@ -1,7 +1,9 @@
 #pragma once
 
-#include "ops/correlation.h"
 #include "ops/op.h"
+#include "ops/weight_correlation.h"
+#include "ops/winograd.h"
+#include "ops/winograd_gradient.h"
 
 namespace convscope {
 
@@ -34,37 +36,22 @@ public:
     std::string describe() const override;
 
 private:
-    // Output maps whose weight gradients share registers, and the taps they share.
-    struct GradientBlock {
-        Index first = 0;
-        int maps = 0;
-        Index weight = 0;            // of the first map's first tap
-        Index weight_step = 0;       // to the next map's
-        std::vector<Index> offsets;  // of each tap, from the input's first position, in order of the weights
-        std::vector<int> groups;     // taps taken together
-    };
-
     bool pooled() const { return pool_.y > 0; }
     Index weight_index(Index to, std::size_t source_number, Index ky, Index kx) const;
     void connect(const Record& record);
     void build_input_deltas();
-    void build_gradient_blocks();
-    std::vector<int> tap_groups(int maps, std::size_t taps, double* cycles) const;
+    void build_gradients();
     void forward_pooled(const Block& block, const CorrelationCall& call) const;
+    void pool_rows(const Block& block, Index first, Index maps, Index row) const;
     void weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows, bool accumulate) const;
-    struct GradientTiling {
-        Index rows, taps;
-    };
-    GradientTiling gradient_tiling(const Maps& input, Index rows) const;
-    void gradient_tiles(const Block& block, const GradientBlock& part, const Maps& delta, Index from, Index to,
-                        WeightGradient& a) const;
-    Index longest_taps() const;
+    bool gradients_by_winograd() const { return winograd_gradients_.exists(); }
     void bias_gradients(const Block& block, const Maps& delta) const;
     Maps delta_scratch(const Block& block) const;
     bool copies_delta() const { return pooled() || delta_border_.y != 0 || delta_border_.x != 0; }
     Index delta_map_step() const;
     void input_delta(const Block& block, const Maps& delta) const;
     Index band_rows() const;
+    Index own_scratch_floats(bool backward, bool wants_input_delta) const;
 
     const KernelTable& kernels_;
     Shape input_, conv_;  // conv_: before pooling
@@ -77,9 +64,10 @@ private:
     ActivationSpec activation_;
     Size pool_;
     Size delta_border_;
-    Correlation forward_;
-    std::vector<Correlation> input_deltas_;  // one a phase of the stride
-    std::vector<GradientBlock> gradient_blocks_;
+    CorrelationPass forward_;
+    std::vector<CorrelationPass> input_deltas_;  // one a phase of the stride
+    WeightCorrelation gradients_;
+    WinogradGradient winograd_gradients_;
 };
 
 }  // namespace convscope

@@ -2,65 +2,31 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "ops/convolution.h"
 
 namespace convscope {
-// Cheapest way to cut `taps` into the kernels' T, by the model: a fused multiply-add or a load a cycle.
-std::vector<int> Convolution::tap_groups(int maps, std::size_t taps, double* cycles) const {
-    std::vector<double> best(taps + 1, std::numeric_limits<double>::infinity());
-    std::vector<int> choice(taps + 1, 0);
-    best[0] = 0;
-    for (std::size_t at = 0; at < taps; ++at)
-        for (int group = 1; group <= kMostTaps && at + static_cast<std::size_t>(group) <= taps; ++group) {
-            if (!kernels_.weight_gradient[maps][group]) continue;
-            // Fewer than 8 sums cannot hide the latency of a multiply-add.
-            const double arithmetic = std::max(8, maps * group);
-            const double total = best[at] + std::max<double>(arithmetic, maps + group) + 2;
-            const std::size_t end = at + static_cast<std::size_t>(group);
-            if (total < best[end]) {
-                best[end] = total;
-                choice[end] = group;
-            }
-        }
-    std::vector<int> groups;
-    for (std::size_t end = taps; end > 0; end -= static_cast<std::size_t>(choice[end]))
-        groups.insert(groups.begin(), choice[end]);
-    if (cycles) *cycles = best[taps];
-    return groups;
-}
 
-// Output maps with the same input maps may share registers; which ones do is the cheapest partition.
-void Convolution::build_gradient_blocks() {
-    const auto count = static_cast<std::size_t>(conv_.channels);
-    const auto area = static_cast<std::size_t>(kernel_.y * kernel_.x);
-    std::vector<double> best(count + 1, std::numeric_limits<double>::infinity());
-    std::vector<int> choice(count + 1, 0);
-    best[0] = 0;
-    std::map<std::pair<int, std::size_t>, double> known;
-    for (std::size_t first = 0; first < count; ++first)
-        for (int maps = 1; maps <= kMostMaps && first + static_cast<std::size_t>(maps) <= count; ++maps) {
-            const std::size_t end = first + static_cast<std::size_t>(maps);
-            if (sources_[end - 1] != sources_[first]) break;
-            if (!kernels_.weight_gradient[maps][1]) continue;
-            const std::size_t taps = sources_[first].size() * area;
-            auto [place, added] = known.try_emplace({maps, taps}, 0.0);
-            if (added) static_cast<void>(tap_groups(maps, taps, &place->second));
-            if (best[first] + place->second < best[end]) {
-                best[end] = best[first] + place->second;
-                choice[end] = maps;
-            }
+// Taps in the order of the weights, and whether Winograd's form saves more than it costs.
+void Convolution::build_gradients() {
+    std::vector<WeightCorrelation::Tap> taps;
+    for (Index ky = 0; ky < kernel_.y; ++ky)
+        for (Index kx = 0; kx < kernel_.x; ++kx) {
+            const Index y = flip_ ? kernel_.y - 1 - ky : ky, x = flip_ ? kernel_.x - 1 - kx : kx;
+            taps.push_back({y * dilation_.y - padding_.y, x * dilation_.x - padding_.x});
         }
-    for (std::size_t end = count; end > 0;) {
-        GradientBlock block;
-        block.maps = choice[end];
-        end -= static_cast<std::size_t>(block.maps);
-        block.first = static_cast<Index>(end);
-        block.weight = first_kernel_[end] * kernel_.y * kernel_.x;
-        block.weight_step = static_cast<Index>(sources_[end].size() * area);
-        block.groups = tap_groups(block.maps, sources_[end].size() * area, nullptr);
-        gradient_blocks_.insert(gradient_blocks_.begin(), std::move(block));
-    }
+    gradients_ = WeightCorrelation(kernels_, sources_, std::move(taps));
+    const WinogradUse use = winograd_use();
+    if (use == WinogradUse::never) return;
+    const Correlation& forward = forward_.direct();
+    WinogradGradient winograd(kernels_, forward.rows(), forward.columns(), sources_, input_.channels, flip_);
+    if (!winograd.exists()) return;
+    constexpr Index kMostFloats = 16 * 1024 * 1024;
+    const double direct = gradients_.cycles() * static_cast<double>(conv_.height * conv_.width) +
+                          gradients_.closing_cycles();
+    if (use == WinogradUse::always || (winograd.scratch_floats() < kMostFloats && winograd.cycles() < 0.9 * direct))
+        winograd_gradients_ = std::move(winograd);
 }
 
 // One position more where maps would lie a multiple of 4 KiB apart, in the same sets of the caches.
@@ -125,61 +91,23 @@ void Convolution::backward(const Block& block) const {
 // `delta` holds rows first_row … first_row + rows − 1.
 void Convolution::weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows,
                                    bool accumulate) const {
-    const Maps& input = block.inputs[0];
-    WeightGradient a;
-    a.delta_map_step = delta.map_step;
-    a.delta_row_step = delta.row_step;
-    a.input_row_step = stride_.y * input.row_step;
-    a.position_step = stride_.x * kBlock;
-    a.columns = conv_.width;
-    const GradientTiling tiling = gradient_tiling(input, rows);
-    for (Index first = 0; first < rows; first += tiling.rows) {
-        a.rows = std::min(tiling.rows, rows - first);
-        a.accumulate = accumulate || first > 0;
-        a.input = input.data + (first_row + first) * stride_.y * input.row_step;
-        const Maps band = {row_of(delta, 0, first), delta.count, a.rows, delta.width, delta.row_step, delta.map_step};
-        for (Index tap = 0; tap < longest_taps(); tap += tiling.taps)
-            for (const GradientBlock& part : gradient_blocks_)
-                gradient_tiles(block, part, band, tap, tap + tiling.taps, a);
+    Maps band = delta;
+    band.height = rows;
+    float* const gradient = block.gradients + weight_.offset;
+    if (gradients_by_winograd()) {
+        float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
+        return winograd_gradients_.run(*block.kernels, block.inputs[0], band, first_row, gradient, accumulate, more);
     }
-}
-
-// The groups of one block of output maps that begin at taps from … to−1.
-void Convolution::gradient_tiles(const Block& block, const GradientBlock& part, const Maps& delta, Index from, Index to,
-                                 WeightGradient& a) const {
-    a.delta = row_of(delta, part.first, 0);
-    a.gradient_step = part.weight_step;
-    float* const gradient = block.gradients + weight_.offset + part.weight;
-    Index tap = 0;
-    for (const int group : part.groups) {
-        if (tap >= from && tap < to) {
-            a.taps = part.offsets.data() + tap;
-            a.gradient = gradient + tap;
-            block.kernels->weight_gradient[part.maps][group](a);
-        }
-        tap += group;
-    }
-}
-
-// Every tile of the gradient walks over all positions, so the maps of large layers would come from memory again for
-// each: a band of rows and a chunk of input maps stay in the second-level cache for all output maps. A band has at
-// least 128 positions, because adding up the lanes at its end takes some 120 cycles.
-Convolution::GradientTiling Convolution::gradient_tiling(const Maps& input, Index rows) const {
-    constexpr Index kChunkBytes = 384 * 1024, kLeastPositions = 400;
-    const Index row_bytes = stride_.y * input.row_step * 4;
-    const Index area = kernel_.y * kernel_.x;
-    const Index maps = (longest_taps() + area - 1) / area;
-    const Index least = std::min(rows, (kLeastPositions + conv_.width - 1) / conv_.width);
-    const Index at_once = std::clamp(kChunkBytes / (row_bytes * maps), least, rows);
-    const Index bands = (rows + at_once - 1) / at_once;
-    const Index chunk = std::max<Index>(9, kChunkBytes / (row_bytes * ((rows + bands - 1) / bands)));
-    return {(rows + bands - 1) / bands, chunk * area};
-}
-
-Index Convolution::longest_taps() const {
-    std::size_t taps = 0;
-    for (const GradientBlock& part : gradient_blocks_) taps = std::max(taps, part.offsets.size());
-    return static_cast<Index>(taps);
+    WeightCorrelation::Call call;
+    call.kernels = block.kernels;
+    call.input = block.inputs[0];
+    call.input.data += first_row * stride_.y * call.input.row_step;
+    call.input_rows = stride_.y;
+    call.input_columns = stride_.x;
+    call.delta = band;
+    call.gradient = gradient;
+    call.accumulate = accumulate;
+    gradients_.run(call);
 }
 
 void Convolution::bias_gradients(const Block& block, const Maps& delta) const {
@@ -206,8 +134,9 @@ void Convolution::input_delta(const Block& block, const Maps& delta) const {
     call.packed = block.packed + forward_.packed_floats();
     call.floor = -std::numeric_limits<float>::infinity();
     call.accumulate = block.accumulate_input_delta[0];
-    for (const Correlation& each : input_deltas_) {
-        each.run(call);
+    float* const more = block.scratch + own_scratch_floats(true, true);
+    for (const CorrelationPass& each : input_deltas_) {
+        each.run(call, more);
         call.packed += each.packed_floats();
     }
 }

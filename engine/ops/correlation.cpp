@@ -27,7 +27,8 @@ Index Axis::border_after() const {
 }
 
 Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
-                         const std::vector<std::vector<Index>>& sources, const WeightOf& weight_of, Index source_maps)
+                         const std::vector<std::vector<Index>>& sources, const WeightOf& weight_of, Index source_maps,
+                         std::optional<Index> most_maps)
     : rows_(rows), columns_(columns), source_maps_(source_maps) {
     split(kernels, sources);
     std::size_t longest = 0;
@@ -35,7 +36,9 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
     const Index row_bytes = (columns.source + columns.border_before() + columns.border_after()) * kBlock * 4;
     const Index rows_at_once = (rows.taps - 1) * rows.tap + 1;
     chunk_maps_ = std::max<Index>(1, static_cast<Index>(longest));
-    if (chunk_maps_ * rows_at_once * row_bytes > kSlabBytes) {
+    if (most_maps) {
+        chunk_maps_ = std::min(chunk_maps_, *most_maps);
+    } else if (chunk_maps_ * rows_at_once * row_bytes > kSlabBytes) {
         // Not too few maps: each chunk reads and writes the sums once more.
         chunk_maps_ = std::max<Index>(std::min<Index>(8, chunk_maps_), kSlabBytes / (rows_at_once * row_bytes));
         const Index parts = (static_cast<Index>(longest) + chunk_maps_ - 1) / chunk_maps_;
@@ -46,7 +49,6 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
     band_ = std::clamp<Index>(spare_rows / rows.step + 1, 1, std::max<Index>(1, rows.count));
 
     for (DestinationBlock& block : blocks_) {
-        block_weights_.push_back(static_cast<Index>(weights_.size()));
         const auto count = static_cast<Index>(block.sources.size());
         for (Index chunk = 0; chunk < chunks_; ++chunk) {
             const Index from = std::min(count, chunk * chunk_maps_);
@@ -65,7 +67,11 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
         }
         block.runs = tiles_for(kernels, block.maps);
     }
-    block_weights_.push_back(static_cast<Index>(weights_.size()));
+    double row_taps = 0;
+    for (Index row = 0; row < rows.count; ++row)
+        row_taps += static_cast<double>(rows.tap_end(row, rows.tap_begin(row)) - rows.tap_begin(row));
+    for (const DestinationBlock& block : blocks_)
+        cycles_ += static_cast<double>(block.sources.size()) * cost_of(kernels, block.maps) * row_taps;
 }
 
 // Positions of a row in tiles as wide as the registers allow, the last ones evened out; the first and the last tile
@@ -157,6 +163,18 @@ void Correlation::pack(const float* weights, float* packed, int part, int parts)
     for (Index i = count * part / parts; i < end; ++i) {
         const std::int32_t from = weights_[static_cast<std::size_t>(i)];
         packed[i] = from < 0 ? 0.0f : weights[from];
+    }
+}
+
+void Correlation::pack_sums(const float* weights, float* packed, int part, int parts, const float* factors, int count,
+                            Index step) const {
+    const auto total = static_cast<Index>(weights_.size());
+    const Index end = total * (part + 1) / parts;
+    for (Index i = total * part / parts; i < end; ++i) {
+        const std::int32_t from = weights_[static_cast<std::size_t>(i)];
+        float sum = 0;
+        for (int k = 0; from >= 0 && k < count; ++k) sum += factors[k] * weights[from + k * step];
+        packed[i] = sum;
     }
 }
 

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "kernels/table.h"
@@ -47,15 +49,20 @@ public:
     using WeightOf = std::function<Index(Index to, Index from, Index i, Index j)>;
 
     Correlation() = default;
-    // `sources[to]`: ascending source maps of each destination map.
+    // `sources[to]`: ascending source maps of each destination map. A chunk has at most `most_maps` of them.
     Correlation(const KernelTable& kernels, Axis rows, Axis columns, const std::vector<std::vector<Index>>& sources,
-                const WeightOf& weight_of, Index source_maps);
+                const WeightOf& weight_of, Index source_maps, std::optional<Index> most_maps = {});
 
     // Source steps, known once memory is laid out. Offsets are from the source's first position.
     void arrange(const Maps& source);
 
     Index packed_floats() const { return static_cast<Index>(weights_.size()); }
     void pack(const float* weights, float* packed, int part, int parts) const;
+    // Instead of each weight, the sum of `count` factors times weights `step` apart.
+    void pack_sums(const float* weights, float* packed, int part, int parts, const float* factors, int count,
+                   Index step) const;
+    // Of a block of 16 images, by the model.
+    double cycles() const { return cycles_; }
 
     Index block_count() const { return static_cast<Index>(blocks_.size()); }
     Index block_first(Index block) const { return blocks_[static_cast<std::size_t>(block)].first; }
@@ -98,9 +105,9 @@ private:
     Axis rows_, columns_;
     Index source_maps_ = 0;
     Index chunk_maps_ = 0, chunks_ = 1, band_ = 1;
+    double cycles_ = 0;
     std::vector<DestinationBlock> blocks_;
     std::vector<std::int32_t> weights_;  // parameter index of each packed weight, −1 for zero
-    std::vector<Index> block_weights_;    // first packed weight of each block, and the end
     std::vector<Index> tap_map_, tap_i_;  // of each tap row
     std::vector<Index> offsets_;          // of each tap row, in floats
 };

@@ -2,6 +2,7 @@
 // outputs and loss directly, gradients of parameters and images by central differences of the oracle in doubles.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <random>
 #include <utility>
@@ -198,12 +199,38 @@ std::vector<Case> cases() {
                       .add("tanh")
                       .linear(256, 3)
                       .loss());
+    // Columns of 3 to 7 taps, each with tiles cut off at the right; rows strided, dilated, padded; grouped; rotated.
+    all.push_back(Draft("columns of 3 and 5 taps", {3, 6, 11})
+                      .convolution(3, 9, 2, 3, {{"padding", list({1, 2})}})
+                      .add("relu")
+                      .add("max_pool", {{"kernel_size", two}})
+                      .convolution(9, 5, 5, 5, {{"padding", two}})
+                      .add("tanh")
+                      .linear(5 * 3 * 6, 3)
+                      .loss());
+    all.push_back(Draft("columns of 4 and 6 taps", {2, 7, 17})
+                      .convolution(2, 4, 3, 4, {{"stride", list({2, 1})}, {"padding", one}, {"flip_kernel", yes}})
+                      .convolution(2, 6, 2, 6, {{"groups", list({2})}, {"dilation", list({2, 1})}})
+                      .linear(6 * 2 * 11, 3)
+                      .loss());
+    all.push_back(Draft("columns of 7 taps", {3, 5, 8})
+                      .convolution(3, 4, 3, 7, {{"padding", list({0, 3})}})
+                      .add("scaled_tanh")
+                      .add("max_pool", {{"kernel_size", list({3, 1})}})
+                      .linear(4 * 8, 3)
+                      .loss());
     for (const char* each : {"squared_error", "binary_cross_entropy", "hinge"})
         all.push_back(Draft(each, {2, 4, 3}).linear(24, 7).add("tanh").linear(7, 5).loss(each));
     all.push_back(Draft("smoothed", {2, 4, 3})
                       .linear(24, 7)
                       .loss("cross_entropy", {{"label_smoothing", list({0.2})}, {"weight", list({0.5})}}));
     return all;
+}
+
+bool widely_convolved(const Case& what) {
+    return std::any_of(what.records.begin(), what.records.end(), [](const Record& each) {
+        return each.kind == "conv2d" && each.attributes.at("kernel_size").numbers[1] >= 3;
+    });
 }
 
 double largest(const std::vector<double>& values) {
@@ -318,15 +345,21 @@ private:
 int main() {
     using namespace convscope;
     using namespace convscope::test;
-    for (const std::string& isa : available_isas()) {
-        choose_isa(isa);
-        for (const Case& each : cases())
-            for (const auto& [n, threads] : kSizes)
-                for (const bool training : {true, false}) {
-                    const bool normalised = each.name == "batch norm";
-                    if ((!training && !normalised) || (training && normalised && n == 1)) continue;
-                    Trial(each, n, training, threads).run(isa + ", " + each.name + ", n = " + std::to_string(n));
-                }
+    // These networks are too small for Winograd's algorithm to pay, so it is also asked for wherever it can be had.
+    for (const std::string winograd : {"never", "always"}) {
+        setenv("CONVSCOPE_WINOGRAD", winograd.c_str(), 1);
+        for (const std::string& isa : available_isas()) {
+            choose_isa(isa);
+            for (const Case& each : cases())
+                for (const auto& [n, threads] : kSizes)
+                    for (const bool training : {true, false}) {
+                        const bool normalised = each.name == "batch norm";
+                        if ((!training && !normalised) || (training && normalised && n == 1)) continue;
+                        if (winograd == "always" && !widely_convolved(each)) continue;
+                        Trial(each, n, training, threads)
+                            .run(isa + ", Winograd " + winograd + ", " + each.name + ", n = " + std::to_string(n));
+                    }
+        }
     }
     return report();
 }

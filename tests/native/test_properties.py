@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -115,9 +117,10 @@ def _difference(drawn: tuple[Graph, tuple[int, int, int], int]) -> tuple[str, fl
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(graphs())
-def test_random_graphs(any_engine: str, drawn: tuple[Graph, tuple[int, int, int], int]) -> None:
-    name, value = _difference(drawn)
+@given(graphs(), st.sampled_from(["auto", "always"]))
+def test_random_graphs(any_engine: str, drawn: tuple[Graph, tuple[int, int, int], int], winograd: str) -> None:
+    with mock.patch.dict(os.environ, CONVSCOPE_WINOGRAD=winograd):
+        name, value = _difference(drawn)
     assert value <= WHOLE_NETWORK, f"{name}: {value:.2e} of the largest in\n{drawn[0]}"
 
 
