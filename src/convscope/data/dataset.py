@@ -116,12 +116,16 @@ class Dataset:
     @functools.cached_property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel over the training pictures, pixels taken as 0 … 1."""
-        return _statistics(self.train.images)[0]
+        return self._figures[0]
 
     @functools.cached_property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel over the training pictures, pixels taken as 0 … 1; never 0."""
-        return _statistics(self.train.images)[1]
+        return self._figures[1]
+
+    @functools.cached_property
+    def _figures(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return _statistics(self.train.images)
 
     def preprocessing(
         self, size: tuple[int, int] | None = None, channels: int | None = None, fit: Fit = "resize"

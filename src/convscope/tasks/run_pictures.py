@@ -22,22 +22,13 @@ import torch
 from torch import nn
 
 from convscope.errors import ConvscopeError, DataError
-from convscope.inspect.pictures import (
-    confusion_figure,
-    curves_figure,
-    film_figure,
-    histograms_figure,
-    kernels_figure,
-    kernels_of_model,
-    learning_curves,
-    save_picture,
-)
 from convscope.inspect.statistics import Histogram
 from convscope.inspect.steps import walk
 from convscope.training import events
 from convscope.training.files import read_tensors
 from convscope.training.watching import PICTURES
 
+# Drawing is imported where it is done: matplotlib takes 0.3 s, which who only predicts need not wait for.
 _REDRAW_SECONDS = 15.0  # curves take 0.2 s to draw; an epoch of a small data set may take less than that
 _FILM_ROWS = 16
 
@@ -74,6 +65,8 @@ class RunPictures:
             self._try(lambda: _watched(folder, title))
 
     def _curves(self) -> None:
+        from convscope.inspect.pictures import learning_curves, save_picture
+
         assert self._run_dir is not None
         save_picture(learning_curves([vars(row) for row in self._history], self._title), self._run_dir / "curves.png")
 
@@ -89,6 +82,8 @@ def draw_run(run_dir: str | Path, model: nn.Module) -> list[Path]:
 
     Raises DataError for a folder that holds no finished run.
     """
+    from convscope.inspect.pictures import learning_curves, save_picture
+
     folder = Path(run_dir)
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -106,6 +101,8 @@ def draw_run(run_dir: str | Path, model: nn.Module) -> list[Path]:
 
 
 def _confusion(folder: Path, title: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    from convscope.inspect.pictures import confusion_figure, save_picture
+
     total = sum(map(sum, matrix))
     right = sum(matrix[index][index] for index in range(len(matrix)))
     text = f"{title}: {100 * (1 - right / total):.2f} % error, {total - right:,} of {total:,} test pictures"
@@ -113,6 +110,8 @@ def _confusion(folder: Path, title: str, matrix: Sequence[Sequence[int]], classe
 
 
 def _kernels(folder: Path, model: nn.Module) -> None:
+    from convscope.inspect.pictures import kernels_figure, kernels_of_model, save_picture
+
     found = kernels_of_model(walk(model))
     first = next((item for item in found if item.values.shape[2] * item.values.shape[3] > 1), None)
     if first is not None:
@@ -121,6 +120,8 @@ def _kernels(folder: Path, model: nn.Module) -> None:
 
 def _watched(folder: Path, title: str) -> None:
     """From ``watch/``: the film of the kernels, the last epoch's histograms, dead units by epoch."""
+    from convscope.inspect.pictures import curves_figure, film_figure, histograms_figure, save_picture
+
     files = sorted((folder / "watch").glob("epoch-*.safetensors"))
     if not files:
         return

@@ -46,7 +46,10 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str], title: str) 
                 if counts[i, j]:
                     weight = "bold" if i == j else "normal"
                     ink = PAPER if i == j and shares[i, j] > 0.6 else INK
-                    axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=7.5, color=ink, weight=weight)
+                    cell = axes.text(
+                        j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=7.5, color=ink, weight=weight
+                    )
+                    cell.set_in_layout(False)  # inside the axes anyway; measuring 100 of them took 0.1 s
     plain_axes(bars)
     accuracy = 100 * shares.diagonal()
     bars.barh(range(number), accuracy, color=SERIES[0], height=0.62)
@@ -58,7 +61,7 @@ def confusion_figure(matrix: npt.ArrayLike, classes: Sequence[str], title: str) 
     if number <= 40:
         for i, value in enumerate(accuracy):
             text = f"{value:.1f}" if totals[i, 0] else "none"
-            bars.text(value, i, " " + text, va="center", fontsize=8, color=INK)
+            bars.text(value, i, " " + text, va="center", fontsize=8, color=INK).set_in_layout(False)
     return drawn
 
 
