@@ -5,26 +5,38 @@
 
 namespace convscope::CONVSCOPE_ISA {
 
-// e^x = 2^n e^r with |r| ≤ ln2/2 and a degree-6 polynomial for e^r (Cephes). Saturates to 0 and to +infinity.
-inline Vec exp(Vec x) {
-    const Vec limited = at_most(broadcast(88.72284f), at_least(broadcast(-87.33655f), x));
-    const Vec scaled = limited * 1.44269504088896341f;
+// x = n ln2 + r with |r| ≤ ln2/2, for |x| ≤ 88; e^x = 2^n e^r.
+struct Reduced {
+    Vec n, r;
+};
+inline Reduced reduce(Vec x) {
     const Vec rounding = broadcast(12582912.0f);  // 1.5 * 2^23: adding and subtracting it rounds to an integer
-    const Vec n = (scaled + rounding) - rounding;
-    Vec r = limited - n * 0.693359375f;
-    r = r - n * -2.12194440e-4f;
+    const Vec n = (x * 1.44269504088896341f + rounding) - rounding;
+    return {n, x - n * 0.693359375f - n * -2.12194440e-4f};
+}
+
+// e^r - 1 by a degree-6 polynomial (Cephes), for |r| ≤ ln2/2.
+inline Vec exp_minus_1_reduced(Vec r) {
     Vec p = broadcast(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
+    return p * (r * r) + r;
+}
+
+inline Vec power_of_2(IntVec n) { return as_floats((n + 127) << 23); }
+
+// Saturates to 0 and to +infinity.
+inline Vec exp(Vec x) {
+    const Vec limited = at_most(broadcast(88.72284f), at_least(broadcast(-87.33655f), x));
+    const auto [n, r] = reduce(limited);
+    const Vec p = exp_minus_1_reduced(r) + 1.0f;
     // 2^n in two factors: n = 128 alone would overflow the exponent field.
     const IntVec whole = to_int(n);
     const IntVec half = whole >> 1;
-    const Vec power = as_floats((half + 127) << 23) * p * as_floats((whole - half + 127) << 23);
-    const Vec low = select(x < -87.33655f, zero(), power);
+    const Vec low = select(x < -87.33655f, zero(), power_of_2(half) * p * power_of_2(whole - half));
     const Vec result = select(x > 88.72284f, broadcast(__builtin_inff()), low);
     return select(x != x, x, result);
 }
@@ -57,21 +69,20 @@ inline Vec log(Vec x) {
     return select(!(x >= 0.0f), broadcast(__builtin_nanf("")), result);
 }
 
-inline Vec logistic(Vec x) { return 1.0f / (1.0f + exp(-x)); }
+// Beyond ±87 as there, where it differs from 0 and 1 by 1e-38.
+inline Vec logistic(Vec x) {
+    const auto [n, r] = reduce(at_most(broadcast(87.0f), at_least(broadcast(-87.0f), -x)));
+    const Vec power = power_of_2(to_int(n));
+    return 1.0f / (exp_minus_1_reduced(r) * power + power + 1.0f);
+}
 
-// Odd polynomial below 0.625, where 1 - 2/(e^2x + 1) would cancel (Cephes tanhf).
+// (e^2x - 1) / (e^2x + 1), the numerator as 2^n (e^r - 1) + (2^n - 1), which is exact to rounding also near 0. Beyond ±9
+// it is ±1. One path for all x takes half the time of a polynomial near 0 beside the quotient elsewhere.
 inline Vec tanh(Vec x) {
-    const Vec z = x * x;
-    Vec p = broadcast(-5.70498872745e-3f);
-    p = p * z + 2.06390887954e-2f;
-    p = p * z - 5.37397155531e-2f;
-    p = p * z + 1.33314422036e-1f;
-    p = p * z - 3.33332819422e-1f;
-    const Vec near_zero = p * z * x + x;
-    const Vec magnitude = as_floats(as_bits(x) & 0x7fffffff);
-    const Vec saturating = 1.0f - 2.0f / (exp(magnitude + magnitude) + 1.0f);
-    const Vec far = as_floats(as_bits(saturating) | (as_bits(x) & static_cast<std::int32_t>(0x80000000u)));
-    return select(magnitude < 0.625f, near_zero, far);
+    const auto [n, r] = reduce(at_most(broadcast(18.0f), at_least(broadcast(-18.0f), x + x)));
+    const Vec power = power_of_2(to_int(n));
+    const Vec numerator = exp_minus_1_reduced(r) * power + (power - 1.0f);
+    return numerator / (numerator + 2.0f);
 }
 
 // x^y for x > 0.
