@@ -254,6 +254,29 @@ def test_clicks_are_answered_during_a_long_job(handle: Handle, monkeypatch: pyte
     run(talk())
 
 
+def test_answers_are_sent_at_once_and_as_they_are(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither Nagle's algorithm (40 ms for each answer of two parts) nor compression (60 ms for VGG-16's tiles)."""
+    set_at_once: list[bool] = []
+    own = asyncio.base_events._set_nodelay  # type: ignore[attr-defined]
+
+    def watched(accepted: socket.socket) -> None:
+        own(accepted)
+        set_at_once.append(bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+
+    monkeypatch.setattr("asyncio.selector_events.base_events._set_nodelay", watched)
+
+    async def work() -> None:
+        async with socket_to(handle) as connection:
+            await connection.send(json.dumps({"id": 1, "op": "hello"}))
+            assert (await answer(connection))["ok"]
+            assert connection.response is not None
+            assert "Sec-WebSocket-Extensions" not in connection.response.headers
+
+    run(work())
+    assert len(set_at_once) >= 2  # the client's end and the server's
+    assert all(set_at_once)
+
+
 def test_a_port_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -41,6 +41,7 @@ class Handle:
             ws="websockets-sansio",
             ws_max_size=MAX_BINARY,
             ws_max_queue=64,
+            ws_per_message_deflate=False,  # 1.5 MB of tiles take 60 ms to compress, and go nowhere
             timeout_graceful_shutdown=2,
             limit_concurrency=256,
             server_header=False,
@@ -134,7 +135,8 @@ def _listen(port: int | None) -> socket.socket:
     tries: list[int] = [DEFAULT_PORT, 0] if port is None else [port]
     problem: Any = None
     for number in tries:
-        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # Named as TCP, or asyncio leaves Nagle's algorithm on: many answers then wait 40 ms for an acknowledgement.
+        opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             opened.bind((HOST, number))

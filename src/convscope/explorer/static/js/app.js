@@ -5,7 +5,7 @@ import { $, notice, say } from "./core/dom.js";
 import { short } from "./core/format.js";
 import { has, language, t } from "./core/i18n.js";
 import { fromAddress, packPixels, Store, toAddress, unpackPixels } from "./core/store.js";
-import { Atlas, floatsAtlas, pictureCanvas } from "./draw/atlas.js";
+import { Atlas, floatsAtlas, paintInPieces, pictureCanvas } from "./draw/atlas.js";
 import { arrange, isVector, mapCount, mapSize } from "./draw/columns.js";
 import { readPalette } from "./draw/palette.js";
 import { Stage } from "./draw/stage.js";
@@ -158,20 +158,28 @@ export class App {
 
   async takeFrame(promise) {
     const answer = await promise;
-    this.strips.clear();
-    this.cache.clear();
-    this.atlases.clear();
+    const taking = (this.taking = (this.taking ?? 0) + 1);
+    const atlases = new Map();
+    let pixels = null;
     for (const tile of answer.tiles) {
       if (tile.none) continue;
       if (tile.pixels) {
         const [channels, height, width] = tile.shape;
-        this.pixels = bytes(answer, tile.offset, channels * height * width);
-        this.picture = pictureCanvas(this.pixels, tile.shape);
+        pixels = { data: bytes(answer, tile.offset, channels * height * width), shape: tile.shape };
         continue;
       }
       const data = bytes(answer, tile.offset, tile.count * tile.height * tile.width);
-      this.atlases.set(tile.layer, Object.assign(new Atlas(data, tile.count, tile.height, tile.width, answer.quantity), { limit: tile.limit, low: tile.low, high: tile.high }));
+      atlases.set(tile.layer, Object.assign(new Atlas(data, tile.count, tile.height, tile.width, answer.quantity), { limit: tile.limit, low: tile.low, high: tile.high }));
     }
+    await this.paint(atlases);
+    if (taking !== this.taking) return; // a newer one came meanwhile
+    if (pixels) {
+      this.pixels = pixels.data;
+      this.picture = pictureCanvas(pixels.data, pixels.shape);
+    }
+    this.strips.clear();
+    this.cache.clear();
+    this.atlases = atlases;
     const { tiles, bytes: raw, ...state } = answer;
     void tiles;
     void raw;
@@ -184,6 +192,16 @@ export class App {
     });
     await this.selectionChanged(false);
     this.pointer?.again();
+  }
+
+  paint(atlases) {
+    return paintInPieces([...atlases].filter(([name]) => this.inSight(name)).map(([, atlas]) => atlas));
+  }
+
+  // Whether a layer's maps stand on the board now, not to the left or right of it.
+  inSight(name) {
+    const box = this.boxOf(name);
+    return box?.kind === "tiles" && box.x - this.camera.x < this.stage.width && box.x + box.width - this.camera.x > 0;
   }
 
   strip(name, columns) {

@@ -13,22 +13,27 @@ const connection = new Connection();
 let app = null;
 let lost = false;
 
+// The connection and the texts are fetched side by side.
 async function start() {
-  await loadLanguages();
-  const address = fromAddress(location.hash);
-  setLanguage(address.lang ?? localStorage.getItem("convscope.lang") ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
-  applyTheme(rememberedTheme());
-  connection.on("open", () => opened().catch(failed));
+  const languages = loadLanguages();
+  connection.on("open", () => {
+    const hello = connection.ask("hello");
+    languages.then(() => opened(hello)).catch(failed);
+  });
   connection.on("lost", () => {
     lost = true;
-    notice(t("server_gone"), true);
+    languages.then(() => notice(t("server_gone"), true)).catch(failed);
     document.body.dataset.connection = "lost";
   });
+  applyTheme(rememberedTheme());
   connection.connect();
+  await languages;
+  const address = fromAddress(location.hash);
+  setLanguage(address.lang ?? localStorage.getItem("convscope.lang") ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
 }
 
-async function opened() {
-  const hello = await connection.ask("hello");
+async function opened(asked) {
+  const hello = await asked;
   document.body.dataset.connection = "open";
   if (hello.lang && !localStorage.getItem("convscope.lang") && !fromAddress(location.hash).lang) setLanguage(hello.lang);
   if (hello.card) {

@@ -16,16 +16,16 @@ export class Atlas {
   }
 
   // The colours have changed: paint again at the next use.
-  paint() {
+  forget() {
     this.painted = null;
   }
 
   get canvas() {
-    if (!this.painted) this.paintNow();
+    if (!this.painted) this.paint();
     return this.painted;
   }
 
-  paintNow() {
+  paint() {
     const { count, height, width, columns, rows, data } = this;
     const table = colours(this.kind);
     this.painted = document.createElement("canvas");
@@ -70,6 +70,19 @@ export class Atlas {
       w: this.columns * this.width,
       h: this.rows * this.height,
     };
+  }
+}
+
+const PIECE = 10; // milliseconds of painting at a time, so that a click never waits for a whole network's maps
+
+export async function paintInPieces(atlases) {
+  let began = performance.now();
+  for (const atlas of atlases) {
+    if (performance.now() - began > PIECE) {
+      await new Promise((resume) => setTimeout(resume));
+      began = performance.now();
+    }
+    void atlas.canvas;
   }
 }
 

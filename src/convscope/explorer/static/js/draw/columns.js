@@ -6,7 +6,7 @@ const MIN_TILE = 20;
 const GAP = 5;
 const HEAD = 44;
 const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
-const OUTPUT_WIDTH = 122;
+const OUTPUT_WIDTH = 140;
 export const OUTPUT_ROWS = 12;
 
 export function isVector(shape) {

@@ -239,7 +239,7 @@ function drawUnit(app, painter, plan, data, late) {
       const sum = subtotal(data, panel, box);
       if (sum !== null) {
         const x = at.x + at.w + 10;
-        painter.text(`${sum < 0 ? "" : "+"}${short(sum, 3)}`, x, at.y + at.h / 2, { size: 12, mono: true, weight: strong ? 700 : 400, colour: strong ? palette.ink : palette.soft });
+        painter.text(`${sum < 0 ? "" : "+"}${short(sum, 3)}`, plan.narrow ? x - 5 : x, at.y + at.h / 2, { size: plan.narrow ? 10.5 : 12, mono: true, weight: strong ? 700 : 400, colour: strong ? palette.ink : palette.soft });
       }
     }
   }
@@ -310,10 +310,12 @@ function drawGrids(app, painter, plan, data, box, row, late) {
     const y = plan.top + each * index + (each - kh * cell) / 2 + 8;
     const colour = palette[grid.kind] ?? palette.activation;
     painter.text(grid.title, x, y - 11, { size: 13, weight: 600, colour: index === 2 ? palette.ink : colour, alpha: late });
-    if (index > 0) painter.text(index === 1 ? "×" : "=", x - 20, y + (kh * cell) / 2, { size: 17, colour: palette.soft, align: "center", alpha: late });
+    if (index > 0) painter.text(index === 1 ? "×" : "=", x - (plan.narrow ? 9 : 20), y + (kh * cell) / 2, { size: plan.narrow ? 13 : 17, colour: palette.soft, align: "center", alpha: late });
     const peak = Math.max(...grid.values.map(Math.abs), 1e-30);
     const power = peak < 0.02 && peak > 1e-29 ? Math.floor(Math.log10(peak)) : 0; // small numbers share a power of ten
-    const digits = power ? 2 : Math.min(3, digitsFor(peak) - 2);
+    const fitting = Math.floor((cell - 3) / (cell >= 36 ? 6.3 : 5.4)); // characters that a cell has room for
+    const whole = Math.max(1, Math.floor(Math.log10(peak / 10 ** power)) + 1) + (grid.values.some((value) => value < 0) ? 1 : 0);
+    const digits = Math.min(power ? 2 : Math.min(3, digitsFor(peak) - 2), fitting - whole - 1);
     if (power) painter.text(`· 10${superscript(power)}`, x + kw * cell, y - 11, { size: 11.5, colour: palette.soft, align: "right", alpha: late });
     const winner = data.family === "max_pool" ? best(grid.values, grid.padding, 1) : data.family === "min_pool" ? best(grid.values, grid.padding, -1) : -1;
     grid.values.forEach((value, k) => {

@@ -115,14 +115,14 @@ function drawOutput(app, painter, dim) {
   if (!box || !frame?.probabilities) return;
   const x = box.x - app.camera.x;
   const rows = box.order ?? frame.probabilities.map((_, index) => index).slice(0, box.shown);
-  const label = 52;
+  const label = 70;
   rows.forEach((cls, row) => {
     const y = box.y + row * box.cell;
     const middle = y + box.cell / 2;
     const chosen = cls === frame.predicted;
     const p = frame.probabilities[cls];
     const track = box.width - label - 4;
-    const name = clip(app.className(cls), 7);
+    const name = clip(app.className(cls), 9);
     painter.text(name, x + label - 6, middle, { size: 12.5, weight: chosen ? 700 : 400, colour: chosen ? palette.ink : palette.soft, align: "right", alpha: dim });
     painter.rect(x + label, middle - 5, track, 10, { fill: palette.line, radius: 3, alpha: dim });
     if (p > 0.002) painter.rect(x + label, middle - 5, Math.max(2, track * p), 10, { fill: palette.activation, radius: 3, alpha: dim });

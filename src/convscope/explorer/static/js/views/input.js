@@ -17,6 +17,7 @@ export function mountInput(app) {
   let drawing = false;
   let pixels = null;
   let camera = null;
+  let choice = null;
 
   function size() {
     const [, height, width] = app.model.picture_shape;
@@ -240,17 +241,28 @@ export function mountInput(app) {
       })),
       h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : "")),
       frame.loss !== null ? h("div.choices", {},
-        h("label.field", {}, t("target"), h("select", { id: "target", onchange: (event) => app.change("ask", { target: event.target.value === "" ? null : Number(event.target.value) }) },
-          h("option", { value: "", selected: !frame.target_chosen }, `${t("automatic")} (${app.className(frame.target)})`),
-          app.model.classes.slice(0, 1000).map((name, index) => h("option", { value: String(index), selected: frame.target_chosen && index === frame.target }, name)))),
+        h("label.field", {}, t("target"), targets(frame)),
         h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
           app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
-      frame.loss !== null ? h("p.small", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
+      frame.loss !== null ? h("p.small.loss", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
       h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
         h("button.button.small", { type: "button", id: "evidence-gradient", onclick: () => evidence("gradient_input") }, t("gradient_input")),
         h("button.button.small", { type: "button", id: "evidence-occlusion", onclick: () => evidence("occlusion") }, t("occlusion"))),
       app.model.model.assumed ? h("p.note.warn", {}, t("assumed")) : null,
     );
+  }
+
+  // The classes to choose from; a thousand of them are made once, not for every new picture.
+  function targets(frame) {
+    if (choice?.classes !== app.model.classes) {
+      const select = h("select", { id: "target", onchange: (event) => app.change("ask", { target: event.target.value === "" ? null : Number(event.target.value) }) },
+        h("option", { value: "" }), app.model.classes.slice(0, 1000).map((name, index) => h("option", { value: String(index) }, name)));
+      choice = { classes: app.model.classes, select };
+    }
+    const { select } = choice;
+    select.options[0].textContent = `${t("automatic")} (${app.className(frame.target)})`;
+    select.value = frame.target_chosen ? String(frame.target) : "";
+    return select;
   }
 
   async function evidence(method) {

@@ -47,12 +47,13 @@ export function mountTools(app) {
     say(t("language_now"));
   }
 
-  function changeTheme(theme) {
+  async function changeTheme(theme) {
     localStorage.setItem("convscope.theme", theme);
     applyTheme(theme);
-    for (const atlas of app.atlases.values()) atlas.paint();
+    for (const atlas of app.atlases.values()) atlas.forget();
+    await app.paint(app.atlases);
     app.strips.clear();
-    for (const panel of app.elastic?.panels ?? []) panel.atlas.paint();
+    for (const panel of app.elastic?.panels ?? []) panel.atlas.forget();
     bar();
     app.ontheme?.();
     app.render(false);
