@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
+from convscope import create_model, save
 from convscope.cli.main import group
 from convscope.errors import UnknownNameError
 from convscope.native import lower
@@ -108,3 +110,29 @@ def test_the_command() -> None:
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)
     assert {row["contestant"] for row in content["rows"]} == {"native", "eager"}
+
+
+@pytest.mark.usefixtures("told_isa")
+def test_a_saved_model(tmp_path: Path) -> None:
+    save(create_model("lenet5_1998"), tmp_path / "own.safetensors")
+    arguments = ["bench", str(tmp_path / "own.safetensors"), "-b", "3", "--only", "native", "--rounds", "2"]
+    done = CliRunner().invoke(group, [*arguments, "--json", str(tmp_path / "figures.json")])
+    assert done.exit_code == 0, done.output
+    content = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["model"] for row in content["rows"]] == [str(tmp_path / "own.safetensors")]
+    assert content["differences"][str(tmp_path / "own.safetensors")] < 1e-4
+    assert "gradients verified" in done.output
+    done = CliRunner().invoke(group, [*arguments, "-o", "classes=3"])
+    assert "a saved one is built already" in done.output
+
+
+def test_torch_is_timed_where_the_engine_lacks_a_layer() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.PReLU(), nn.Flatten(), nn.Linear(32, 3))
+    report = benchmark([Subject("own", model, "cross_entropy", (1, 6, 6), 3)], [4], ["native", "eager"], rounds=2)
+    native, eager = report.rows
+    assert native.failure == "layer '1': the engine has no PReLU"
+    assert eager.failure is None
+    assert eager.milliseconds > 0
+    assert report.differences == {}
+    assert math.isnan(report.geometric_mean(["eager"]))
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["rows"][1]["gflops"] is None

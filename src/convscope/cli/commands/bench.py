@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from convscope.cli.options import parse_pairs
 
 if TYPE_CHECKING:
-    from convscope.native.benchmarking import Report, Row
+    from convscope.native.benchmarking import Report, Row, Subject
 
 CONTESTANTS = ("native", "eager", "channels_last", "compile", "bfloat16")
 
@@ -43,7 +43,8 @@ def command(
     memory: bool,
     path: Path | None,
 ) -> None:
-    """Time training steps of catalogue MODELS (default: lenet5): the native engine beside torch's ways.
+    """Time training steps of MODELS (names in the catalogue or saved files; default: lenet5): the native engine beside
+    torch's ways.
 
     First the native gradients are compared with torch's in float64; where they differ nothing is timed. Then all take
     turns in one run. A step goes from uint8 pictures to moved parameters.
@@ -52,28 +53,16 @@ def command(
     Examples:
       convscope bench
       convscope bench lenet5_1998 mcdnn_column -b 64 --json bench.json
+      convscope bench runs/lenet5-mnist-001/model.safetensors
       convscope bench resnet18 -b 16 --only native --only channels_last
     """
     from rich.console import Console
 
-    from convscope.models import MODELS, create_model
-    from convscope.native.benchmarking import Subject, benchmark
-    from convscope.spec import spec_of
+    from convscope.native.benchmarking import benchmark
     from convscope.training.files import write_text
 
     options = parse_pairs(pairs, "--option")
-    subjects = []
-    for name in models or ("lenet5",):
-        chosen = dict(options)
-        if name == "lenet5":  # the form that is trained today, unless asked otherwise
-            chosen = {"activation": "relu", "pool": "max", **chosen}
-        model = create_model(name, **chosen)
-        described = spec_of(model)
-        assert described is not None
-        channels, height, width = described.input_shape
-        card = MODELS[name].card
-        classes = int(described.options["classes"])
-        subjects.append(Subject(name, model, card.loss, (channels, height, width), classes))
+    subjects = [_subject(name, options) for name in models or ("lenet5",)]
     messages = Console(stderr=True)
     with messages.status("the machine's matrix products") as status:
         report = benchmark(
@@ -95,12 +84,41 @@ def command(
         click.echo(f"written {path}")
 
 
+def _subject(name: str, options: Mapping[str, Any]) -> Subject:
+    """A model of the catalogue, or a saved one, with the loss that it is trained with."""
+    from convscope.models import create_model
+    from convscope.native.benchmarking import Subject
+    from convscope.spec import spec_of
+    from convscope.training import describe, load
+    from convscope.training.evaluation import default_loss
+
+    loss: str | None = None
+    if name.endswith(".safetensors") or Path(name).is_file():
+        if options:
+            raise click.UsageError("-o/--option builds a new model; a saved one is built already.")
+        model = load(name)
+        loss = (describe(name).get("config") or {}).get("loss")
+    else:
+        chosen = dict(options)
+        if name == "lenet5":  # the form that is trained today, unless asked otherwise
+            chosen = {"activation": "relu", "pool": "max", **chosen}
+        model = create_model(name, **chosen)
+    described = spec_of(model)
+    assert described is not None
+    channels, height, width = described.input_shape
+    classes = len(described.classes) or int(described.options["classes"])
+    return Subject(name, model, loss or default_loss(model), (channels, height, width), classes)
+
+
 def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
     machine = report.machine
     console = Console()
+    console.print(
+        "training steps, from uint8 pictures to moved parameters; ± is half the quartiles' distance"
+    )
     console.print(f"{machine.processor} · engine {machine.isa} · {machine.threads} threads · torch {machine.torch}")
     console.print(f"float32 matrix product: {machine.matrix_gflops:.0f} GFLOP/s")
     for name, difference in report.differences.items():
@@ -116,8 +134,11 @@ def _print(report: Report) -> None:
                 table.add_row(*_cells(report, row))
         table.add_section()
     console.print(table)
+    for row in report.rows:
+        if row.failure is not None:
+            console.print(f"{row.model}, batch {row.batch_size}, {row.contestant}: {row.failure}", markup=False)
     rivals = [name for name in ("eager", "channels_last", "compile") if any(r.contestant == name for r in report.rows)]
-    if rivals and any(row.contestant == "native" for row in report.rows):
+    if rivals and any(row.contestant == "native" and row.failure is None for row in report.rows):
         if "eager" in rivals:
             console.print(f"against torch eager: {report.geometric_mean(['eager']):.2f}×")
         console.print(f"against the best of torch in float32: {report.geometric_mean(rivals):.2f}×")
@@ -127,15 +148,15 @@ def _print(report: Report) -> None:
 def _cells(report: Report, row: Row) -> list[str]:
     case = [row.model, str(row.batch_size), row.contestant]
     if row.failure is not None:
-        return [*case, "–", "–", "–", "–", "–", "–", row.failure[:40]]
+        return [*case, "–", "–", "–", "–", "–", "fails", "–"]
     ratio = report.ratio(row.model, row.batch_size, [row.contestant])
     return [
         *case,
         f"{row.milliseconds:.2f}",
         f"{row.spread * 50:.0f}",
         f"{row.images_per_second:,.0f}",
-        f"{row.gflops:.0f}",
-        f"{row.share:.0%}",
+        "–" if row.gflops != row.gflops else f"{row.gflops:.0f}",
+        "–" if row.share != row.share else f"{row.share:.0%}",
         "" if row.contestant == "native" or ratio != ratio else f"{ratio:.2f}×",
         "" if row.memory is None else f"{row.memory / 1e6:.1f}",
     ]

@@ -84,10 +84,11 @@ class Report:
         return list(dict.fromkeys((row.model, row.batch_size) for row in self.rows))
 
     def geometric_mean(self, rivals: Iterable[str], best: bool = False) -> float:
-        """Of ``ratio`` over all cases."""
+        """Of ``ratio`` over all cases that have one; nan where none has."""
         rivals = list(rivals)
         ratios = [self.ratio(*case, rivals, best) for case in self.cases()]
-        return math.exp(sum(map(math.log, ratios)) / len(ratios))
+        ratios = [each for each in ratios if not math.isnan(each)]
+        return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
 
     def mean_share(self, best: bool = False) -> float:
         """The geometric mean of the native engine's share of the matrix-product rate."""
