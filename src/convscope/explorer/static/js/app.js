@@ -1,12 +1,13 @@
 // The page's centre: the model, the frame on show, the selection; it builds the scene and tells the views.
 
-import { bytes, floats } from "./core/connection.js";
+import { floats } from "./core/connection.js";
 import { $, notice, say } from "./core/dom.js";
 import { short } from "./core/format.js";
 import { has, language, t } from "./core/i18n.js";
 import { fromAddress, packPixels, Store, toAddress, unpackPixels } from "./core/store.js";
 import { Atlas, floatsAtlas, paintInPieces, pictureCanvas } from "./draw/atlas.js";
 import { arrange, isVector, mapCount, mapSize } from "./draw/columns.js";
+import { readFrame } from "./draw/frame.js";
 import { readPalette } from "./draw/palette.js";
 import { Stage } from "./draw/stage.js";
 import { elastic } from "./scenes/elastic.js";
@@ -157,20 +158,8 @@ export class App {
   }
 
   async takeFrame(promise) {
-    const answer = await promise;
+    const { state, pixels, atlases } = readFrame(await promise);
     const taking = (this.taking = (this.taking ?? 0) + 1);
-    const atlases = new Map();
-    let pixels = null;
-    for (const tile of answer.tiles) {
-      if (tile.none) continue;
-      if (tile.pixels) {
-        const [channels, height, width] = tile.shape;
-        pixels = { data: bytes(answer, tile.offset, channels * height * width), shape: tile.shape };
-        continue;
-      }
-      const data = bytes(answer, tile.offset, tile.count * tile.height * tile.width);
-      atlases.set(tile.layer, Object.assign(new Atlas(data, tile.count, tile.height, tile.width, answer.quantity), { limit: tile.limit, low: tile.low, high: tile.high }));
-    }
     await this.paint(atlases);
     if (taking !== this.taking) return; // a newer one came meanwhile
     if (pixels) {
@@ -180,9 +169,6 @@ export class App {
     this.strips.clear();
     this.cache.clear();
     this.atlases = atlases;
-    const { tiles, bytes: raw, ...state } = answer;
-    void tiles;
-    void raw;
     const drawn = state.source.kind !== "data" || state.source.edited;
     this.store.set({
       frame: state,
@@ -320,7 +306,7 @@ export class App {
   }
 
   async selectionChanged(animate) {
-    const { layer, map, unit } = this.store.state;
+    const { layer, map } = this.store.state;
     this.lights = [];
     if (layer && map !== null) {
       const key = `${layer}/${map}`;
@@ -338,7 +324,6 @@ export class App {
       }
     } else this.elastic = null;
     if (animate && layer) this.speakSelection();
-    void unit;
     this.render(animate);
     this.onselection?.();
   }
