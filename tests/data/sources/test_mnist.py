@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 from pathlib import Path
 
@@ -75,3 +76,24 @@ def test_empty_files(tmp_path: Path) -> None:
     published(tmp_path / "mnist", train=0)
     with pytest.raises(DataError, match="mnist: train: got 0, wanted at least one picture to train on"):
         load_dataset("mnist", root=tmp_path)
+
+
+def test_what_was_gzipped_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mnist"
+    published(folder)
+    first = load_dataset("mnist", tmp_path)
+
+    def refuse(path: Path, dims: int) -> torch.Tensor:
+        raise AssertionError(f"{path} is unpacked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("convscope.data.sources.mnist.read_idx", refuse)
+        again = load_dataset("mnist", tmp_path)
+    assert torch.equal(again.train.images, first.train.images)
+    assert torch.equal(again.test.labels, first.test.labels)
+    (copy,) = (folder / ".convscope").iterdir()
+    labels = folder / "train-labels-idx1-ubyte.gz"
+    labels.write_bytes(gzip.compress(idx(torch.full((30,), 9, dtype=torch.uint8))))
+    os.utime(labels, ns=(1, 1))
+    assert load_dataset("mnist", tmp_path).train.labels.tolist() == [9] * 30, "a changed file is unpacked anew"
+    assert not copy.exists()
