@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from convscope.cli.main import group
 from convscope.cli.options import parse_pairs
 from convscope.cli.training_options import ROWS, given_settings, training_options
 from convscope.training import Config
@@ -22,8 +26,8 @@ def test_every_setting_has_an_option() -> None:
 
 def test_defaults_shown_are_those_of_the_configuration() -> None:
     config = Config()
-    for group in ROWS.values():
-        for _, field, kind, shown, _ in group:
+    for rows in ROWS.values():
+        for _, field, kind, shown, _ in rows:
             if kind in (int, float) and shown and shown[0].isdigit():
                 assert float(shown.split(":")[0]) == getattr(config, field), field
             if kind is str and shown.isidentifier() and shown != "none":
@@ -63,3 +67,21 @@ def test_values_are_read_as_json_where_they_are() -> None:
 def test_what_is_no_pair_is_refused(pair: str) -> None:
     with pytest.raises(click.BadParameter, match="wanted key=value, for example activation=relu"):
         parse_pairs([pair], "--option")
+
+
+def test_arguments_are_in_the_usage_line_alone() -> None:
+    for name in ("evaluate", "inspect", "explore"):
+        page = CliRunner().invoke(group, [name, "--help"]).output
+        assert re.match(rf"Usage: \w+ {name} \[OPTIONS\] (FILE|MODEL)", page)
+        assert not re.search(r"^  (FILE|MODEL|FILE\|MODEL)$", page, re.M)
+        assert "--data" in page
+
+
+def test_the_readme_says_the_same_in_both_languages() -> None:
+    def commands(name: str) -> list[str]:
+        page = (Path(__file__).parents[2] / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"^```\w*\n(.*?)^```", page, re.M | re.S)
+        return [re.sub(r" *#.*", "", line) for block in blocks for line in block.splitlines()]
+
+    assert len(commands("README.md")) > 20
+    assert commands("README.md") == commands("README.zh-CN.md")

@@ -67,6 +67,13 @@ def test_changes_override_the_recipe_and_are_reported(tmp_path: Path) -> None:
     assert "![a.png](a.png)" in page
 
 
+def test_several_recipes_are_listed_by_name(tmp_path: Path) -> None:
+    report = Report([], [], {"first": {"epochs": 4, "seed": 1}, "second": {"epochs": 5}})
+    page = markdown(EXPERIMENTS["lenet5_mnist"], report, Setting(out=tmp_path))
+    assert "\n- first: epochs 4, seed 1\n- second: epochs 5\n" in page
+    assert "{" not in page
+
+
 def test_the_error_curve_counts_steps_until_the_level() -> None:
     curve = _ErrorCurve()
     for step in range(1, 500):

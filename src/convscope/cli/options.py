@@ -30,7 +30,7 @@ class GroupedCommand(click.Command):
         headings: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and not isinstance(parameter, click.Argument):  # the usage line has those
                 headings.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
         for heading in [*(name for name in headings if name != "Options"), "Options"]:
             if heading in headings:

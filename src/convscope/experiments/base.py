@@ -108,12 +108,24 @@ def markdown(experiment: Experiment, report: Report, setting: Setting) -> str:
     for row in report.rows:
         published = "–" if row.published is None else f"{row.published:g} {row.unit}"
         lines.append(f"| {row.what} | {row.ours:.4g} {row.unit} | {published} | {row.note} |")
-    lines += ["", "Recipe: " + ", ".join(f"{key} {value}" for key, value in report.recipe.items())]
+    lines += ["", *_recipe(report.recipe)]
     if setting.changes:
         lines.append("Changed by hand: " + ", ".join(f"{key} {value}" for key, value in setting.changes.items()))
     lines += [f"Seed {setting.seed}; " + ", ".join(f"{key} {value}" for key, value in machine().items()), ""]
     lines += [f"![{name}]({name})" for name in report.pictures]
     return "\n".join(lines) + "\n"
+
+
+def _recipe(recipe: Mapping[str, Any]) -> list[str]:
+    """The settings in a sentence; where there are several recipes by name, a list with one of them a line."""
+    parts = {name: value for name, value in recipe.items() if isinstance(value, Mapping)}
+    own = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in parts)
+    if not parts:
+        return [f"Recipe: {own}", ""]
+    listed = [
+        f"- {name}: " + ", ".join(f"{key} {value}" for key, value in part.items()) for name, part in parts.items()
+    ]
+    return ["Recipes" + (f": {own}" if own else ""), "", *listed, ""]
 
 
 def machine() -> dict[str, Any]:
