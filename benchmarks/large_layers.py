@@ -1,6 +1,6 @@
 """Layers of AlexNet's, VGG's and ResNet's sizes: a training step of the native engine beside torch's.
 
-    python benchmarks/large_layers.py [--threads 2] [--batch-size 16] [--rounds 5] [layers …]
+    python benchmarks/large_layers.py [--threads 2] [--batch-size 32] [--rounds 5] [layers …]
 
 Each subject is a layer twice, with ReLU, then global mean and a linear layer, so that nearly all of the time is its.
 Gradients are verified first; contestants take turns (see ``benchmarks/native_training.py``).
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("layers", nargs="*", default=list(LAYERS))
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     report = benchmark(
