@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from convscope.inspect.pictures.canvas import FAINT, INK, SERIES, new_figure, plain_axes, save_picture
 
@@ -37,15 +38,23 @@ def lines(
     labels: tuple[str, str],
     title: str,
     level: tuple[float, str] | None = None,
+    logarithmic: bool = False,
 ) -> Path:
-    """(x, y) lines by name; ``level`` draws a dashed horizontal with its text."""
+    """(x, y) lines by name; ``level`` draws a dashed horizontal with its text, ``logarithmic`` is the axis of x, which
+    then shows the x of the points."""
     drawn = new_figure(7.2, 4.2)
     axes = plain_axes(drawn.add_subplot())
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
     axes.set_xlabel(labels[0], fontsize=9, color=FAINT)
     axes.set_ylabel(labels[1], fontsize=9, color=FAINT)
     for index, (name, (x, y)) in enumerate(series.items()):
-        axes.plot(x, y, color=SERIES[index % len(SERIES)], linewidth=1.8, label=name)
+        marker = "o" if len(x) <= 25 else None
+        axes.plot(x, y, color=SERIES[index % len(SERIES)], linewidth=1.8, marker=marker, markersize=3.5, label=name)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_xticks(sorted({each for x, _ in series.values() for each in x}))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     if level is not None:
         axes.axhline(level[0], color=FAINT, linewidth=1, linestyle="--")
         axes.annotate(

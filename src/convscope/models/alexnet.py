@@ -6,12 +6,14 @@ Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional N
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from convscope.models.blocks import IMAGENET, classifier_4096, normal, start
 from convscope.models.catalog import Card, register
+from convscope.models.options import map_size
 
 PAPER = "Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, NIPS 2012"
 
@@ -38,11 +40,14 @@ def brightness_normalisation() -> nn.LocalResponseNorm:
         "its sizes need 227×227",
         family="alexnet",
         shapes=(("conv1", (96, 55, 55)), ("conv2", (256, 27, 27)), ("conv5", (256, 13, 13))),
-        economical=(("hidden", 64),),
+        economical=(("hidden", 64), ("input_size", 67)),
     ),
 )
-def alexnet_2012(classes: int = 1000, in_channels: int = 3, hidden: int = 4096) -> nn.Module:
+def alexnet_2012(
+    classes: int = 1000, in_channels: int = 3, hidden: int = 4096, input_size: int | Sequence[int] = 227
+) -> nn.Module:
     """227×227 → 96@55 → 256@27 → 384@13 → 384@13 → 256@13 → 256@6 → 4096 → 4096 → classes."""
+    height, width = map_size(input_size, [(11, 4, 0), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0)])
     model = nn.Sequential(
         OrderedDict[str, nn.Module](
             conv1=nn.Conv2d(in_channels, 96, kernel_size=11, stride=4),
@@ -61,7 +66,7 @@ def alexnet_2012(classes: int = 1000, in_channels: int = 3, hidden: int = 4096) 
             relu5=nn.ReLU(),
             pool5=nn.MaxPool2d(3, stride=2),
             flatten=nn.Flatten(),
-            fc6=nn.Linear(256 * 6 * 6, hidden),
+            fc6=nn.Linear(256 * height * width, hidden),
             relu6=nn.ReLU(),
             drop6=nn.Dropout(0.5),
             fc7=nn.Linear(hidden, hidden),
@@ -139,11 +144,14 @@ def alexnet(classes: int = 1000, in_channels: int = 3, hidden: int = 4096) -> nn
         note="one grey channel, ten classes, first layer with padding 1, full 256-384-384-256 maps",
         family="alexnet",
         shapes=(("conv1", (96, 54, 54)),),
-        economical=(("hidden", 64),),
+        economical=(("hidden", 64), ("input_size", 65)),
     ),
 )
-def alexnet_gray(classes: int = 10, in_channels: int = 1, hidden: int = 4096) -> nn.Module:
+def alexnet_gray(
+    classes: int = 10, in_channels: int = 1, hidden: int = 4096, input_size: int | Sequence[int] = 224
+) -> nn.Module:
     """224×224 → 96@54 → 256@26 → 384@12 → 384@12 → 256@12 → 256@5 → 4096 → 4096 → classes."""
+    height, width = map_size(input_size, [(11, 4, 1), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 2, 0)])
     return nn.Sequential(
         OrderedDict[str, nn.Module](
             conv1=nn.Conv2d(in_channels, 96, kernel_size=11, stride=4, padding=1),
@@ -160,6 +168,6 @@ def alexnet_gray(classes: int = 10, in_channels: int = 1, hidden: int = 4096) ->
             relu5=nn.ReLU(),
             pool5=nn.MaxPool2d(3, stride=2),
             flatten=nn.Flatten(),
-            classifier=nn.Sequential(*classifier_4096(256 * 5 * 5, classes, hidden)),
+            classifier=nn.Sequential(*classifier_4096(256 * height * width, classes, hidden)),
         )
     )

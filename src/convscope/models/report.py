@@ -1,8 +1,8 @@
 """docs/zoo.md: every architecture with its exact parameter count, and how it compares with torchvision's.
 
-    python -m convscope.models.report --reference torchvision_parity.json --output docs/zoo.md
+    python -m convscope.models.report --reference tests/models/torchvision.json --output docs/zoo.md
 
-The reference file holds, for each network, parameters, state-dict shapes and logits computed by torchvision in float64
+A reference file holds, for each network, parameters, state-dict layout and logits computed by torchvision in float64
 with weights and input made by formula (``formula``, ``reference_input``), so that no weights need to be downloaded.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,47 +22,68 @@ from torch import nn
 
 from convscope.errors import DataError
 from convscope.files import write_text
-from convscope.layers import convolution_costs
+from convscope.layers import AuxiliaryOutputs, convolution_costs
 from convscope.models.catalog import MODELS, Entry
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """torchvision's numbers for one network: shapes by state-dict key, the first logits of each picture, their norm."""
+    """torchvision's numbers for one network.
+
+    ``entries`` of the state dict and their ``digest`` (see ``layout_digest``), the first logits of each picture, the
+    norm of all, and, where the file has them, the norms of all outputs in training mode without dropout, the logits
+    first and then the side classifiers'.
+    """
 
     parameters: int
     input_shape: tuple[int, ...]
-    shapes: Mapping[str, tuple[int, ...]]
+    entries: int
+    digest: str
     logits: Sequence[Sequence[float]]
     norm: float
+    training_norms: Sequence[float] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Ours beside the reference; errors are relative to the largest logit, None where only shapes were compared."""
+    """Ours beside the reference; errors are relative to the largest logit and to each norm."""
 
     parameters: int
     keys_agree: bool
-    logits_error: float | None
-    norm_error: float | None
+    logits_error: float
+    norm_error: float
+    training_error: float | None  # None where the reference has no figures of training mode
 
 
 def read_reference(path: str | Path) -> dict[str, Reference]:
-    """The reference file by network name; DataError when it is not one."""
+    """The reference file by network name; DataError when it is not one.
+
+    ``state_dict`` is each key's shape, or in their stead their number and digest.
+    """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {
-            name: Reference(
+        references = {}
+        for name, each in found.items():
+            layout = each["state_dict"]
+            if set(layout) == {"entries", "sha256"}:
+                entries, digest = layout["entries"], layout["sha256"]
+            else:
+                entries, digest = len(layout), layout_digest((key, tuple(shape)) for key, shape in layout.items())
+            references[name] = Reference(
                 parameters=each["parameters"],
                 input_shape=tuple(each["input"]),
-                shapes={key: tuple(shape) for key, shape in each["state_dict"].items()},
+                entries=entries,
+                digest=digest,
                 logits=each["logits"],
                 norm=each["logits_norm"],
+                training_norms=each.get("training_norms", ()),
             )
-            for name, each in found.items()
-        }
+        return references
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(path, f"not a reference file ({error})") from error
+
+
+_CHUNK = 1 << 17  # numbers worked out at a time: a megabyte, which stays in cache
 
 
 def formula(key: str, like: torch.Tensor) -> torch.Tensor:
@@ -72,12 +94,14 @@ def formula(key: str, like: torch.Tensor) -> torch.Tensor:
     """
     if key.endswith("num_batches_tracked"):
         return torch.zeros_like(like)
-    k = torch.arange(like.numel(), dtype=torch.float64)
-    s = torch.sin(0.7 * k + zlib.crc32(key.encode()) % 1000).reshape(like.shape)
+    s = torch.empty(like.shape, dtype=torch.float64)
+    for part, start in zip(s.view(-1).split(_CHUNK), range(0, like.numel(), _CHUNK), strict=True):
+        torch.arange(start, start + len(part), dtype=torch.float64, out=part)
+        part.mul_(0.7).add_(zlib.crc32(key.encode()) % 1000).sin_()
     if key.endswith("running_var"):
         return 1 + 0.1 * s.abs()
     if like.ndim != 1:
-        return s * math.sqrt(4 / math.prod(like.shape[1:]))
+        return s.mul_(math.sqrt(4 / math.prod(like.shape[1:])))
     return 1 + 0.1 * s if key.endswith("weight") else 0.1 * s
 
 
@@ -86,10 +110,15 @@ def reference_input(shape: Sequence[int]) -> torch.Tensor:
     return torch.sin(0.01 * torch.arange(math.prod(shape), dtype=torch.float64)).reshape(tuple(shape))
 
 
+def layout_digest(layout: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+    """SHA-256 over the lines "key shape", which stands for keys, their order and shapes: 64 letters for 30 kB."""
+    return hashlib.sha256("\n".join(f"{key} {shape}" for key, shape in layout).encode()).hexdigest()
+
+
 def keys_agree(model: nn.Module, reference: Reference) -> bool:
     """Whether the state dicts have the same keys in the same order, and the same shapes."""
     own = [(key, tuple(value.shape)) for key, value in model.state_dict().items()]
-    return own == list(reference.shapes.items())
+    return (len(own), layout_digest(own)) == (reference.entries, reference.digest)
 
 
 def compare(name: str, reference: Reference) -> Compared:
@@ -101,11 +130,28 @@ def compare(name: str, reference: Reference) -> Compared:
     with torch.no_grad():
         for key, value in model.state_dict().items():
             value.copy_(formula(key, value))
-        logits = model(reference_input(reference.input_shape))
+        x = reference_input(reference.input_shape)
+        logits = model(x)
+        in_training = _training_norms(model, x) if reference.training_norms else []
     wanted = torch.tensor(reference.logits, dtype=torch.float64)
     error = (logits[:, : wanted.shape[1]] - wanted).abs().max() / wanted.abs().max()
     norm_error = abs(float(logits.norm()) / reference.norm - 1)
-    return Compared(count_parameters(model), agree, float(error), norm_error)
+    training_error = None
+    if reference.training_norms:
+        pairs = zip(in_training, reference.training_norms, strict=True)
+        training_error = max(abs(own / its - 1) for own, its in pairs)
+    return Compared(count_parameters(model), agree, float(error), norm_error, training_error)
+
+
+def _training_norms(model: nn.Module, x: torch.Tensor) -> list[float]:
+    """The norms of all outputs in training mode: batch normalisation by the batch, side classifiers, no dropout."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    outputs = model(x)
+    every = [outputs.logits, *outputs.auxiliary] if isinstance(outputs, AuxiliaryOutputs) else [outputs]
+    return [float(each.norm()) for each in every]
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -130,9 +176,10 @@ def _zoo_row(entry: Entry) -> str:
 def _parity_row(name: str, reference: Reference) -> str:
     compared = compare(name, reference)
     keys = "equal" if compared.keys_agree else "DIFFERENT"
+    training = "–" if compared.training_error is None else f"{compared.training_error:.1e}"
     return (
-        f"| `{name}` | {compared.parameters:,} | {reference.parameters:,} | {len(reference.shapes)}, {keys} "
-        f"| {compared.logits_error:.1e} | {compared.norm_error:.1e} |"
+        f"| `{name}` | {_shape_text(reference.input_shape[1:])} | {compared.parameters:,} | {reference.parameters:,} "
+        f"| {reference.entries}, {keys} | {compared.logits_error:.1e} | {compared.norm_error:.1e} | {training} |"
     )
 
 
@@ -144,8 +191,8 @@ def _cost_rows() -> list[str]:
     ]
 
 
-def page(references: Mapping[str, Reference]) -> str:
-    """The whole page as Markdown; the parity table only for the references given."""
+def page(references: Sequence[tuple[str, Reference]]) -> str:
+    """The whole page as Markdown; a row of the parity table for each (name, reference) given."""
     entries = [MODELS[name] for name in MODELS]
     lines = [
         "# The zoo",
@@ -169,12 +216,13 @@ def page(references: Mapping[str, Reference]) -> str:
         lines += [
             "## Against torchvision",
             "",
-            "Logits of two pictures in float64, evaluation mode, weights and pictures by formula; errors are relative",
-            "to the largest logit, and of the norm of all logits.",
+            "Two pictures, float64, weights and pictures by formula. Errors are relative: of the logits in evaluation",
+            "mode to the largest, of the norm of all logits, and of the norms of all outputs in training mode without",
+            "dropout (batch normalisation by the batch, side classifiers).",
             "",
-            "| model | parameters | torchvision's | state-dict entries | logits | norm |",
-            "|---|---|---|---|---|---|",
-            *(_parity_row(name, reference) for name, reference in references.items()),
+            "| model | input | parameters | torchvision's | state-dict entries | logits | norm | training |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_parity_row(name, reference) for name, reference in references),
             "",
         ]
     lines += [
@@ -192,10 +240,12 @@ def page(references: Mapping[str, Reference]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m convscope.models.report", description="Write the page of the zoo.")
-    parser.add_argument("--reference", type=Path, help="torchvision's numbers (JSON); without it no parity table")
+    parser.add_argument(
+        "--reference", type=Path, nargs="+", default=[], help="torchvision's numbers (JSON files); else no parity table"
+    )
     parser.add_argument("--output", type=Path, default=Path("docs/zoo.md"), help="where to write (docs/zoo.md)")
     chosen = parser.parse_args(arguments)
-    text = page(read_reference(chosen.reference) if chosen.reference else {})
+    text = page([row for path in chosen.reference for row in read_reference(path).items()])
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(chosen.output, text)
     print(f"wrote {chosen.output}")

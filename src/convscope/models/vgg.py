@@ -13,6 +13,7 @@ from torch import nn
 from convscope.models.alexnet import brightness_normalisation
 from convscope.models.blocks import IMAGENET, classifier_4096, he_fan_out, normal, start
 from convscope.models.catalog import Builder, Card, register
+from convscope.models.options import map_size
 
 PAPER = "Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015"
 
@@ -130,9 +131,13 @@ _enrol("vgg16c", "C", 133_638_952, "ImageNet top-1 error 27.3 %, top-5 8.8 % (sc
         published="Fashion-MNIST in Dive into Deep Learning",
         note="one grey channel, ten classes",
         family="vgg",
-        economical=(("hidden", 64),),
+        economical=(("hidden", 64), ("input_size", 32)),
     ),
 )
-def vgg11_gray(classes: int = 10, in_channels: int = 1, hidden: int = 4096) -> nn.Module:
+def vgg11_gray(
+    classes: int = 10, in_channels: int = 1, hidden: int = 4096, input_size: int | Sequence[int] = 224
+) -> nn.Module:
     """224×224 → 64@112 → 128@56 → 256@28 → 512@14 → 512@7 → 4096 → 4096 → classes."""
-    return nn.Sequential(*features("A", in_channels), nn.Flatten(), *classifier_4096(512 * 7 * 7, classes, hidden))
+    height, width = map_size(input_size, [(2, 2, 0)] * 5)
+    head = classifier_4096(512 * height * width, classes, hidden)
+    return nn.Sequential(*features("A", in_channels), nn.Flatten(), *head)
