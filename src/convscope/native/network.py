@@ -105,7 +105,12 @@ class NativeNetwork:
         return self._pass(self.ready(), images, targets, seed, step, input_delta=input_delta)
 
     def descend(
-        self, images: torch.Tensor, targets: torch.Tensor, optimiser: torch.optim.Optimizer, seed: int = 0, step: int = 0
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        optimiser: torch.optim.Optimizer,
+        seed: int = 0,
+        step: int = 0,
     ) -> tuple[float, list[torch.Tensor]]:
         """``loss_and_grad``, then ``optimiser.step()``: (the loss, the outputs) from before the parameters moved.
 
