@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class FusedDescent:
                     bound.numbers = numbers
                 found.append(bound)
         found.sort(key=lambda each: each.place)
-        if any(one.place[1] > other.place[0] for one, other in zip(found, found[1:], strict=False)):
+        if any(one.place[1] > other.place[0] for one, other in itertools.pairwise(found)):
             return None
         return [each.rule for each in found]
 
