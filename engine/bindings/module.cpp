@@ -174,15 +174,69 @@ std::vector<float*> outputs_of(const Network& network, const std::string& name, 
     return pointers;
 }
 
+// A rule, and what keeps its arrays alive.
+struct HeldRule {
+    Rule rule;
+    std::optional<FloatArray> mean, squares, steps;
+};
+
+void make_rule(HeldRule* at, Index begin, Index end, std::optional<FloatArray> mean, std::optional<FloatArray> squares,
+               std::optional<FloatArray> steps) {
+    if (begin < 0 || end <= begin)
+        refuse_argument("end", std::to_string(end), "a place behind begin, " + std::to_string(begin));
+    if (squares.has_value() != steps.has_value() || (squares && !mean))
+        throw std::invalid_argument("mean, squares and steps go together; only mean goes alone");
+    HeldRule held{{}, mean, squares, steps};
+    held.rule.range = {begin, end};
+    if (mean) held.rule.mean = flat("mean", *mean, end - begin);
+    if (squares) held.rule.squares = flat("squares", *squares, end - begin);
+    if (steps) held.rule.steps = flat("steps", *steps, 1);
+    new (at) HeldRule(std::move(held));
+}
+
+void set_gradient_descent(HeldRule& held, double rate, double weight_decay, double momentum, double dampening,
+                          bool nesterov) {
+    if (held.squares || (momentum != 0 && !held.mean))
+        throw std::invalid_argument("gradient descent wants mean with momentum, and neither squares nor steps");
+    Rule& rule = held.rule;
+    rule.adam = false;
+    rule.rate = rate, rule.weight_decay = weight_decay, rule.momentum = momentum, rule.dampening = dampening;
+    rule.nesterov = nesterov;
+}
+
+void set_adam(HeldRule& held, double rate, double weight_decay, double momentum, double square_momentum, double epsilon,
+              bool decoupled) {
+    if (!held.squares) throw std::invalid_argument("Adam wants mean, squares and steps");
+    Rule& rule = held.rule;
+    rule.adam = true;
+    rule.rate = rate, rule.weight_decay = weight_decay, rule.momentum = momentum;
+    rule.square_momentum = square_momentum, rule.epsilon = epsilon, rule.decoupled = decoupled;
+}
+
+std::vector<Rule> rules_of(const std::vector<HeldRule*>& held, Index parameter_count) {
+    std::vector<Rule> rules;
+    Index end = 0;
+    for (const HeldRule* each : held) {
+        if (!each || each->rule.range.begin < end || each->rule.range.end > parameter_count)
+            throw std::invalid_argument("rules: wanted rising places that do not overlap, up to " +
+                                        std::to_string(parameter_count));
+        end = each->rule.range.end;
+        rules.push_back(each->rule);
+    }
+    return rules;
+}
+
 using Arrays = std::vector<FloatArray>;
 using Numbers = std::optional<std::vector<float>>;
 
 double step(Network& network, FloatArray parameters, FloatArray gradients, FloatArray state, AnyArray images,
             AnyArray targets, Numbers scale, Numbers offset, bool training, std::uint64_t seed,
             std::uint64_t step_number, int threads, std::optional<Arrays> outputs,
-            std::optional<FloatArray> input_delta) {
+            std::optional<FloatArray> input_delta, const std::vector<HeldRule*>& held_rules) {
     Call call = call_of(network, parameters, state, images, {scale, offset, training, seed, step_number, threads});
     call.gradients = flat("gradients", gradients, network.graph().parameter_count);
+    const std::vector<Rule> rules = rules_of(held_rules, network.graph().parameter_count);
+    call.rules = &rules;
     if (!network.has_loss()) throw std::invalid_argument("the plan has no loss; use forward() and backward()");
     take_targets(network, targets, call);
     if (outputs) call.outputs = outputs_of(network, "outputs", *outputs, call.images.count);
@@ -237,12 +291,19 @@ NB_MODULE(_engine, m) {
     m.def("isa", [] { return std::string(kernels().name); }, "Name of the instruction set that new networks use.");
     m.def("isas", &available_isas, "Instruction sets that this processor and build have, best first.");
     m.def("set_isa", &choose_isa, "name"_a, "Make later networks use another instruction set.");
+    nb::class_<HeldRule>(m, "Rule")
+        .def("__init__", &make_rule, "begin"_a, "end"_a, "mean"_a = nb::none(), "squares"_a = nb::none(),
+             "steps"_a = nb::none())
+        .def("gradient_descent", &set_gradient_descent, "rate"_a, "weight_decay"_a = 0.0, "momentum"_a = 0.0,
+             "dampening"_a = 0.0, "nesterov"_a = false)
+        .def("adam", &set_adam, "rate"_a, "weight_decay"_a, "momentum"_a, "square_momentum"_a, "epsilon"_a,
+             "decoupled"_a);
     nb::class_<Network>(m, "Network")
         .def("__init__", &construct, "input_shape"_a, "records"_a, "outputs"_a, "parameter_count"_a,
              "state_count"_a = 0)
         .def("step", &step, "parameters"_a, "gradients"_a, "state"_a, "images"_a, "targets"_a, "scale"_a = nb::none(),
              "offset"_a = nb::none(), "training"_a = true, "seed"_a = 0, "step"_a = 0, "threads"_a = 1,
-             "outputs"_a = nb::none(), "input_delta"_a = nb::none())
+             "outputs"_a = nb::none(), "input_delta"_a = nb::none(), "rules"_a = std::vector<HeldRule*>())
         .def("forward", &forward, "parameters"_a, "state"_a, "images"_a, "outputs"_a, "scale"_a = nb::none(),
              "offset"_a = nb::none(), "training"_a = false, "seed"_a = 0, "step"_a = 0, "threads"_a = 1)
         .def("backward", &backward, "parameters"_a, "gradients"_a, "state"_a, "images"_a, "output_deltas"_a,

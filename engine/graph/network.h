@@ -34,7 +34,7 @@ struct Images {
 };
 
 struct Call {
-    const float* parameters = nullptr;
+    float* parameters = nullptr;  // written where `rules` say so
     float* gradients = nullptr;
     float* state = nullptr;
     Images images;
@@ -43,6 +43,8 @@ struct Call {
     std::vector<float*> outputs;              // one for each of the plan's, or none
     std::vector<const float*> output_deltas;  // the same
     float* input_delta = nullptr;
+    // After a step: what moves, and how; places rise and are apart. Of each, `parameters` and its memory are written.
+    const std::vector<Rule>* rules = nullptr;
     bool training = false;
     bool update_state = false;
     std::uint64_t seed = 0;
@@ -71,10 +73,6 @@ public:
     std::string describe() const;
 
 private:
-    struct Range {
-        Index begin, end;
-    };
-
     double run(const Call& call, Mode mode);
     const Program& program_for(Mode mode);
     void reserve(const Program& program, Index blocks, int threads);
@@ -83,8 +81,7 @@ private:
     void run_step(const Call& call, const Program& program, const Step& step, Index block, int thread,
                   bool first_block);
     void turn(const Call& call, const Program& program, Index block, int thread);
-    void add_gradients(const Call& call, const Program& program, int thread, int threads);
-    std::vector<Range> gradient_ranges(const Program& program, bool with_settled) const;
+    void add_and_descend(const Call& call, const Program& program, int threads);
     void clear_shared_gradients(const Call& call, const Program& program, int threads);
     float* place(const Program& program, const Slot& slot, Index block, int thread) const;
     Maps input_of(const Program& program, const Op& op, std::size_t which, Index block, int thread) const;

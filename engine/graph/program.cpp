@@ -26,6 +26,7 @@ public:
 
     Program plan() {
         find_deltas();
+        find_summed();
         schedule();
         return std::move(program_);
     }
@@ -38,6 +39,26 @@ private:
 
     const Value& value(int number) const { return graph_.values[static_cast<std::size_t>(number)]; }
     bool has_delta(int number) const { return has_delta_[static_cast<std::size_t>(number)]; }
+
+    bool runs_backward(const Op& op) const { return op.is_loss() ? program_.mode.losses : has_delta(op.output); }
+
+    // Layers settled at cuts write the caller's gradients, not their thread's.
+    void find_summed() {
+        std::vector<Range> ranges;
+        for (std::size_t number = 0; number < graph_.ops.size(); ++number) {
+            const Op& op = *graph_.ops[number];
+            if (!program_.wants_gradient[number] || !runs_backward(op) || (op.cuts() && program_.mode.training))
+                continue;
+            for (const Place& place : op.parameter_places())
+                if (place.present()) ranges.push_back({place.offset, place.offset + place.count});
+        }
+        std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+        for (const Range& each : ranges) {
+            if (!program_.summed.empty() && each.begin <= program_.summed.back().end)
+                program_.summed.back().end = std::max(program_.summed.back().end, each.end);
+            else program_.summed.push_back(each);
+        }
+    }
 
     // A δ is wanted where a path leads on to a loss (or a given δ) and back to something that learns.
     void find_deltas() {
@@ -102,7 +123,7 @@ private:
             for (const int output : graph_.outputs) written[static_cast<std::size_t>(output)] = has_delta(output);
         for (int op = static_cast<int>(graph_.ops.size()) - 1; op >= 0; --op) {
             const Op& layer = *graph_.ops[static_cast<std::size_t>(op)];
-            if (layer.is_loss() ? !program_.mode.losses : !has_delta(layer.output)) continue;
+            if (!runs_backward(layer)) continue;
             if (layer.cuts() && program_.mode.training) {
                 push(Phase::measure_backward, op);
                 cut(op, true);

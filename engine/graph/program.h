@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/build.h"
+#include "graph/optimiser.h"
 
 namespace convscope {
 
@@ -45,6 +46,7 @@ struct Program {
     std::vector<Slot> values, deltas;  // by value
     std::vector<Slot> saved;           // by op
     std::vector<bool> wants_gradient;  // by op
+    std::vector<Range> summed;         // places of the gradient buffer that every thread has a part of; rising, apart
     Index arena_floats = 0;
     Index block_floats = 0;
 };

@@ -75,8 +75,7 @@ double Network::run(const Call& call, Mode mode) {
         if (segment.settles_backward) graph_.ops[op]->settle_backward(batch);
         else graph_.ops[op]->settle(batch);
     }
-    if (mode.backward && threads > 1)
-        run_on_threads(threads, [&](int thread, int count) { add_gradients(call, program, thread, count); });
+    if (mode.backward) add_and_descend(call, program, threads);
     double loss = 0;
     if (mode.losses)
         for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
@@ -195,25 +194,6 @@ void Network::turn(const Call& call, const Program& program, Index block, int th
     }
 }
 
-// Places of the gradient buffer that this program's blocks write. Layers settled at cuts write the caller's directly.
-std::vector<Network::Range> Network::gradient_ranges(const Program& program, bool with_settled) const {
-    std::vector<Range> ranges;
-    for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
-        if (!program.wants_gradient[op]) continue;
-        if (graph_.ops[op]->cuts() && program.mode.training && !with_settled) continue;
-        for (const Place& place : graph_.ops[op]->parameter_places())
-            if (place.present()) ranges.push_back({place.offset, place.offset + place.count});
-    }
-    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-    std::vector<Range> merged;
-    for (const Range& each : ranges) {
-        if (!merged.empty() && each.begin <= merged.back().end)
-            merged.back().end = std::max(merged.back().end, each.end);
-        else merged.push_back(each);
-    }
-    return merged;
-}
-
 void Network::clear_shared_gradients(const Call& call, const Program& program, int threads) {
     if (!program.mode.backward) return;
     for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
@@ -225,17 +205,28 @@ void Network::clear_shared_gradients(const Call& call, const Program& program, i
     }
 }
 
-// Each thread adds up its share of the places, always in the order of the threads.
-void Network::add_gradients(const Call& call, const Program& program, int thread, int threads) {
-    for (const Range& range : gradient_ranges(program, false)) {
-        const Index count = range.end - range.begin;
-        const Index first = range.begin + count * thread / threads;
-        const Index last = range.begin + count * (thread + 1) / threads;
-        for (int other = 1; other < threads; ++other) {
-            const float* from = gradients_of(call, other);
-            for (Index i = first; i < last; ++i) call.gradients[i] += from[i];
+// Each thread adds up its share of the places, always in the order of the threads, and at once moves the parameters
+// there: the sum is in a register, and half of the buffers in its own cache.
+void Network::add_and_descend(const Call& call, const Program& program, int threads) {
+    static const std::vector<Rule> nothing_moves;
+    const std::vector<Rule>& rules = call.rules ? *call.rules : nothing_moves;
+    if (threads == 1 && rules.empty()) return;
+    const std::vector<Piece> pieces = cut_pieces(program.summed, rules);
+    std::vector<const float*> others;
+    for (int thread = 1; thread < threads; ++thread) others.push_back(gradients_of(call, thread));
+    run_on_threads(threads, [&](int thread, int count) {
+        for (const Piece& whole : pieces) {
+            Piece piece = whole;
+            piece.range = share(whole.range, thread, count);
+            Descent descent = descent_of(piece, call.parameters);
+            descent.gradients = call.gradients + piece.range.begin;
+            descent.others = others.data();
+            descent.other_count = piece.summed ? static_cast<Index>(others.size()) : 0;
+            kernels_.descend(descent);
         }
-    }
+    });
+    for (const Rule& rule : rules)
+        if (rule.steps) *rule.steps += 1;
 }
 
 }  // namespace convscope

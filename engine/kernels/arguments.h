@@ -218,4 +218,29 @@ struct Dropout {
     bool accumulate = false;
 };
 
+enum class DescentKind : std::int32_t { none, gradient, momentum, adam };  // none: gradients are only added up
+
+// A stretch of parameters that moves against its gradient. The letters are those of kernels/optimiser.cpp.
+struct Descent {
+    DescentKind kind = DescentKind::none;
+    Index count = 0;
+    float* gradients = nullptr;            // of the first thread; the sum ends here
+    const float* const* others = nullptr;  // gradient buffers of the other threads, with the stretch at `first`
+    Index other_count = 0;
+    Index first = 0;
+    float* parameters = nullptr;
+    float* mean = nullptr;     // v, or Adam's m
+    float* squares = nullptr;  // Adam's s
+    float rate = 0;            // η; Adam: η / (1 − βᵗ)
+    float decay = 0;           // λ
+    float keep = 1;            // κ
+    float momentum = 0;        // μ
+    float fresh = 1;           // 1 − dampening, or 1 − β
+    bool nesterov = false;
+    float square_momentum = 0;  // γ
+    float square_fresh = 0;     // 1 − γ
+    float root_scale = 1;       // ρ = 1 / √(1 − γᵗ)
+    float epsilon = 0;          // ε
+};
+
 }  // namespace convscope

@@ -13,6 +13,7 @@ void enter_elementwise(KernelTable& table);
 void enter_linear(KernelTable& table);
 void enter_loss(KernelTable& table);
 void enter_normalisation(KernelTable& table);
+void enter_optimiser(KernelTable& table);
 void enter_packing(KernelTable& table);
 void enter_rbf(KernelTable& table);
 void enter_pooling(KernelTable& table);

@@ -18,6 +18,7 @@ KernelTable kernel_table() {
     enter_linear(table);
     enter_loss(table);
     enter_normalisation(table);
+    enter_optimiser(table);
     enter_packing(table);
     enter_pooling(table);
     enter_rbf(table);

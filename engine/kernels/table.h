@@ -64,6 +64,7 @@ struct KernelTable {
     void (*dropout)(const Dropout&) = nullptr;
     void (*rbf_forward)(const Linear&) = nullptr;
     void (*rbf_input_delta)(const Linear&) = nullptr;
+    void (*descend)(const Descent&) = nullptr;
 };
 
 // One per instruction set that was compiled; only called when the processor has it.

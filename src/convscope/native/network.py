@@ -14,6 +14,7 @@ from convscope import spec
 from convscope.errors import ArgumentError
 from convscope.layers import Loss
 from convscope.native import availability
+from convscope.native.fused import FusedDescent
 from convscope.native.lower import checked_shape, lower, restore
 from convscope.native.memory import SharedMemory
 from convscope.native.objective import Objective, objective
@@ -65,6 +66,7 @@ class NativeNetwork:
         self.memory = SharedMemory(model) if memory is None else memory
         self._compiled: dict[tuple[bool, ...], Compiled] = {}
         self._structure = self.memory.structure
+        self._fused: FusedDescent | None = None
         self._compiled[self._modes()] = self._compile(plan)
 
     @property
@@ -100,11 +102,48 @@ class NativeNetwork:
         ``targets`` are class indices (n,) or, for losses that compare numbers, (n, outputs). ``input_delta``, float32
         (n, c, h, w), receives ∂J/∂images.
         """
+        return self._pass(self.ready(), images, targets, seed, step, input_delta=input_delta)
+
+    def descend(
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        optimiser: torch.optim.Optimizer,
+        seed: int = 0,
+        step: int = 0,
+    ) -> tuple[float, list[torch.Tensor]]:
+        """``loss_and_grad``, then ``optimiser.step()``: (the loss, the outputs) from before the parameters moved.
+
+        Where ``FusedDescent`` allows it the engine moves them in the same pass, each thread its share, while the
+        gradients are in its cache; by the same formulas, so that results differ from torch's by rounding only.
+        """
+        compiled = self.ready()
+        self.memory.attach_gradients(compiled.trained)
+        if self._fused is None or self._fused.optimiser is not optimiser:
+            self._fused = FusedDescent(self._engine, optimiser, self.memory)
+        rules = self._fused.rules()
+        result = self._pass(compiled, images, targets, seed, step, rules=rules)
+        if rules is None:
+            optimiser.step()
+        return result
+
+    def _pass(
+        self,
+        compiled: Compiled,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        seed: int,
+        step: int,
+        *,
+        input_delta: torch.Tensor | None = None,
+        rules: list[Any] | None = None,
+    ) -> tuple[float, list[torch.Tensor]]:
         if self.objective is None:
             raise ArgumentError("loss", None, "a loss, given when the network was made")
-        compiled = self.ready()
         plan = compiled.plan
         pixels, options = self._images(images)
+        if rules:
+            options["rules"] = rules
         self._check_count(plan, len(images))
         if len(targets) != len(images):
             raise ArgumentError("targets", f"{len(targets)} of them", f"one for each of the {len(images)} images")

@@ -60,7 +60,12 @@ def lean(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimiz
             descend(self, closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # or the profiler's hook would be put around it again
-    own = {"step": step, "add_param_group": inspect.unwrap(kind.add_param_group), "__module__": kind.__module__}
+    own = {
+        "step": step,
+        "lean_of": kind,
+        "add_param_group": inspect.unwrap(kind.add_param_group),
+        "__module__": kind.__module__,
+    }
     return type(kind.__name__, (kind,), own)
 
 

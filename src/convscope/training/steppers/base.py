@@ -91,6 +91,10 @@ class Stepper(ABC):
         self._now.images += whole
 
     def _count_and_descend(self, loss: Scalar, correct: Scalar, own: int, whole: int) -> None:
+        self._count(loss, correct, own, whole)
+        self.descent.apply()
+
+    def _count(self, loss: Scalar, correct: Scalar, own: int, whole: int) -> None:
         if self.task.group.world > 1:
             extra = self.parameters.extra
             extra[0], extra[1], extra[2] = loss * own, correct, float(self.wants_to_stop)
@@ -102,7 +106,6 @@ class Stepper(ABC):
         else:
             self._sums[0] += loss * own
             self._sums[1] += correct
-        self.descent.apply()
 
     def read(self) -> Reading:
         """The sums since the last reading; waits for the device."""
