@@ -315,8 +315,14 @@ private:
     void compare(const std::string& label, std::vector<double>& variables, const std::vector<float>& found) {
         constexpr double h = 1e-6;
         std::vector<double> got, wanted;
+        // Some of the variables, and the one whose gradient is the largest, which the others are measured by.
         const std::size_t stride = std::max<std::size_t>(1, variables.size() / kVariables);
-        for (std::size_t i = 0; i < variables.size(); i += stride) {
+        std::vector<std::size_t> chosen;
+        for (std::size_t i = 0; i < variables.size(); i += stride) chosen.push_back(i);
+        const auto larger = [](float a, float b) { return std::abs(a) < std::abs(b); };
+        const auto most = std::max_element(found.begin(), found.end(), larger);
+        if (most != found.end()) chosen.push_back(static_cast<std::size_t>(most - found.begin()));
+        for (const std::size_t i : chosen) {
             const double kept = variables[i];
             variables[i] = kept + h;
             const double up = oracle(problem_);
