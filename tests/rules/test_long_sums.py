@@ -20,9 +20,9 @@ CASES: list[tuple[Conv, tuple[int, ...], tuple[int, ...]]] = [
 ]
 
 
-def everything(rule: Conv, x: torch.Tensor, k: torch.Tensor, b: torch.Tensor, seed: int = 0) -> list[torch.Tensor]:
-    y, saved = rule.forward(x, k, b)
-    delta = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(x.dtype)
+def everything(rule: Conv, *tensors: torch.Tensor) -> list[torch.Tensor]:
+    y, saved = rule.forward(*tensors)
+    delta = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(y.dtype)
     (delta_x,), gradients = rule.backward(saved, delta)
     assert delta_x is not None
     return [y, delta_x, gradients["weight"], gradients["bias"]]
@@ -40,7 +40,12 @@ def test_same_as_the_rule_in_float64(monkeypatch: pytest.MonkeyPatch, rule: Conv
     monkeypatch.setattr(long_sums, "LONG", 1)
     taken = []
     own = long_sums.correlate
-    monkeypatch.setattr(long_sums, "correlate", lambda *given: taken.append(1) or own(*given))
+
+    def noted(*given: Any) -> torch.Tensor:
+        taken.append(given)
+        return own(*given)
+
+    monkeypatch.setattr(long_sums, "correlate", noted)
     found = everything(rule, *(part.float() for part in wide))
     assert taken
     for one, other in zip(found, true, strict=True):

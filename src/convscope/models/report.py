@@ -95,7 +95,7 @@ def formula(key: str, like: torch.Tensor) -> torch.Tensor:
     if key.endswith("num_batches_tracked"):
         return torch.zeros_like(like)
     s = torch.empty(like.shape, dtype=torch.float64)
-    for part, start in zip(s.view(-1).split(_CHUNK), range(0, like.numel(), _CHUNK), strict=True):
+    for part, start in zip(torch.split(s.view(-1), _CHUNK), range(0, like.numel(), _CHUNK), strict=True):
         torch.arange(start, start + len(part), dtype=torch.float64, out=part)
         part.mul_(0.7).add_(zlib.crc32(key.encode()) % 1000).sin_()
     if key.endswith("running_var"):

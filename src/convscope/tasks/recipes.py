@@ -124,6 +124,8 @@ RECIPES: tuple[Recipe, ...] = (
         "cifar10",
         {"small": True},
         {**_SHORT, "epochs": 4, "learning_rate": 0.05},
+        "four epochs, for a computer without a GPU: 81.7 % on CIFAR-10, with --precision bfloat16 on a processor that "
+        "has it twice as fast",
     ),
     Recipe(
         "resnet18-small",
@@ -131,6 +133,7 @@ RECIPES: tuple[Recipe, ...] = (
         "cifar10",
         {"small": True},
         {**_SHORT, "epochs": 2, "learning_rate": 0.08},
+        "two epochs, for a computer without a GPU",
     ),
     Recipe(
         "googlenet-small",
@@ -138,6 +141,7 @@ RECIPES: tuple[Recipe, ...] = (
         "cifar10",
         {"small": True},
         {**_SHORT, "epochs": 2, "learning_rate": 0.08, "init": "he_normal"},
+        "two epochs, for a computer without a GPU",
     ),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),

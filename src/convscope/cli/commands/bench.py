@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,13 +117,14 @@ def _print(report: Report) -> None:
 
     machine = report.machine
     console = Console()
-    console.print(
-        "training steps, from uint8 pictures to moved parameters; ± is half the quartiles' distance"
-    )
-    console.print(f"{machine.processor} · engine {machine.isa} · {machine.threads} threads · torch {machine.torch}")
-    console.print(f"float32 matrix product: {machine.matrix_gflops:.0f} GFLOP/s")
+    if not console.is_terminal:
+        console = Console(width=160)  # a file has no edge at which a table would have to be broken
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    say("training steps, from uint8 pictures to moved parameters; ± is half the quartiles' distance")
+    say(f"{machine.processor} · engine {machine.isa} · {machine.threads} threads · torch {machine.torch}")
+    say(f"float32 matrix product: {machine.matrix_gflops:.0f} GFLOP/s")
     for name, difference in report.differences.items():
-        console.print(f"{name}: gradients verified, at most {difference:.1e} of the largest beside float64")
+        say(f"{name}: gradients verified, at most {difference:.1e} of the largest beside float64")
     table = Table()
     for heading in ("model", "batch", "step by"):
         table.add_column(heading)
@@ -136,13 +138,13 @@ def _print(report: Report) -> None:
     console.print(table)
     for row in report.rows:
         if row.failure is not None:
-            console.print(f"{row.model}, batch {row.batch_size}, {row.contestant}: {row.failure}", markup=False)
+            say(f"{row.model}, batch {row.batch_size}, {row.contestant}: {row.failure}")
     rivals = [name for name in ("eager", "channels_last", "compile") if any(r.contestant == name for r in report.rows)]
     if rivals and any(row.contestant == "native" and row.failure is None for row in report.rows):
         if "eager" in rivals:
-            console.print(f"against torch eager: {report.geometric_mean(['eager']):.2f}×")
-        console.print(f"against the best of torch in float32: {report.geometric_mean(rivals):.2f}×")
-        console.print(f"share of the matrix product's rate: {report.mean_share():.0%} (geometric means)")
+            say(f"against torch eager: {report.geometric_mean(['eager']):.2f}×")
+        say(f"against the best of torch in float32: {report.geometric_mean(rivals):.2f}×")
+        say(f"share of the matrix product's rate: {report.mean_share():.0%} (geometric means)")
 
 
 def _cells(report: Report, row: Row) -> list[str]:
