@@ -161,11 +161,11 @@ class TestEveryModel:
         with torch.no_grad():
             targets = loss.predictions(model(x)).amin(0).argsort(descending=True)[:8]
         optimiser = torch.optim.Adam(model.parameters(), lr=3e-4, fused=True)
-        first = None
+        first = 0.0
         for _ in range(600):
             outputs = model(x)
             value = loss.value(outputs, targets)
-            first = value.item() if first is None else first
+            first = first or value.item()
             right = int((loss.predictions(outputs).argmax(1) == targets).sum())
             if right == 8 and value.item() < first / 4:
                 break
