@@ -144,10 +144,10 @@ def test_groups_schedules_and_state_stay_the_optimisers() -> None:
     model = net()
     network = NativeNetwork(model, SHAPE, "cross_entropy", threads=2)
     optimiser = make(list(model.parameters()))
-    still, moving = model[0].weight.detach().clone(), model[5].weight
+    still, moving = model.get_parameter("0.weight").detach().clone(), model.get_parameter("5.weight")
     for step in range(3):
         network.descend(pictures(17, SHAPE), TARGETS[:17], optimiser, step=step)
-    assert torch.equal(model[0].weight, still)
+    assert torch.equal(model.get_parameter("0.weight"), still)
     saved = copy.deepcopy(optimiser.state_dict())
     weights = copy.deepcopy(model.state_dict())
     optimiser.param_groups[1]["lr"] = 0.01  # as a schedule does
@@ -212,7 +212,7 @@ def test_hooks_own_classes_and_strange_memory_are_torchs() -> None:
 
     own = Own(model.parameters(), lr=0.1)
     assert FusedDescent(network._engine, own, network.memory).rules() is None
-    model[5].weight.grad = torch.zeros(4, 30)  # not the engine's
+    model.get_parameter("5.weight").grad = torch.zeros(4, 30)  # not the engine's
     assert fused.rules() is None
     elsewhere = nn.Parameter(torch.zeros(3))
     elsewhere.grad = torch.zeros(3)
@@ -234,7 +234,7 @@ def test_runs_repeat_bit_for_bit_and_nan_comes_through() -> None:
     x[3] = math.nan
     loss, _ = network.descend(x, TARGETS[:17], optimiser)
     assert math.isnan(loss)
-    assert model[5].weight.isnan().any()
+    assert model.get_parameter("5.weight").isnan().any()
 
 
 def test_refused_rules() -> None:
