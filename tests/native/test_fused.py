@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.native.comparing import pictures, randomised
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from convscope.native import NativeNetwork, available
 from convscope.native.fused import FusedDescent
@@ -206,6 +207,10 @@ def test_hooks_own_classes_and_strange_memory_are_torchs() -> None:
     assert seen == [1]
     handle.remove()
     assert fused.rules() is not None
+    for everywhere in (register_optimizer_step_pre_hook, register_optimizer_step_post_hook):
+        handle = everywhere(lambda *_: seen.append(2))
+        assert fused.rules() is None
+        handle.remove()
 
     class Own(torch.optim.SGD):
         pass

@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import torch
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from convscope.native.memory import SharedMemory
 
@@ -83,6 +84,8 @@ class FusedDescent:
             or given.get("grad_scale") is not None
             or bool(given.get("_optimizer_step_pre_hooks"))
             or bool(given.get("_optimizer_step_post_hooks"))
+            or bool(_global_optimizer_pre_hooks)
+            or bool(_global_optimizer_post_hooks)
         )
 
     def _bind(self, parameter: torch.Tensor, with_memory: bool) -> _Bound | None:
