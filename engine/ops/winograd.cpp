@@ -16,9 +16,6 @@ constexpr Index kScratchBytes = 640 * 1024;
 // Cycles for one position of one plane, by measurement: into the form and out of it.
 constexpr double kCyclesIn = 5, kCyclesOut = 5;
 
-// Memory that is walked plane by plane must not lie a multiple of 4 KiB apart, in the same sets of the caches.
-Index spread(Index positions) { return (positions % 64 == 0 ? positions + 1 : positions) * kBlock; }
-
 template <int N, int Size>
 std::vector<float> flat_filter() {
     constexpr auto rows = winograd::filter_matrix<N, Size>();

@@ -25,6 +25,10 @@ struct WinogradForm {
     std::vector<float> filter(int count) const;
 };
 
+// Floats of so many positions. Memory that is walked plane by plane must not lie a multiple of 4 KiB apart, in the same
+// sets of the caches.
+inline Index spread(Index positions) { return (positions % 64 == 0 ? positions + 1 : positions) * kBlock; }
+
 class WinogradCorrelation {
 public:
     WinogradCorrelation() = default;

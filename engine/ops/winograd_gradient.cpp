@@ -10,8 +10,6 @@ namespace {
 constexpr Index kBandBytes = 3 * 1024 * 1024;
 constexpr double kCyclesIn = 5, kCyclesOut = 8;
 
-Index spread(Index positions) { return (positions % 64 == 0 ? positions + 1 : positions) * kBlock; }
-
 }  // namespace
 
 WinogradGradient::WinogradGradient(const KernelTable& kernels, Axis rows, Axis columns,
