@@ -316,7 +316,7 @@ function drawGrids(app, painter, plan, data, box, row, late) {
     const fitting = Math.floor((cell - 3) / (cell >= 36 ? 6.3 : 5.4)); // characters that a cell has room for
     const whole = Math.max(1, Math.floor(Math.log10(peak / 10 ** power)) + 1) + (grid.values.some((value) => value < 0) ? 1 : 0);
     const digits = Math.min(power ? 2 : Math.min(3, digitsFor(peak) - 2), fitting - whole - 1);
-    if (power) painter.text(`· 10${superscript(power)}`, x + kw * cell, y - 11, { size: 11.5, colour: palette.soft, align: "right", alpha: late });
+    if (power) painter.text(`· 10${superscript(power)}`, x + Math.max(kw * cell, 76), y - 11, { size: 11.5, colour: palette.soft, align: "right", alpha: late });
     const winner = data.family === "max_pool" ? best(grid.values, grid.padding, 1) : data.family === "min_pool" ? best(grid.values, grid.padding, -1) : -1;
     grid.values.forEach((value, k) => {
       const cx = x + (k % kw) * cell;
