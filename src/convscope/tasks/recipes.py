@@ -141,7 +141,7 @@ RECIPES: tuple[Recipe, ...] = (
         "cifar10",
         {"small": True},
         {**_SHORT, "epochs": 2, "learning_rate": 0.08, "init": "he_normal"},
-        "two epochs, for a computer without a GPU",
+        "two epochs, for a computer without a GPU: 77.2 %",
     ),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),
