@@ -133,7 +133,7 @@ RECIPES: tuple[Recipe, ...] = (
         "cifar10",
         {"small": True},
         {**_SHORT, "epochs": 2, "learning_rate": 0.08},
-        "two epochs, for a computer without a GPU",
+        "two epochs, for a computer without a GPU: 77.5 %",
     ),
     Recipe(
         "googlenet-small",
