@@ -51,21 +51,30 @@ WinogradForm WinogradForm::cheapest(const KernelTable& kernels, Index columns, I
     return best;
 }
 
-std::vector<float> WinogradForm::filter(int count) const {
+std::vector<float> WinogradForm::filter() const {
     if (points == 6) {
-        switch (count) {
+        switch (taps) {
             case 3: return flat_filter<6, 3>();
             case 4: return flat_filter<6, 4>();
             default: return flat_filter<6, 5>();
         }
     }
-    switch (count) {
+    switch (taps) {
         case 3: return flat_filter<8, 3>();
         case 4: return flat_filter<8, 4>();
         case 5: return flat_filter<8, 5>();
         case 6: return flat_filter<8, 6>();
         default: return flat_filter<8, 7>();
     }
+}
+
+WinogradRow WinogradForm::tiles_from(Index first, Index plane_step) const {
+    WinogradRow row;
+    row.first = first;
+    row.step = outputs;
+    row.tiles = tiles;
+    row.plane_step = plane_step;
+    return row;
 }
 
 WinogradCorrelation::WinogradCorrelation(const KernelTable& kernels, Axis rows, Axis columns,
@@ -75,7 +84,7 @@ WinogradCorrelation::WinogradCorrelation(const KernelTable& kernels, Axis rows, 
     if (columns.step != 1 || columns.tap != 1 || columns.stride != 1 || rows.stride != 1 || rows.taps == 0) return;
     form_ = WinogradForm::cheapest(kernels, columns.count, columns.taps);
     if (form_.points == 0) return;
-    filter_ = form_.filter(form_.taps);
+    filter_ = form_.filter();
     // From one tap column to the next the weights are one apart, forwards or backwards.
     for (Index to = 0; to < maps_ && !sources[static_cast<std::size_t>(to)].empty(); ++to) {
         const Index from = sources[static_cast<std::size_t>(to)].front();
@@ -150,12 +159,8 @@ void WinogradCorrelation::multiply(const CorrelationCall& call, float* scratch, 
     const Index end =
         std::min(rows_.source, (first + count - 1) * rows_.step + (rows_.taps - 1) * rows_.tap + rows_.origin + 1);
     const Maps source = source_plane(scratch), sums = sum_plane(scratch);
-    WinogradRow in;
+    WinogradRow in = form_.tiles_from(columns_.origin, source_plane_step_);
     in.columns = columns_.source;
-    in.first = columns_.origin;
-    in.step = form_.outputs;
-    in.tiles = form_.tiles;
-    in.plane_step = source_plane_step_;
     CorrelationCall plane;
     plane.kernels = call.kernels;
     plane.floor = -std::numeric_limits<float>::infinity();

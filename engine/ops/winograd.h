@@ -21,8 +21,10 @@ struct WinogradForm {
 
     // The one with the fewest products for so many columns; points 0 where there is none.
     static WinogradForm cheapest(const KernelTable& kernels, Index columns, Index taps);
-    // G: values of `count` coefficients at each point over Π (point − other point), [point][count].
-    std::vector<float> filter(int count) const;
+    // G: what turns the taps into their values at each point over Π (point − other point), [point][tap].
+    std::vector<float> filter() const;
+    // A row's tiles, each of which begins `outputs` columns after the one before.
+    WinogradRow tiles_from(Index first, Index plane_step) const;
 };
 
 // Floats of so many positions. Memory that is walked plane by plane must not lie a multiple of 4 KiB apart, in the same

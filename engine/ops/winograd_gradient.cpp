@@ -72,16 +72,9 @@ void WinogradGradient::run(const KernelTable& kernels, const Maps& input, const 
                            float* gradient, bool accumulate, float* scratch) const {
     const Maps source = source_plane(scratch);
     const Maps turned = delta_plane(scratch);
-    WinogradRow in;
-    in.first = columns_.origin;
-    in.step = form_.outputs;
-    in.tiles = form_.tiles;
-    in.plane_step = source_plane_step_;
-    WinogradRow out;
+    WinogradRow in = form_.tiles_from(columns_.origin, source_plane_step_);
+    WinogradRow out = form_.tiles_from(0, delta_plane_step_);
     out.columns = columns_.count;
-    out.step = form_.outputs;
-    out.tiles = form_.tiles;
-    out.plane_step = delta_plane_step_;
     WeightCorrelation::Call call;
     call.kernels = &kernels;
     call.input_rows = rows_.step;
