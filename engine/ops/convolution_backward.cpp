@@ -29,10 +29,8 @@ void Convolution::build_gradients() {
         winograd_gradients_ = std::move(winograd);
 }
 
-// One position more where maps would lie a multiple of 4 KiB apart, in the same sets of the caches.
 Index Convolution::delta_map_step() const {
-    const Index positions = (conv_.height + 2 * delta_border_.y) * (conv_.width + 2 * delta_border_.x);
-    return (positions + (positions % 64 == 0 ? 1 : 0)) * kBlock;
+    return spread((conv_.height + 2 * delta_border_.y) * (conv_.width + 2 * delta_border_.x));
 }
 
 // δ of the sums with its border of zeros.

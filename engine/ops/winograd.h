@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/correlation.h"
+#include "ops/op.h"
 
 namespace convscope {
 
@@ -26,10 +27,6 @@ struct WinogradForm {
     // A row's tiles, each of which begins `outputs` columns after the one before.
     WinogradRow tiles_from(Index first, Index plane_step) const;
 };
-
-// Floats of so many positions. Memory that is walked plane by plane must not lie a multiple of 4 KiB apart, in the same
-// sets of the caches.
-inline Index spread(Index positions) { return (positions % 64 == 0 ? positions + 1 : positions) * kBlock; }
 
 class WinogradCorrelation {
 public:
