@@ -11,8 +11,8 @@ from tests.browser.pages import select, settle
 from torch import nn
 
 from convscope.explorer import Handle, explore
-from convscope.explorer.replay import unit_gradient
 from convscope.explorer.session import Session
+from convscope.graph.replay import unit_gradient
 from convscope.models import create_model
 
 

@@ -15,7 +15,7 @@ from convscope.explorer.cards import Card
 from convscope.explorer.serve import Handle
 from convscope.explorer.session import Session
 from convscope.models import create_model
-from convscope.training.checkpoints import save
+from convscope.models.modelfile import save
 
 opened: list[Handle] = []
 

@@ -14,7 +14,7 @@ from torch import nn
 from convscope.errors import UnknownNameError
 from convscope.explorer.fields import Fields
 from convscope.explorer.network import Network
-from convscope.explorer.replay import unit_gradient, value_of
+from convscope.graph.replay import unit_gradient, value_of
 from convscope.models import create_model
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {

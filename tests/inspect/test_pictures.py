@@ -13,6 +13,7 @@ from torch import nn
 
 from convscope import create_model
 from convscope.errors import ArgumentError, DataError
+from convscope.graph.calls import walk
 from convscope.inspect.pictures import (
     bars_figure,
     confusion_figure,
@@ -28,7 +29,6 @@ from convscope.inspect.pictures import (
 from convscope.inspect.pictures.canvas import COLOUR_MAPS, Kind, colourise, enlarge, new_figure, symmetric_limit
 from convscope.inspect.pictures.kernels import arranged, colour_tiles
 from convscope.inspect.pictures.tiles import assemble, fitting, plan, strongest
-from convscope.inspect.steps import walk
 from convscope.layers import RBF, LocallyConnected2d, TableConv2d
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from convscope import graph, layers
+from convscope import layers
 from convscope.errors import ArgumentError
+from convscope.graph.capture import capture
 from convscope.models import create_model, portable, spec_of
 from convscope.spec import ModelSpec
 
@@ -72,7 +73,7 @@ def test_describing_twice_gives_the_same() -> None:
     model = Everything()
     description = portable.describe(model)
     assert portable.describe(portable.build(description)) == description
-    assert graph.capture(portable.build(description)) is not None
+    assert capture(portable.build(description)) is not None
 
 
 def test_rebuilt_model_trains_like_the_first() -> None:

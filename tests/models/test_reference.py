@@ -2,7 +2,7 @@
 
 ``torchvision.json`` holds what torchvision 0.29's model files give in float64 for pictures of 96×96 (Inception-v3:
 299×299); ten networks at their full size, by torchvision 0.26, are in a reference file beside the data folder.
-``convscope.models.report`` makes weights and pictures by the formula.
+``docs.pages.zoo`` makes weights and pictures by the formula.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convscope.rules.later import Later
+from convscope.rules.lazy_gradients import Later
 
 
 def test_each_is_made_once_and_only_when_wanted() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from convscope.errors import ArgumentError
+from convscope.rules.connections import connections, gather_kernels, scatter_kernels, whole_table
 from convscope.rules.conv import Conv
-from convscope.rules.table import connections, gather_kernels, scatter_kernels, whole_table
 
 #: LeCun et al. 1998, table I: the input maps of C3's sixteen output maps.
 C3 = (

@@ -13,7 +13,7 @@ from tests.oracles import worst
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, ConvscopeError
-from convscope.graph import capture
+from convscope.graph.capture import capture
 from convscope.rules import tape
 from convscope.rules.conv import Conv
 

@@ -19,8 +19,8 @@ from torch import nn
 
 from convscope import create_model, spec
 from convscope.errors import ArgumentError, CheckpointError
+from convscope.tensorfile import write_tensors
 from convscope.training import checkpoints, describe, load, load_weights, save
-from convscope.training.files import write_tensors
 
 
 def lenet() -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.native.flat import FlatParameters
+from convscope.layers.flat import FlatParameters
 from convscope.training import Config
 from convscope.training.optimisers import (
     OPTIMISERS,

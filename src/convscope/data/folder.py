@@ -16,10 +16,10 @@ from typing import get_args
 
 import torch
 
+from convscope.data.choosing import class_list, draw_per_class
 from convscope.data.dataset import Dataset, Split, stratified_split
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import MissingFileError, naming
-from convscope.data.options import class_list, draw_per_class
 from convscope.data.pictures import find_pictures, is_picture, load_picture, probe_picture
 from convscope.data.transforms import convert_channels, fit_size
 from convscope.errors import ArgumentError, DataError

@@ -1,6 +1,6 @@
 """The receptive field of any unit, on the input and on every map in between, and the other way: what a pixel reaches.
 
-Along each dimension of the picture every call reads a known set of positions (``convscope.inspect.reads``), so a
+Along each dimension of the picture every call reads a known set of positions (``convscope.inspect.dependence``), so a
 field is carried as one set of positions a dimension, through branches, borders and padding, exactly.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.explorer.network import INPUT, Network
-from convscope.inspect.reads import Dimension, along
+from convscope.graph.calls import Step, TensorLike
+from convscope.inspect.dependence import Dimension, along
 from convscope.inspect.receptive_field import ReceptiveFields
-from convscope.inspect.steps import Step, TensorLike
 
 _SAME_MAP = frozenset(
     (

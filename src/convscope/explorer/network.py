@@ -11,9 +11,9 @@ from torch import nn
 
 from convscope.explorer.arithmetic import Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
-from convscope.graph import capture
+from convscope.graph.calls import TensorLike, walk
+from convscope.graph.capture import capture
 from convscope.inspect import trace as run_trace
-from convscope.inspect.steps import TensorLike, walk
 from convscope.inspect.trace import LayerTrace
 
 INPUT = "input"

@@ -38,7 +38,7 @@ class Operation:
     latest: bool
 
 
-OPERATIONS: Registry[Operation] = Registry("op", "convscope.explorer.operations")
+OPERATIONS: Registry[Operation] = Registry("op", "convscope.explorer.questions")
 
 
 def operation(job: bool = False, latest: bool = False) -> Callable[[Run], Run]:

@@ -18,7 +18,7 @@ import base64, zlib
 import torch
 from torch.nn import functional as F
 import convscope
-from convscope.graph import capture
+from convscope.graph.capture import capture
 from convscope.layers.losses import loss_for
 
 model = convscope.load({path!r}).eval()

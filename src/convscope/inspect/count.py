@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from convscope.errors import UnknownNameError
-from convscope.inspect.operations import connected_maps, cost, outputs
-from convscope.inspect.reads import along
-from convscope.inspect.steps import Shape, Step, walk
+from convscope.graph.calls import Shape, Step, walk
+from convscope.inspect.cost import connected_maps, cost, outputs
+from convscope.inspect.dependence import along
 
 
 @dataclasses.dataclass(frozen=True)

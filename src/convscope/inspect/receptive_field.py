@@ -20,8 +20,8 @@ import numpy.typing as npt
 from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.inspect.reads import Dimension, along
-from convscope.inspect.steps import Shape, Step, TensorLike, Walk, walk
+from convscope.graph.calls import Shape, Step, TensorLike, Walk, walk
+from convscope.inspect.dependence import Dimension, along
 
 _NONE_LOW = np.int64(2**40)  # lo of a unit that sees no pixel at all (padding only)
 _NONE_HIGH = np.int64(-1)

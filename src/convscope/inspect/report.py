@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from convscope.graph.calls import Walk, walk
 from convscope.inspect.count import count
 from convscope.inspect.files import write_whole
 from convscope.inspect.pictures import (
@@ -36,7 +37,6 @@ from convscope.inspect.pictures.canvas import numbers
 from convscope.inspect.pictures.kernels import Kernels, arranged
 from convscope.inspect.receptive_field import ReceptiveFields
 from convscope.inspect.statistics import dead_table, layer_statistics
-from convscope.inspect.steps import Walk, walk
 from convscope.inspect.tables import dense_table, layer_table
 from convscope.inspect.trace import LayerTrace, trace
 from convscope.layers import Loss

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from convscope import graph
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.graph.capture import source_model
 from convscope.layers.losses import loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.rules import tape
@@ -89,7 +89,7 @@ class Trace:
         up; whoever only wants δ is spared a third of the products.
         """
         ran, batch = self._ran, self._batch
-        found: Loss = loss_for(loss, graph.source_model(ran.graph)) if isinstance(loss, str) else loss
+        found: Loss = loss_for(loss, source_model(ran.graph)) if isinstance(loss, str) else loss
         if isinstance(ran.output, AuxiliaryOutputs):
             value, seed = found.value_and_delta(ran.output, _targets(target, self.logits))
         else:

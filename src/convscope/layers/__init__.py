@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convscope.layers.activations import ACTIVATIONS, ScaledSigmoid, ScaledTanh, activation
 from convscope.layers.combined import CombinedConv2d, penalty
+from convscope.layers.connections import LENET5_C3, connection_table
 from convscope.layers.conv import Conv2d, TableConv2d
 from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
@@ -13,7 +14,6 @@ from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.rbf import RBF
 from convscope.layers.separable import convolution_costs, depthwise_separable_conv2d, spatially_separable_conv2d
 from convscope.layers.subsample import Subsample2d
-from convscope.layers.tables import LENET5_C3, connection_table
 from convscope.layers.unpool import MaxUnpool
 
 __all__ = [

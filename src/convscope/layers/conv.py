@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
-from convscope.layers.tables import Table, connection_table
+from convscope.layers.connections import Table, connection_table
 from convscope.rules.base import Rule, rule_for_module
 from convscope.rules.conv import Conv
 from convscope.shapes import pair

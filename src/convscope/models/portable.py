@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from convscope import graph, spec
+from convscope import spec
 from convscope.errors import ArgumentError
+from convscope.graph.capture import capture
 from convscope.layers import TableConv2d
 from convscope.models.catalog import create_model
 from convscope.models.portable_model import VERSION, PortableModel, find
@@ -84,7 +85,7 @@ def rebuild(found: spec.ModelSpec) -> nn.Module:
 def _traced_in_both_modes(model: nn.Module) -> dict[str, fx.GraphModule]:
     modes = [(module, module.training) for module in model.modules()]
     try:
-        return {mode: graph.capture(model.train(mode == "train")) for mode in ("train", "eval")}
+        return {mode: capture(model.train(mode == "train")) for mode in ("train", "eval")}
     finally:
         for module, training in modes:
             module.training = training

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from convscope.lowering.lower import lower
 from convscope.native.accelerated import Accelerated, accelerate
 from convscope.native.availability import EngineUnavailableError, available
-from convscope.native.lower import lower
 from convscope.native.network import NativeNetwork
 
 __all__ = ["Accelerated", "EngineUnavailableError", "NativeNetwork", "accelerate", "available", "lower"]

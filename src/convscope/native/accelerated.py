@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from convscope import spec
 from convscope.errors import ArgumentError
 from convscope.layers import Loss
+from convscope.lowering.lower import lower, restore
 from convscope.native import availability
-from convscope.native.lower import lower, restore
 from convscope.native.memory import SharedMemory
 from convscope.native.network import Compiled, NativeNetwork
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from convscope.native.plan import Plan, Record, Shape
+from convscope.lowering.plan import Plan, Record, Shape
 
 
 def training_operations(plan: Plan) -> int:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError
-from convscope.native.flat import FlatParameters, Slice
-from convscope.native.plan import Plan
+from convscope.layers.flat import FlatParameters, Slice
+from convscope.lowering.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,12 @@ from torch import nn
 from convscope import spec
 from convscope.errors import ArgumentError
 from convscope.layers import Loss
+from convscope.lowering.lower import checked_shape, lower, restore
+from convscope.lowering.objective import Objective, objective
+from convscope.lowering.plan import Plan
 from convscope.native import availability
 from convscope.native.fused import FusedDescent
-from convscope.native.lower import checked_shape, lower, restore
 from convscope.native.memory import SharedMemory
-from convscope.native.objective import Objective, objective
-from convscope.native.plan import Plan
 
 
 @dataclasses.dataclass

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError
 from convscope.rules import long_sums
 from convscope.rules.base import Applied, Deltas, Gradients, Rule, Saved, rule_for_function, rule_for_module
+from convscope.rules.connections import Table, gather_kernels, scatter_kernels, whole_table
 from convscope.rules.padding import MODES, pad_by, unpad_by
-from convscope.rules.table import Table, gather_kernels, scatter_kernels, whole_table
 from convscope.rules.windows import Edges, Sizes, last, rotate180, windows
 from convscope.shapes import conv_output_size, full
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from convscope import graph as graphs
 from convscope.errors import ArgumentError, ConvscopeError
+from convscope.graph import capture as graphs
 from convscope.rules import base
 from convscope.rules.base import Applied, Gradients, Rule, Saved
-from convscope.rules.later import Later
+from convscope.rules.lazy_gradients import Later
 from convscope.rules.local_autograd import LocalAutograd
 
 _IN_PLACE = {

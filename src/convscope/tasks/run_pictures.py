@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 from convscope.errors import ConvscopeError, DataError
+from convscope.graph.calls import walk
 from convscope.inspect.statistics import Histogram
-from convscope.inspect.steps import walk
+from convscope.tensorfile import read_tensors
 from convscope.training import events
-from convscope.training.files import read_tensors
 from convscope.training.watching import PICTURES
 
 # Drawing is imported where it is done: matplotlib takes 0.3 s, which who only predicts need not wait for.

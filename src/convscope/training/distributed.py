@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import distributed, nn
 
-from convscope.native.flat import FlatParameters
+from convscope.layers.flat import FlatParameters
 
 
 class Group:

@@ -15,13 +15,14 @@ from convscope.data import Batches, prepare
 from convscope.data.augment import Augmentation
 from convscope.errors import TrainingError
 from convscope.layers import Loss
+from convscope.models.modelfile import write_model
 from convscope.spec import ModelSpec
+from convscope.tensorfile import write_tensors
 from convscope.training import events
-from convscope.training.checkpoints import State, write_model
+from convscope.training.checkpoints import State
 from convscope.training.config import Config
 from convscope.training.distributed import Group
 from convscope.training.evaluation import evaluate_batches
-from convscope.training.files import write_tensors
 from convscope.training.metrics import Metrics
 from convscope.training.preparing import Prepared
 from convscope.training.results import Result

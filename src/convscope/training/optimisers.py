@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.native.flat import FlatParameters
+from convscope.layers.flat import FlatParameters
 from convscope.training.config import Config
 
 #: Our short names: the class, what we set beside the learning rate, and the usual learning rate.

@@ -11,8 +11,7 @@ from convscope import seeding, spec
 from convscope.data import Dataset, Split, prepare
 from convscope.errors import ArgumentError
 from convscope.layers import Loss, initialise
-from convscope.models import create_model
-from convscope.training import checkpoints
+from convscope.models import create_model, modelfile
 from convscope.training.config import Config
 
 # Splits up to this size are prepared once, as a whole; larger ones batch by batch.
@@ -102,7 +101,7 @@ def _description(model: nn.Module, dataset: Dataset) -> spec.ModelSpec | None:
     """The model's description, made now for a user's own module; None for one that cannot be described, which trains
     all the same but whose file holds weights only."""
     try:
-        return checkpoints.current_spec(model, dataset.shape)
+        return modelfile.current_spec(model, dataset.shape)
     except ArgumentError:
         return None
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.files import PART
+from convscope.tensorfile import explain, read_bytes, write_text
 from convscope.training import checkpoints, events
-from convscope.training.files import explain, read_bytes, write_text
 
 _LOCK = "lock"
 

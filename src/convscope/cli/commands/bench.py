@@ -60,7 +60,7 @@ def command(
     from rich.console import Console
 
     from convscope.native.benchmarking import benchmark
-    from convscope.training.files import write_text
+    from convscope.tensorfile import write_text
 
     options = parse_pairs(pairs, "--option")
     subjects = [_subject(name, options) for name in models or ("lenet5",)]

@@ -81,9 +81,9 @@ def _list(wanted: str | None) -> None:
 
 
 def _show(entry: Entry, options: dict[str, Any], shape: str | None, picture: Path | None, dense: bool) -> None:
+    from convscope.graph.calls import walk
     from convscope.inspect import ReceptiveFields, count
     from convscope.inspect.pictures import graph_figure, save_picture
-    from convscope.inspect.steps import walk
     from convscope.inspect.tables import dense_table, layer_table
     from convscope.models import create_model
 

@@ -86,8 +86,8 @@ def command(
         _resume(resume, data, root, data_pairs, settings, pictures, quiet)
         return
     from convscope.models import MODELS, create_model
+    from convscope.models.modelfile import describe
     from convscope.training import load
-    from convscope.training.checkpoints import describe
 
     name = model or "lenet5"
     source = data or "digits"

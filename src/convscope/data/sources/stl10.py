@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from convscope.data.catalog import Card, Remote, register
+from convscope.data.choosing import chosen_classes
 from convscope.data.dataset import Dataset, Split
 from convscope.data.files import find_file, naming, read_bytes, read_names
-from convscope.data.options import chosen_classes
 from convscope.errors import DataError
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

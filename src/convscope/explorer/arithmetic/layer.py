@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope import layers as own
-from convscope.inspect.steps import TensorLike
+from convscope.graph.calls import TensorLike
 
 Floats = npt.NDArray[np.float64]
 Index = tuple[int, ...]

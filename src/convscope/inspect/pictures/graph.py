@@ -14,9 +14,9 @@ from matplotlib.path import Path
 from torch import nn
 
 from convscope import layers
+from convscope.graph.calls import Shape, Step, Walk
 from convscope.inspect.pictures.canvas import FAINT, INK, PAPER, new_figure
 from convscope.inspect.pictures.layout import Layout, lay_out
-from convscope.inspect.steps import Shape, Step, Walk
 
 # family → (fill, edge)
 FAMILIES = {

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from convscope import layers
+from convscope.graph.calls import Step, Walk
 from convscope.inspect.pictures.canvas import Kind, Numbers, Pixels, colourise, numbers, symmetric_limit
 from convscope.inspect.pictures.tiles import fitting, plan, sheet_of_tiles
-from convscope.inspect.steps import Step, Walk
 
 _MOST_ROWS = 48  # output maps of one kernel matrix; more are cut to the strongest
 _MOST_COLUMNS = 48

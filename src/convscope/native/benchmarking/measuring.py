@@ -15,11 +15,11 @@ import torch
 
 from convscope.errors import ConvscopeError, LoweringError, UnknownNameError
 from convscope.layers import AuxiliaryOutputs, loss_for
+from convscope.lowering.lower import lower
 from convscope.native.benchmarking import memory
 from convscope.native.benchmarking.contestants import CONTESTANTS, Contestant, Subject
 from convscope.native.benchmarking.report import Report, Row, machine
 from convscope.native.cost import training_operations
-from convscope.native.lower import lower
 from convscope.native.network import NativeNetwork
 
 TOLERANCE = 1e-4  # of the largest number in each gradient

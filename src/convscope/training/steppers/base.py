@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convscope.layers import Loss
-from convscope.native.flat import FlatParameters
+from convscope.layers.flat import FlatParameters
 from convscope.spec import Preprocessing
 from convscope.training.config import Config
 from convscope.training.distributed import Group

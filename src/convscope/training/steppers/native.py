@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from convscope.layers.flat import FlatParameters
+from convscope.lowering.lower import restore
 from convscope.native import NativeNetwork
-from convscope.native.flat import FlatParameters
-from convscope.native.lower import restore
 from convscope.training.steppers.base import Scalar, Stepper
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from convscope.graph import capture
+from convscope.graph.capture import capture
 from convscope.layers import penalty
 from convscope.rules import tape
 from convscope.training.steppers.base import Stepper, Task, reseed

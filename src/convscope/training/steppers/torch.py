@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convscope.layers import penalty
-from convscope.native.flat import FlatParameters
+from convscope.layers.flat import FlatParameters
 from convscope.training.steppers.base import Stepper, Task, reseed
 
 

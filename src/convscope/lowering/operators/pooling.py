@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
 from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, Subsample2d, SumPool2d
-from convscope.native.builder import Builder, Value, lowers_function, lowers_method, lowers_module
-from convscope.native.operators import activations
-from convscope.native.plan import Attribute
+from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
+from convscope.lowering.operators import activations
+from convscope.lowering.plan import Attribute
 from convscope.shapes import pool_output_size
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from convscope.layers import AuxiliaryOutputs
-from convscope.native.builder import Builder, Value, lowers_function, lowers_method
+from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method
 
 Number = int | float
 

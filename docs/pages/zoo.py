@@ -1,6 +1,6 @@
 """docs/zoo.md: every architecture with its exact parameter count, and how it compares with torchvision's.
 
-    python -m convscope.models.report --reference tests/models/torchvision.json --output docs/zoo.md
+    python -m docs.pages.zoo --reference tests/models/torchvision.json --output docs/zoo.md
 
 A reference file holds, for each network, parameters, state-dict layout and logits computed by torchvision in float64
 with weights and input made by formula (``formula``, ``reference_input``), so that no weights need to be downloaded.
@@ -197,7 +197,7 @@ def page(references: Sequence[tuple[str, Reference]]) -> str:
     lines = [
         "# The zoo",
         "",
-        "Written by `python -m convscope.models.report`; do not edit by hand. Parameters are counted, not copied.",
+        "Written by `python -m docs.pages.zoo`; do not edit by hand. Parameters are counted, not copied.",
         "",
         "| model | year | input | parameters | published result | options |",
         "|---|---|---|---|---|---|",
@@ -239,7 +239,7 @@ def page(references: Sequence[tuple[str, Reference]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m convscope.models.report", description="Write the page of the zoo.")
+    parser = argparse.ArgumentParser(prog="python -m docs.pages.zoo", description="Write the page of the zoo.")
     parser.add_argument(
         "--reference", type=Path, nargs="+", default=[], help="torchvision's numbers (JSON files); else no parity table"
     )

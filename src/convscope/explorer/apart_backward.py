@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.explorer.apart import ROWS, Panel, describe
 from convscope.explorer.arithmetic.kernels import Kernels
 from convscope.explorer.arithmetic.layer import Layer
 from convscope.explorer.arithmetic.windows import Window, window_of
-from convscope.explorer.elastic import ROWS, Panel, describe
 from convscope.explorer.pictures import as_maps, vector_picture
 from convscope.explorer.snapshot import Snapshot
 

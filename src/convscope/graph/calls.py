@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from convscope import graph
 from convscope.errors import ArgumentError, UnknownNameError
+from convscope.graph.capture import capture
 from convscope.spec import spec_of
 
 Shape = tuple[int, ...]
@@ -121,7 +121,7 @@ def walk(model: nn.Module, input_shape: Sequence[int] | None = None) -> Walk:
     training = {name: module.training for name, module in model.named_modules()}
     model.eval()  # before the capture, which follows the branches of the mode it finds
     try:
-        captured = graph.capture(model).eval()
+        captured = capture(model).eval()
         recorder = _Recorder(captured)
         placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
         recorder.run(_zeros(captured, placeholders[0], shape))

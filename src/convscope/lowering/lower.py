@@ -15,13 +15,13 @@ import torch
 from torch import fx, nn
 
 from convscope.errors import ArgumentError, LoweringError
-from convscope.graph import capture, find_module
+from convscope.graph.capture import capture, find_module
 from convscope.layers import AuxiliaryOutputs, Loss
-from convscope.native import operators as operators  # fills the tables
-from convscope.native.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder, Value
-from convscope.native.folding import fold_batch_norms
-from convscope.native.objective import Objective, objective
-from convscope.native.plan import Output, Plan
+from convscope.lowering import operators as operators  # fills the tables
+from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder, Value
+from convscope.lowering.folding import fold_batch_norms
+from convscope.lowering.objective import Objective, objective
+from convscope.lowering.plan import Output, Plan
 
 # The result shares its memory with the first argument, so a change in place of one changes the other.
 _VIEWS = {"view", "reshape", "flatten", "squeeze", "contiguous", "float", "chunk", "split"}

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope.native.builder import BATCH, Builder, Value, lowers_function, lowers_method, lowers_module
-from convscope.native.operators.selection import select
+from convscope.lowering.builder import BATCH, Builder, Value, lowers_function, lowers_method, lowers_module
+from convscope.lowering.operators.selection import select
 
 
 def flatten_all(b: Builder, x: Value) -> Value:

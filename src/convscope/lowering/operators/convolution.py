@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
 from convscope.layers import RBF, Conv2d, TableConv2d
-from convscope.native.builder import Builder, Value, lowers_function, lowers_module
-from convscope.native.plan import Attribute
+from convscope.lowering.builder import Builder, Value, lowers_function, lowers_module
+from convscope.lowering.plan import Attribute
 from convscope.shapes import Pair, conv_output_size
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope.native.builder import Builder, Value, lowers_function, lowers_method, lowers_module
-from convscope.native.plan import Attribute
+from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
+from convscope.lowering.plan import Attribute
 
 
 def select(b: Builder, x: Value, channels: Sequence[int]) -> Value:

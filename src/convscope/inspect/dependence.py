@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from convscope import layers
-from convscope.inspect.steps import Step, TensorLike, call
+from convscope.graph.calls import Step, TensorLike, call
 
 Reads = npt.NDArray[np.int64]  # (outputs, most reads of one output), −1 where there is none
 

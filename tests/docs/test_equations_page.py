@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from convscope.rules import document
+from docs.pages import equations as document
 
 PAGE = Path(__file__).parents[2] / "docs" / "equations.md"
 
 
 def test_page_is_up_to_date() -> None:
-    remedy = "run python -m convscope.rules.document docs/equations.md"
+    remedy = "run python -m docs.pages.equations docs/equations.md"
     assert PAGE.read_text(encoding="utf-8") == document.equations(), remedy
 
 

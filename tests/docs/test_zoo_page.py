@@ -27,7 +27,7 @@ def test_page_has_a_row_for_every_model(tmp_path: Path) -> None:
 def test_the_page_in_docs_is_up_to_date() -> None:
     written = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
     stale = [line for line in report.page([]).splitlines() if line not in written.splitlines()]
-    assert not stale, "run python -m convscope.models.report --reference tests/models/torchvision.json"
+    assert not stale, "run python -m docs.pages.zoo --reference tests/models/torchvision.json"
 
 
 def test_parity_table_compares(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope import layers
-from convscope.inspect.steps import Step, call
+from convscope.graph.calls import Step, call
 
 Cost = tuple[int, int]  # (multiply_adds, operations)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from convscope import shapes
 from convscope.errors import ArgumentError, LoweringError
-from convscope.native.plan import Attribute, Constant, Record, Shape
+from convscope.lowering.plan import Attribute, Constant, Record, Shape
 
 Lowering = Callable[..., Any]
 F = TypeVar("F", bound=Lowering)

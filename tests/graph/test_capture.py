@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from convscope.errors import ArgumentError
-from convscope.graph import capture, find_module, source_model
+from convscope.graph.capture import capture, find_module, source_model
 
 
 def _leaves(graph: fx.GraphModule) -> list[str]:

@@ -1,4 +1,4 @@
-"""``python -m convscope.rules.document [file]`` writes the equations of all rules, from their docstrings."""
+"""``python -m docs.pages.equations [file]`` writes the equations of all rules, from their docstrings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHAPTERS = (
 _OPENING = """# The equations
 
 One rule for each operator: the forward pass, the sensitivity δ = ∂J/∂y taken back, and the gradient of every parameter.
-This page is written from the docstrings of `convscope.rules` by `python -m convscope.rules.document`; change it there.
+This page is written from the docstrings of `convscope.rules` by `python -m docs.pages.equations`; change it there.
 
 Sources: *Xue 2016* are the lecture slides on convolutional networks with equations (1)–(53); *Bouvrie 2006* is
 "Notes on Convolutional Neural Networks"; *LeCun et al. 1998* is "Gradient-Based Learning Applied to Document

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convscope.native.builder import Builder, Value, lowers_function, lowers_module
-from convscope.native.plan import Attribute
+from convscope.lowering.builder import Builder, Value, lowers_function, lowers_module
+from convscope.lowering.plan import Attribute
 
 
 @lowers_module(nn.LocalResponseNorm)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from convscope.native.operators import activations, combine, convolution, normalisation, pooling, reshape, selection
+from convscope.lowering.operators import activations, combine, convolution, normalisation, pooling, reshape, selection
 
 __all__ = ["activations", "combine", "convolution", "normalisation", "pooling", "reshape", "selection"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError
-from convscope.native.flat import FlatParameters
+from convscope.layers.flat import FlatParameters
 
 
 def picture_net() -> nn.Sequential:

@@ -12,8 +12,8 @@ from tests.native.comparing import ONE_LAYER, pictures, randomised, relative
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convscope.lowering.plan import Plan
 from convscope.native import NativeNetwork, lower
-from convscope.native.plan import Plan
 
 SHAPE = (3, 9, 7)
 
@@ -130,7 +130,7 @@ def test_training_is_left_alone() -> None:
 
 
 def test_a_wrong_fold_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from convscope.native import folding
+    from convscope.lowering import folding
 
     model = randomised(FOLDED["bias"]()).eval()
     x = pictures(3, SHAPE)

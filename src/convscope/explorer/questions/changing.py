@@ -9,11 +9,12 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
 from convscope.explorer import evidence as evidences
-from convscope.explorer import pictures, replay
-from convscope.explorer.operations.reading import frame
+from convscope.explorer import pictures
 from convscope.explorer.protocol import Arguments, Reply, finite
+from convscope.explorer.questions.reading import frame
 from convscope.explorer.session import LOSS_NAMES, NUDGE_DOUBLE_LIMIT, Session, operation
 from convscope.explorer.snapshot import check_index
+from convscope.graph import replay
 from convscope.layers.losses import LOSSES, loss_for
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import pictures, snippets
+from convscope.explorer.apart import take_apart, unflattened, unfolding
+from convscope.explorer.apart_backward import take_back
 from convscope.explorer.arithmetic import Explanation
-from convscope.explorer.elastic import take_apart, unflattened, unfolding
-from convscope.explorer.elastic_backward import take_back
 from convscope.explorer.inputs import as_npy
 from convscope.explorer.layout import lay_out
 from convscope.explorer.network import INPUT
@@ -19,8 +19,8 @@ from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import LOSS_NAMES, Session, operation
 from convscope.explorer.snapshot import Snapshot, check_index
 from convscope.layers.losses import LOSSES
+from convscope.models.modelfile import save
 from convscope.spec import spec_of
-from convscope.training.checkpoints import save
 
 
 @operation()

@@ -12,7 +12,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from convscope.native.plan import Constant, Plan, Record
+from convscope.lowering.plan import Constant, Plan, Record
 
 
 def fold_batch_norms(plan: Plan, model: nn.Module) -> Plan:

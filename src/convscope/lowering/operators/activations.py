@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from convscope.layers import ScaledSigmoid, ScaledTanh
 from convscope.layers.activations import scaled_tanh
-from convscope.native.builder import Builder, Value, lowers_function, lowers_method, lowers_module
+from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
 
 
 def named(b: Builder, name: str, x: Value) -> Value:

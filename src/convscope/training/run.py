@@ -18,6 +18,7 @@ from convscope.data import Batches, Dataset, list_datasets, load_dataset
 from convscope.data.augment import parse_augmentation
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.layers import loss_for
+from convscope.models import modelfile
 from convscope.training import checkpoints, distributed, events
 from convscope.training.config import Config
 from convscope.training.evaluation import default_loss
@@ -158,7 +159,7 @@ def _run(
         if content:
             state = checkpoints.load_state(path or run_dir, content)
             _check_identity(path or run_dir, state.data, identity)
-            checkpoints.put_weights(path or run_dir, stepper.model, state.weights)
+            modelfile.put_weights(path or run_dir, stepper.model, state.weights)
             try:
                 stepper.descent.load_state(state.optimiser)
             except ArgumentError as problem:
@@ -167,7 +168,7 @@ def _run(
     if folder is not None:
         folder.write_config(
             {
-                "model": None if described is None else checkpoints.spec_to_json(described),
+                "model": None if described is None else modelfile.spec_to_json(described),
                 "frozen": [each for each, parameter in model.named_parameters() if not parameter.requires_grad],
                 "data": identity,
                 "config": config.replace(resume=False).to_json(),
@@ -236,13 +237,13 @@ class _Begun:
             if isinstance(given, nn.Module):
                 return given
             raise ArgumentError("model", given, "the module that the run was begun with: the folder cannot rebuild it")
-        described = checkpoints.spec_from_json(saved)
+        described = modelfile.spec_from_json(saved)
         if isinstance(given, nn.Module):
-            own = checkpoints.current_spec(given, described.input_shape)
+            own = modelfile.current_spec(given, described.input_shape)
             return spec.attach(given, own.replace(classes=described.classes, preprocessing=described.preprocessing))
         if given is not None and given != described.architecture:
             raise CheckpointError(self.run_dir, f"a run of {described.architecture!r}, not of {given!r}")
-        model = checkpoints.rebuild(self.run_dir, described)
+        model = modelfile.rebuild(self.run_dir, described)
         for name in self.described.get("frozen", []):
             model.get_parameter(name).requires_grad_(False)
         return model

@@ -1,0 +1,164 @@
+"""Models as single safetensors files that carry everything needed to use them again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscope import spec
+from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
+from convscope.models import portable
+from convscope.models.catalog import MODELS
+from convscope.tensorfile import read_description, read_tensors, write_tensors
+
+FORMAT = 1  # raised when a file of this version could not be read by the version before
+OPTIMISER = "__optimiser__/"  # in a checkpoint, the names of the optimiser's tensors begin so
+
+
+def save(model: nn.Module, path: str | Path, input_shape: Sequence[int] | None = None, **more: Any) -> Path:
+    """Write ``model`` with its description to ``path`` (safetensors) and return the path.
+
+    A user's own module is described by its layers; it needs ``input_shape`` (channels, height, width) unless it was
+    trained by ``fit``. ``more`` are JSON values to keep beside it, e.g. ``metrics``. The file is whole or not there at
+    all. Raises CheckpointError when it cannot be written, ArgumentError for a model that cannot be described.
+    """
+    path = Path(path)
+    described = current_spec(model, input_shape)
+    write_model(model, path, described, **more)
+    return path
+
+
+def write_model(model: nn.Module, path: Path, described: spec.ModelSpec | None, **more: Any) -> None:
+    """``save`` with the description given; without one the file can only be read by ``load_weights``."""
+    saved = None if described is None else spec_to_json(described)
+    write_tensors(path, model.state_dict(), {"format": FORMAT, "kind": "model", "model": saved, **more})
+
+
+def current_spec(model: nn.Module, input_shape: Sequence[int] | None = None) -> spec.ModelSpec:
+    """The description of ``model`` as it is now: its layers are described anew where they were changed since it was
+    built (a head replaced, say). Raises ArgumentError for a module that cannot be described."""
+    described = spec.spec_of(model)
+    if described is None:
+        if input_shape is None:
+            raise ArgumentError("input_shape", None, "the (channels, height, width) of the model's input")
+        return portable.describe_spec(model, tuple(input_shape))
+    if _fits(model, described):
+        return described
+    return described.replace(architecture="graph", options=portable.describe(model))
+
+
+def _fits(model: nn.Module, described: spec.ModelSpec) -> bool:
+    """Whether a model built from ``described`` has this model's weights by name and shape; built without memory."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                rebuilt = portable.rebuild(described).state_dict()
+        except (RuntimeError, NotImplementedError):  # a builder that looks at its own numbers
+            rebuilt = portable.rebuild(described).state_dict()
+    own = model.state_dict()
+    return {name: each.shape for name, each in own.items()} == {name: each.shape for name, each in rebuilt.items()}
+
+
+def load(path: str | Path) -> nn.Module:
+    """The model in ``path``, a file of ``save`` or a checkpoint, on the CPU and in evaluation mode.
+
+    Raises CheckpointError for a file that is damaged, of another program or version, or of an unknown architecture.
+    """
+    path = Path(path)
+    tensors, description = read_tensors(path)
+    described = read_spec(path, description)
+    if described is None:
+        raise CheckpointError(
+            path,
+            "its model is the user's own module, which the file does not describe",
+            "Build that module and put the weights into it with convscope.models.modelfile.load_weights",
+        )
+    model = rebuild(path, described)
+    put_weights(path, model, {name: each for name, each in tensors.items() if not name.startswith(OPTIMISER)})
+    return spec.attach(model, described).eval()
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Put the weights in ``path`` (a file of ``save`` or a checkpoint) into ``model``, which must fit; return it."""
+    path = Path(path)
+    tensors, description = read_tensors(path)
+    check_format(path, description)
+    put_weights(path, model, {name: each for name, each in tensors.items() if not name.startswith(OPTIMISER)})
+    return model
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What ``path`` says of its model: architecture, options, classes, preprocessing, metrics, configuration."""
+    path = Path(path)
+    description = read_description(path)
+    check_format(path, description)
+    return description
+
+
+def put_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """``model.load_state_dict`` in place, with an error that names what does not fit."""
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unknown:
+        found = [f"lacks {missing[0]!r}"] if missing else []
+        found += [f"has {unknown[0]!r}, which the model lacks"] if unknown else []
+        raise CheckpointError(path, f"weights of another architecture: it {' and '.join(found)}")
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            shapes = f"{tuple(weights[name].shape)}, the model's is {tuple(tensor.shape)}"
+            raise CheckpointError(path, f"weights of another architecture: {name!r} has the shape {shapes}")
+    model.load_state_dict(dict(weights))
+
+
+def spec_to_json(described: spec.ModelSpec) -> dict[str, Any]:
+    return dataclasses.asdict(described)
+
+
+def spec_from_json(saved: Mapping[str, Any]) -> spec.ModelSpec:
+    preprocessing = saved["preprocessing"]
+    return spec.ModelSpec(
+        architecture=saved["architecture"],
+        options=dict(saved["options"]),
+        input_shape=tuple(saved["input_shape"]),
+        classes=tuple(saved["classes"]),
+        preprocessing=preprocessing
+        and spec.Preprocessing(
+            channels=preprocessing["channels"],
+            size=(preprocessing["size"][0], preprocessing["size"][1]),
+            mean=tuple(preprocessing["mean"]),
+            std=tuple(preprocessing["std"]),
+            fit=preprocessing["fit"],
+        ),
+    )
+
+
+def read_spec(path: Path, description: Mapping[str, Any]) -> spec.ModelSpec | None:
+    """The description's model; CheckpointError for another format version."""
+    check_format(path, description)
+    saved = description["model"]
+    return None if saved is None else spec_from_json(saved)
+
+
+def check_format(path: Path, description: Mapping[str, Any]) -> None:
+    version = description.get("format")
+    if version != FORMAT:
+        raise CheckpointError(
+            path, f"of format version {version}; this convscope reads version {FORMAT}", "Use the version that wrote it"
+        )
+
+
+def rebuild(path: Path, described: spec.ModelSpec) -> nn.Module:
+    """A model with fresh weights from its description; CheckpointError when this convscope cannot build it."""
+    with torch.random.fork_rng(devices=[]):  # the fresh random weights, replaced at once, take nobody's numbers
+        try:
+            if described.architecture != "graph" and described.architecture not in MODELS:
+                raise UnknownNameError("architecture", described.architecture, MODELS)
+            return portable.rebuild(described)
+        except ArgumentError as problem:
+            remedy = "It may come from another version of convscope"
+            raise CheckpointError(path, f"this architecture cannot be built here: {problem}", remedy) from problem
