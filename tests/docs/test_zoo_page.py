@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from docs.pages import zoo as report
 
 from convscope.errors import DataError
-from convscope.models import MODELS, report
+from convscope.models import MODELS
 
 
 def test_page_has_a_row_for_every_model(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from docs.pages import zoo as report
 
-from convscope.models import MODELS, report
+from convscope.models import MODELS
 
 HERE = Path(__file__).parent / "torchvision.json"
 DATA = os.environ.get("CONVSCOPE_DATA")
