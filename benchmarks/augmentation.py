@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from convscope import native, seeding
-from convscope.data import Batches, Split
+from convscope.data import Batches, Labelled
 from convscope.data.augment import parse_augmentation
 
 GREY = (
@@ -59,11 +59,11 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def random_split(shape: tuple[int, int, int], count: int, device: torch.device) -> Split:
+def random_split(shape: tuple[int, int, int], count: int, device: torch.device) -> Labelled:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (count,), generator=generator)
-    return Split(images, labels, tuple("0123456789")).to(device)
+    return Labelled(images, labels, tuple("0123456789")).to(device)
 
 
 def verify() -> None:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convscope.data import Batches, Dataset, Split
+from convscope.data import Batches, Dataset, Labelled
 from convscope.models import create_model
 from convscope.spec import Preprocessing, spec_of
 from convscope.training import events, run
@@ -46,7 +46,7 @@ def pictures(model: nn.Module, count: int) -> Dataset:
     images = torch.randint(0, 256, shape, generator=chance, dtype=torch.uint8)
     labels = torch.randint(0, 10, (count,), generator=chance)
     names = tuple(map(str, range(10)))
-    return Dataset("noise", Split(images, labels, names), Split(images[:100], labels[:100], names))
+    return Dataset("noise", Labelled(images, labels, names), Labelled(images[:100], labels[:100], names))
 
 
 def bare(model: nn.Module, data: Dataset, preprocessing: Preprocessing, batch_size: int, fast: bool) -> Iterator[None]:

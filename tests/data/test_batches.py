@@ -5,17 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convscope.data import Batches, Split
+from convscope.data import Batches, Labelled
 from convscope.data.augment import parse_augmentation
 from convscope.errors import ArgumentError
 from convscope.spec import Preprocessing
 
 
-def numbered(count: int) -> Split:
+def numbered(count: int) -> Labelled:
     """Picture k is full of k, its label k modulo 5."""
     values = torch.arange(count)
     images = values.to(torch.uint8).reshape(count, 1, 1, 1).repeat(1, 1, 6, 8)
-    return Split(images, values % 5, tuple("abcde"))
+    return Labelled(images, values % 5, tuple("abcde"))
 
 
 def seen(batches: Batches) -> list[int]:

@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from convscope.data import Dataset, Split, stratified_split
+from convscope.data import Dataset, Labelled, stratified_split
 from convscope.errors import ArgumentError
 
 
@@ -13,8 +13,8 @@ def pictures(count: int, channels: int = 1, height: int = 5, width: int = 7) -> 
     return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
 
 
-def split(labels: list[int], classes: tuple[str, ...] = ("a", "b", "c"), channels: int = 1) -> Split:
-    return Split(pictures(len(labels), channels), torch.tensor(labels), classes)
+def split(labels: list[int], classes: tuple[str, ...] = ("a", "b", "c"), channels: int = 1) -> Labelled:
+    return Labelled(pictures(len(labels), channels), torch.tensor(labels), classes)
 
 
 def test_statistics_are_those_of_numpy() -> None:
@@ -26,7 +26,7 @@ def test_statistics_are_those_of_numpy() -> None:
 
 
 def test_a_constant_channel_is_only_shifted() -> None:
-    train = Split(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("a", "b"))
+    train = Labelled(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ("a", "b"))
     dataset = Dataset("flat", train, train)
     assert dataset.mean == pytest.approx((0.2,))
     assert dataset.std == (1.0,)
@@ -50,7 +50,7 @@ def test_restrict_numbers_classes_anew() -> None:
     assert kept.classes == ("c", "a")
     assert torch.equal(kept.images, whole.images[[0, 2, 3, 4]])
     assert whole.counts() == [2, 2, 2]
-    assert repr(whole) == "Split(6 pictures of 1×5×7, 3 classes)"
+    assert repr(whole) == "Labelled(6 pictures of 1×5×7, 3 classes)"
 
 
 def test_stratified_split_keeps_every_picture_once_and_every_share() -> None:
@@ -107,7 +107,7 @@ BAD_SPLITS = [
 @pytest.mark.parametrize(("images", "labels", "classes", "message"), BAD_SPLITS)
 def test_bad_split(images: torch.Tensor, labels: torch.Tensor, classes: tuple[str, ...], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Split(images, labels, classes)
+        Labelled(images, labels, classes)
 
 
 def test_parts_must_fit_together() -> None:

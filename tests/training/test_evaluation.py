@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from convscope import create_model, evaluate, spec
-from convscope.data import Dataset, Split, prepare
+from convscope.data import Dataset, Labelled, prepare
 from convscope.errors import ArgumentError
 from convscope.layers import loss_for
 from convscope.training import Config, Result
@@ -45,7 +45,7 @@ def test_what_does_not_go_together_is_refused(fitted: Callable[..., Result], str
         evaluate(nn.Sequential(nn.Flatten(), nn.Linear(63, 3)), stripes.test)
     model = fitted(epochs=1).model
     test = stripes.test
-    other = Split(test.images, test.labels, ("row", "column", "cross"))
+    other = Labelled(test.images, test.labels, ("row", "column", "cross"))
     with pytest.raises(ArgumentError, match="data: .*'cross'.* pictures of the model's own classes.*'both'"):
         evaluate(model, other)
     with pytest.raises(ArgumentError, match="a split with pictures"):

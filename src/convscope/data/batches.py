@@ -8,7 +8,7 @@ import torch
 
 from convscope import seeding
 from convscope.data.augment import Augmentation, parse_augmentation
-from convscope.data.dataset import Split
+from convscope.data.kinds.labelled import Labelled
 from convscope.data.transforms import prepare
 from convscope.errors import ArgumentError
 from convscope.spec import Preprocessing
@@ -34,7 +34,7 @@ class Batches:
 
     def __init__(
         self,
-        split: Split,
+        split: Labelled,
         batch_size: int,
         seed: int = 0,
         epoch: int = 0,

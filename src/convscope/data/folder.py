@@ -17,9 +17,10 @@ from typing import get_args
 import torch
 
 from convscope.data.choosing import class_list, draw_per_class
-from convscope.data.dataset import Dataset, Split, stratified_split
+from convscope.data.dataset import Dataset
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import MissingFileError, naming
+from convscope.data.kinds.labelled import Labelled, stratified_split
 from convscope.data.pictures import find_pictures, is_picture, load_picture, probe_picture
 from convscope.data.transforms import convert_channels, fit_size
 from convscope.errors import ArgumentError, DataError
@@ -102,7 +103,7 @@ def load_folder(
             "Choose a smaller size, fewer classes, or a higher limit",
         )
     images = _decoded(folder, name, files, shape, fit)
-    whole = Split(images, torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64), names)
+    whole = Labelled(images, torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64), names)
     with naming(folder):
         if test is not None:
             places = torch.arange(len(whole))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy
 import torch
 
-from convscope.data.dataset import Dataset, Split, stratified_split
+from convscope.data.dataset import Dataset
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import MissingFileError, naming, read_names
+from convscope.data.kinds.labelled import Labelled, stratified_split
 from convscope.data.pictures import decode_pixels
 from convscope.data.transforms import convert_channels
 from convscope.errors import DataError
@@ -58,9 +59,9 @@ def load_parquet(
     tensors = cached(f"{name}-parquet", places, fingerprint_of(files), build)
     names = _class_names(folder, train_files[0], classes, tensors)
     with naming(folder):
-        train = Split(tensors["train_images"], tensors["train_labels"], names)
+        train = Labelled(tensors["train_images"], tensors["train_labels"], names)
         if "test_images" in tensors:
-            return Dataset(name, train, Split(tensors["test_images"], tensors["test_labels"], names))
+            return Dataset(name, train, Labelled(tensors["test_images"], tensors["test_labels"], names))
         train, test = stratified_split(train, test_fraction, seed)
         return Dataset(name, train, test)
 

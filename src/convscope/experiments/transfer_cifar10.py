@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from convscope import seeding
-from convscope.data import Dataset, Split, load_dataset
+from convscope.data import Dataset, Labelled, load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
 from convscope.experiments.pictures import lines
 from convscope.training import fit
@@ -85,7 +85,7 @@ def run(setting: Setting) -> Report:
     return Report(rows, ["transfer.png"], {"vehicles": _VEHICLES, "animals": _ANIMALS})
 
 
-def some(split: Split, per_class: int, seed: int, draw: int) -> Split:
+def some(split: Labelled, per_class: int, seed: int, draw: int) -> Labelled:
     """``per_class`` pictures of every class; another ``draw`` takes others."""
     generator = seeding.generator(seed, "transfer", per_class, draw)
     chosen = []

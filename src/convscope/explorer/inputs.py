@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from convscope.data import Dataset, Split, prepare
+from convscope.data import Dataset, Labelled, prepare
 from convscope.data.pictures import decode_picture
 from convscope.data.transforms import convert_channels, fit_size
 from convscope.errors import ArgumentError
@@ -68,7 +68,7 @@ class Desk:
     def x(self, picture: Picture) -> Tensor:
         return self.preprocessing.normalise(picture.pixels).reshape(1, *self.input_shape)
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> Labelled:
         if self.data is None:
             raise ArgumentError("data", None, "a data set", "Start with --data, for example --data mnist.")
         if name not in ("train", "test"):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convscope import spec
-from convscope.data import Batches, Dataset, Split, load_dataset
+from convscope.data import Batches, Dataset, Labelled, load_dataset
 from convscope.errors import ArgumentError
 from convscope.layers import Loss, loss_for
 from convscope.models import MODELS
@@ -21,7 +21,7 @@ from convscope.training.preparing import numbered_as
 
 def evaluate(
     model: nn.Module,
-    data: Split | Dataset | str | Path,
+    data: Labelled | Dataset | str | Path,
     batch_size: int = 256,
     loss: str | Loss | None = None,
     preprocessing: spec.Preprocessing | None = None,
@@ -48,7 +48,7 @@ def evaluate(
     return evaluate_batches(model, split, batch_size, objective, preprocessing, inference.outputs)
 
 
-def preprocessing_for(model: nn.Module, data: Split | Dataset | None = None) -> spec.Preprocessing:
+def preprocessing_for(model: nn.Module, data: Labelled | Dataset | None = None) -> spec.Preprocessing:
     """How pictures become the model's input: as it says itself, else as the data set suggests; ArgumentError without
     either."""
     described = spec.spec_of(model)
@@ -61,7 +61,7 @@ def preprocessing_for(model: nn.Module, data: Split | Dataset | None = None) -> 
 
 def evaluate_batches(
     model: nn.Module,
-    split: Split,
+    split: Labelled,
     batch_size: int,
     loss: Loss,
     preprocessing: spec.Preprocessing,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convscope import seeding, spec
-from convscope.data import Dataset, Split, prepare
+from convscope.data import Dataset, Labelled, prepare
 from convscope.errors import ArgumentError
 from convscope.layers import Loss, initialise
 from convscope.models import create_model, modelfile
@@ -24,8 +24,8 @@ _PADDED = 1.3
 class Prepared:
     """``train`` and ``test`` are of the model's size, unless ``per_batch`` leaves that to the batches."""
 
-    train: Split
-    test: Split
+    train: Labelled
+    test: Labelled
     preprocessing: spec.Preprocessing
     per_batch: bool
 
@@ -76,17 +76,17 @@ def prepare_data(model: nn.Module, dataset: Dataset, config: Config, loss: Loss)
     return prepared
 
 
-def numbered_as(split: Split, classes: tuple[str, ...]) -> Split:
+def numbered_as(split: Labelled, classes: tuple[str, ...]) -> Labelled:
     """The split with its labels as indices into ``classes``, which hold all its own."""
     if split.classes == classes:
         return split
     numbers = torch.tensor([classes.index(name) for name in split.classes], device=split.labels.device)
-    return Split(split.images, numbers[split.labels], classes)
+    return Labelled(split.images, numbers[split.labels], classes)
 
 
-def fitted(split: Split, preprocessing: spec.Preprocessing) -> Split:
+def fitted(split: Labelled, preprocessing: spec.Preprocessing) -> Labelled:
     """The split with its pictures in the model's size and channels."""
-    return Split(prepare(split.images, preprocessing), split.labels, split.classes)
+    return Labelled(prepare(split.images, preprocessing), split.labels, split.classes)
 
 
 def how_to_fit(picture: tuple[int, ...], wanted: tuple[int, ...], config: Config) -> spec.Fit:

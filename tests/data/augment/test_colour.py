@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from convscope import seeding
-from convscope.data import Split
+from convscope.data import Labelled
 from convscope.data.augment import parse_augmentation
 from convscope.data.augment.colour import principal_colours
 from convscope.errors import ArgumentError
@@ -84,7 +84,7 @@ def test_pca_adds_one_colour_to_all_pixels_of_a_picture() -> None:
     strong = numpy.clip(
         128 + rng.normal(0, 60, (2000, 1, 4, 4)) * numpy.array([1, 0.5, 0.2]).reshape(1, 3, 1, 1), 0, 255
     )
-    train = Split(torch.from_numpy(strong.astype(numpy.uint8)), torch.zeros(2000, dtype=torch.int64), ("a",))
+    train = Labelled(torch.from_numpy(strong.astype(numpy.uint8)), torch.zeros(2000, dtype=torch.int64), ("a",))
     flat = torch.full((500, 3, 4, 4), 128, dtype=torch.uint8)
     moved = parse_augmentation("pca:1").fitted(train)(flat, drawn()).numpy().astype(float) - 128
     assert (moved == moved[:, :, :1, :1]).all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convscope import seeding
-from convscope.data import Split
+from convscope.data import Labelled
 from convscope.data.augment import KINDS, parse_augmentation
 from convscope.errors import ArgumentError
 
@@ -14,10 +14,10 @@ EVERYTHING = [
 ]  # fmt: skip
 
 
-def split(count: int = 33, channels: int = 3) -> Split:
+def split(count: int = 33, channels: int = 3) -> Labelled:
     generator = torch.Generator().manual_seed(count)
     images = torch.randint(0, 256, (count, channels, 12, 17), dtype=torch.uint8, generator=generator)
-    return Split(images, torch.zeros(count, dtype=torch.int64), ("a",))
+    return Labelled(images, torch.zeros(count, dtype=torch.int64), ("a",))
 
 
 def drawn(*names: int) -> torch.Generator:
@@ -82,7 +82,7 @@ def test_cutout_fills_a_square_with_the_mean(side: int, channels: int) -> None:
 def test_mean_of_an_uneven_number_of_pictures() -> None:
     images = torch.zeros(513, 1, 2, 2, dtype=torch.uint8)
     images[512] = 255
-    train = Split(images, torch.zeros(513, dtype=torch.int64), ("a",))
+    train = Labelled(images, torch.zeros(513, dtype=torch.int64), ("a",))
     filled = parse_augmentation("cutout:99").fitted(train)(images[:8], drawn(0))
     assert set(filled.flatten().tolist()) == {0}  # 255/513 rounds to 0: the last picture must not weigh 512 times
 

@@ -12,7 +12,7 @@ from convscope.data.augment.colour import Colour, principal_colours
 from convscope.data.augment.erase import cutout
 from convscope.data.augment.geometry import Sample, Shift
 from convscope.data.augment.operations import KINDS, Operation, parse_operation
-from convscope.data.dataset import Split
+from convscope.data.kinds.labelled import Labelled
 from convscope.errors import ArgumentError
 
 _COLOUR_ONLY = ("saturation", "hue", "pca")
@@ -45,7 +45,7 @@ class Augmentation:
     def __repr__(self) -> str:
         return f"Augmentation({str(self)!r})"
 
-    def fitted(self, split: Split) -> Augmentation:
+    def fitted(self, split: Labelled) -> Augmentation:
         """The same with the mean and principal colours of ``split``, where an operation needs them."""
         names = {operation.name for operation in self.operations}
         self._check_channels(split.shape[0])

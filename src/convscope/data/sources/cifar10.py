@@ -9,8 +9,9 @@ import torch
 
 from convscope.data.catalog import Card, Remote, register
 from convscope.data.choosing import chosen_classes
-from convscope.data.dataset import Dataset, Split
+from convscope.data.dataset import Dataset
 from convscope.data.files import MissingFileError, naming, read_bytes, read_names
+from convscope.data.kinds.labelled import Labelled
 from convscope.data.parquet import find_parquet, load_parquet
 from convscope.errors import DataError
 
@@ -65,7 +66,9 @@ def _load_binary(folder: Path) -> Dataset:
     images, labels = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
     with naming(folder):
         return Dataset(
-            "cifar10", Split(images, labels, names), Split(*_read_batch(folder / "test_batch.bin", len(names)), names)
+            "cifar10",
+            Labelled(images, labels, names),
+            Labelled(*_read_batch(folder / "test_batch.bin", len(names)), names),
         )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from convscope.data.catalog import Card, register
-from convscope.data.dataset import Dataset, Split, stratified_split
+from convscope.data.dataset import Dataset
+from convscope.data.kinds.labelled import Labelled, stratified_split
 
 CARD = Card(
     title="Optical recognition of handwritten digits (UCI, test part)",
@@ -31,6 +32,6 @@ def load(folder: Path, test_fraction: float = 0.2, seed: int = 0) -> Dataset:
     levels = torch.from_numpy(bunch.images)  # (n, 8, 8) float64, whole numbers
     images = (levels * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target.astype("int64"))
-    whole = Split(images, labels, tuple(str(digit) for digit in range(10)))
+    whole = Labelled(images, labels, tuple(str(digit) for digit in range(10)))
     train, test = stratified_split(whole, test_fraction, seed)
     return Dataset("digits", train, test)

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from convscope.data.catalog import Card, Remote, register
-from convscope.data.dataset import Dataset, Split
+from convscope.data.dataset import Dataset
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import find_file, naming
 from convscope.data.idx import read_idx
+from convscope.data.kinds.labelled import Labelled
 from convscope.errors import DataError
 
 _FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .gz)"
@@ -114,7 +115,7 @@ def load_idx_folder(name: str, folder: Path, classes: tuple[str, ...]) -> Datase
             tensors = cached(f"{name}-idx", places, fingerprint_of(files, classes=len(classes)), build)
         else:
             tensors = build()
-        train, test = (Split(tensors[f"{part}_images"], tensors[f"{part}_labels"], classes) for part in parts)
+        train, test = (Labelled(tensors[f"{part}_images"], tensors[f"{part}_labels"], classes) for part in parts)
         return Dataset(name, train, test)
 
 

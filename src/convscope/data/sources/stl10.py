@@ -9,8 +9,9 @@ import torch
 
 from convscope.data.catalog import Card, Remote, register
 from convscope.data.choosing import chosen_classes
-from convscope.data.dataset import Dataset, Split
+from convscope.data.dataset import Dataset
 from convscope.data.files import find_file, naming, read_bytes, read_names
+from convscope.data.kinds.labelled import Labelled
 from convscope.errors import DataError
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -52,7 +53,7 @@ def load(folder: Path, classes: str | Sequence[str] | None = None) -> Dataset:
     return chosen_classes(dataset, classes, SUBSETS)
 
 
-def _read_part(folder: Path, part: str, names: tuple[str, ...]) -> Split:
+def _read_part(folder: Path, part: str, names: tuple[str, ...]) -> Labelled:
     images_path, labels_path = find_file(folder, [f"{part}_X.bin"]), find_file(folder, [f"{part}_y.bin"])
     pixels, numbers = read_bytes(images_path), read_bytes(labels_path)
     if not pixels or len(pixels) % _PIXELS:
@@ -67,4 +68,4 @@ def _read_part(folder: Path, part: str, names: tuple[str, ...]) -> Split:
     wrong = torch.nonzero((labels < 1) | (labels > len(names))).flatten()
     if len(wrong):
         raise DataError(labels_path, f"label {int(labels[wrong[0]])} at place {int(wrong[0])}, wanted 1 … {len(names)}")
-    return Split(images, labels - 1, names)
+    return Labelled(images, labels - 1, names)

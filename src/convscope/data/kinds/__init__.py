@@ -1,0 +1,1 @@
+"""What examples may be, one kind a file."""
