@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from convscope import native, seeding
-from convscope.data import Batches, Labelled
+from convscope.data import Feed, Labelled, Order
 from convscope.data.augment import parse_augmentation
 
 GREY = (
@@ -154,7 +154,7 @@ def main() -> None:
     for name, specs in (("mnist", GREY), ("cifar10", COLOUR)):
         split = random_split(SHAPES[name], 4096, device)
         images = split.images[: arguments.batch]
-        epoch = Batches(split, arguments.batch)
+        epoch = Feed(split, Order(len(split), arguments.batch))
         whole = timed(lambda: sum(1 for _ in epoch), max(5, arguments.repeats // 20), device)  # noqa: B023
         results[f"{name} batching alone"] = {key: round(value / len(epoch), 4) for key, value in whole.items()}
         for spec in specs:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convscope.data import Batches, Dataset, Labelled
+from convscope.data import Dataset, Feed, Labelled, Order
 from convscope.models import create_model
 from convscope.spec import Preprocessing, spec_of
 from convscope.training import events, run
@@ -57,12 +57,12 @@ def bare(model: nn.Module, data: Dataset, preprocessing: Preprocessing, batch_si
     model.train()
     for epoch in itertools.count(1):
         total = 0.0
-        for images, labels in Batches(data.train, batch_size, seed=0, epoch=epoch):
-            x = preprocessing.normalise(images)
+        for batch in Feed(data.train, Order(len(data.train), batch_size, seed=0, epoch=epoch)):
+            x = preprocessing.normalise(batch.inputs[0])
             if fast:
                 x = x.contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
-            loss = F.cross_entropy(model(x), labels)
+            loss = F.cross_entropy(model(x), batch.targets)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.item()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import zlib
+from typing import ClassVar
+
 import numpy
 import pytest
 import torch
 
-from convscope.data import Dataset, Labelled, stratified_split
+from convscope.data import Batch, Dataset, Labelled, stratified_split
 from convscope.errors import ArgumentError
 
 
@@ -115,7 +118,7 @@ def test_parts_must_fit_together() -> None:
         Dataset("x", split([0, 1]), split([0, 1], classes=("a", "b")))
     with pytest.raises(ArgumentError, match=r"test: got .*, wanted pictures of train's shape"):
         Dataset("x", split([0, 1]), split([0, 1], channels=3))
-    with pytest.raises(ArgumentError, match="train: got 0, wanted at least one picture"):
+    with pytest.raises(ArgumentError, match="train: got 0, wanted at least one example"):
         Dataset("x", split([0]).select(torch.tensor([], dtype=torch.int64)), split([0]))
 
 
@@ -135,3 +138,72 @@ def test_from_arrays_refuses_floats_and_half_a_test_part() -> None:
         Dataset.from_arrays(pictures(4), numpy.zeros(4))
     with pytest.raises(ArgumentError, match="images: got dtype"):
         Dataset.from_arrays(numpy.array([["a"]]), [0])
+
+
+class Texts:
+    """Another kind of examples, the least there can be."""
+
+    kind: ClassVar[str] = "texts"
+    lengths: ClassVar[torch.Tensor | None] = None
+    on_disk: ClassVar[bool] = False
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        return Batch((indices,), None, len(indices), float(len(indices)))
+
+    def select(self, indices: torch.Tensor) -> Texts:
+        return Texts(len(indices))
+
+    def weight(self, indices: torch.Tensor) -> float:
+        return float(len(indices))
+
+    def fingerprint(self, checksum: int = 0) -> int:
+        return checksum * 10 + self.count
+
+    def describe(self) -> dict[str, object]:
+        return {"texts": self.count, "language": "en"}
+
+
+def test_a_data_set_of_another_kind() -> None:
+    data = Dataset("few", Texts(3), Texts(2))
+    assert data.kind == "texts"
+    assert data.describe() == {"train_texts": 3, "test_texts": 2, "language": "en"}
+    assert data.fingerprint() == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("classes", "classes"), ("shape", "pictures of one size"), ("mean", "pictures"), ("std", "pictures")],
+)
+def test_what_a_kind_does_not_have_is_refused_by_naming_the_kind(name: str, wanted: str) -> None:
+    data = Dataset("few", Texts(3), Texts(2))
+    with pytest.raises(
+        ArgumentError, match=f"data: got .*'few', a set of kind 'texts'.*, wanted a data set with {wanted}"
+    ):
+        getattr(data, name)
+    with pytest.raises(ArgumentError, match="wanted a data set with classes to choose among"):
+        data.restrict(["a"])
+    with pytest.raises(ArgumentError, match="wanted a data set with pictures"):
+        data.preprocessing()
+
+
+def test_both_parts_are_of_one_kind() -> None:
+    with pytest.raises(ArgumentError, match="test: got 'texts', wanted examples of train's kind, labelled"):
+        Dataset("mixed", split([0, 1, 2]), Texts(3))
+
+
+def test_a_data_set_describes_and_identifies_itself_as_run_folders_keep_it() -> None:
+    data = Dataset("three", split([0, 1, 2, 1]), split([2, 0]))
+    assert data.describe() == {"train_images": 4, "test_images": 2, "classes": ["a", "b", "c"]}
+    checksum = 0
+    for part in (data.train, data.test):
+        checksum = zlib.crc32(part.labels.numpy().tobytes(), checksum)
+        checksum = zlib.crc32(part.images.numpy().tobytes(), checksum)
+    assert data.fingerprint() == checksum
+    other = Labelled(data.train.images, torch.tensor([0, 1, 2, 2]), data.train.classes)
+    assert Dataset("three", other, data.test).fingerprint() != checksum

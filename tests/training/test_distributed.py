@@ -94,7 +94,7 @@ def test_more_processes_than_pictures_are_refused(
     from convscope.training import distributed
 
     monkeypatch.setattr(distributed.Group, "world", 4)
-    with pytest.raises(ArgumentError, match="batch_size: got 2, wanted at least one picture for each of the 4"):
+    with pytest.raises(ArgumentError, match="batch_size: got 2, wanted at least one example for each of the 4"):
         fit(make_net(), stripes, batch_size=2, run_dir=str(tmp_path / "run"))
 
 

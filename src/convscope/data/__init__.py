@@ -1,16 +1,25 @@
-"""Data sets, transforms, batches: pictures as uint8 tensors from files to the training loop."""
+"""Data sets: examples of any kind, in memory or on disk, from files to the batches of the training loop."""
 
-from convscope.data.batches import Batches
 from convscope.data.dataset import Dataset
+from convscope.data.examples import Batch, Examples
+from convscope.data.feed import Feed, FixedStage, Stage, augmenting, fitting
 from convscope.data.kinds.labelled import Labelled, stratified_split
 from convscope.data.loading import data_root, is_present, list_datasets, load_dataset
+from convscope.data.order import Order
 from convscope.data.transforms import prepare
 
 __all__ = [
-    "Batches",
+    "Batch",
     "Dataset",
+    "Examples",
+    "Feed",
+    "FixedStage",
     "Labelled",
+    "Order",
+    "Stage",
+    "augmenting",
     "data_root",
+    "fitting",
     "is_present",
     "list_datasets",
     "load_dataset",

@@ -1,57 +1,81 @@
-"""What a data set is in memory: uint8 pictures, class numbers, class names, a part for training and one for testing."""
+"""A data set: a part to train on and a part to test on, both of one kind of examples."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any, Generic, Protocol, cast, runtime_checkable
 
 import numpy
 import torch
+from typing_extensions import TypeVar
 
+from convscope.data.examples import Examples
 from convscope.data.kinds.labelled import Labelled, stratified_split
 from convscope.errors import ArgumentError
 from convscope.spec import Fit, Preprocessing
 
+# A bare ``Dataset`` is one of labelled pictures, as most are.
+E = TypeVar("E", bound=Examples, default=Labelled)
+
+
+@runtime_checkable
+class _Sure(Protocol):
+    """Examples that know which test examples go with them."""
+
+    def check_test(self, test: Any) -> None: ...
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Dataset:
-    """A named data set. ``train`` and ``test`` have the same class names and the same picture shape."""
+class Dataset(Generic[E]):
+    """A named data set. ``train`` and ``test`` are of one kind and, where the kind says so, of the same classes,
+    shape or vocabulary.
+
+    What only some kinds have (``classes``, ``shape``, ``mean``, …) is asked of the examples; ArgumentError, naming the
+    kind, where it has none.
+    """
 
     name: str
-    train: Labelled
-    test: Labelled
+    train: E
+    test: E
 
     def __post_init__(self) -> None:
         if len(self.train) == 0:
-            raise ArgumentError("train", 0, "at least one picture to train on")
-        if self.train.classes != self.test.classes:
-            raise ArgumentError("test", self.test.classes, f"the classes of train, {self.train.classes}")
-        if self.train.shape != self.test.shape:
-            raise ArgumentError("test", self.test.shape, f"pictures of train's shape, {self.train.shape}")
+            raise ArgumentError("train", 0, "at least one example to train on")
+        if self.train.kind != self.test.kind:
+            raise ArgumentError("test", self.test.kind, f"examples of train's kind, {self.train.kind}")
+        if isinstance(self.train, _Sure):
+            self.train.check_test(self.test)
+
+    @property
+    def kind(self) -> str:
+        """The kind of its examples: "labelled", "boxes", "maps", …"""
+        return self.train.kind
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.train.classes
+        """Class names in the order of their numbers."""
+        return cast("tuple[str, ...]", self._asked("classes", "classes"))
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of a picture."""
-        return self.train.shape
+        return cast("tuple[int, int, int]", self._asked("shape", "pictures of one size"))
 
-    @functools.cached_property
+    @property
     def mean(self) -> tuple[float, ...]:
         """Mean of each channel over the training pictures, pixels taken as 0 … 1."""
         return self._figures[0]
 
-    @functools.cached_property
+    @property
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel over the training pictures, pixels taken as 0 … 1; never 0."""
         return self._figures[1]
 
     @functools.cached_property
     def _figures(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return _statistics(self.train.images)
+        return cast("tuple[tuple[float, ...], tuple[float, ...]]", self._asked("statistics", "pictures")())
 
     def preprocessing(
         self, size: tuple[int, int] | None = None, channels: int | None = None, fit: Fit = "resize"
@@ -59,18 +83,35 @@ class Dataset:
         """How these pictures become the input of a model of ``size`` (height, width) and ``channels``.
 
         Mean and deviation are those of the training pictures in the model's channels, before resizing or padding.
+        ``size`` must be given where the pictures differ in size.
         """
-        from convscope.data.transforms import convert_channels
-
-        channels = channels or self.shape[0]
-        mean, std = self.mean, self.std
-        if channels != self.shape[0]:
-            mean, std = _statistics(convert_channels(self.train.images, channels))
+        own = len(self.mean)
+        channels = channels or own
+        mean, std = (self.mean, self.std) if channels == own else self._asked("statistics", "pictures")(channels)
         return Preprocessing(channels, size or self.shape[1:], mean, std, fit)
 
-    def restrict(self, classes: Sequence[str]) -> Dataset:
-        """Only the pictures of ``classes``, numbered anew in that order."""
-        return Dataset(self.name, self.train.restrict(classes), self.test.restrict(classes))
+    def restrict(self, classes: Sequence[str]) -> Dataset[E]:
+        """Only the examples of ``classes``, numbered anew in that order."""
+        restrict = self._asked("restrict", "classes to choose among")
+        return Dataset(self.name, restrict(classes), self.test.restrict(classes))  # type: ignore[attr-defined]
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's folder keeps of it, as JSON: the number of examples of both parts ("train_images",
+        "test_images"), then what the training part says of itself."""
+        described = self.train.describe()
+        noun = next(iter(described))
+        counts = {f"train_{noun}": len(self.train), f"test_{noun}": len(self.test)}
+        return {**counts, **{name: value for name, value in described.items() if name != noun}}
+
+    def fingerprint(self) -> int:
+        """A CRC-32 over some examples of both parts, that tells it from other data sets."""
+        return self.test.fingerprint(self.train.fingerprint())
+
+    def _asked(self, name: str, noun: str) -> Any:
+        found = getattr(self.train, name, None)
+        if found is None:
+            raise ArgumentError("data", f"{self.name!r}, a set of kind {self.kind!r}", f"a data set with {noun}")
+        return found
 
     @classmethod
     def from_arrays(
@@ -84,8 +125,8 @@ class Dataset:
         test_fraction: float = 0.2,
         seed: int = 0,
         name: str = "arrays",
-    ) -> Dataset:
-        """A data set of pictures in memory.
+    ) -> Dataset[Labelled]:
+        """A data set of labelled pictures in memory.
 
         ``images`` is uint8, (n, c, h, w), (n, h, w, c) with 1, 3 or 4 channels, or (n, h, w). Without test pictures,
         ``test_fraction`` of every class is set aside for testing, chosen by ``seed``. Without ``classes`` they are
@@ -106,25 +147,8 @@ class Dataset:
         whole = Labelled(pictures, numbers, names)
         if tests is None or test_numbers is None:
             train, test = stratified_split(whole, test_fraction, seed)
-            return cls(name, train, test)
-        return cls(name, whole, Labelled(tests, test_numbers, names))
-
-
-def _statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Exact mean and standard deviation of each channel, from counts of the 256 grey values, as fractions of 255."""
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means: list[float] = []
-    deviations: list[float] = []
-    for channel in range(images.shape[1]):
-        counts = torch.zeros(256, dtype=torch.float64)
-        for part in torch.split(images[:, channel], 4096):  # bincount widens to int64: 8 times the part's size
-            counts += torch.bincount(part.flatten(), minlength=256).cpu()
-        weights = counts / counts.sum()
-        mean = float(weights @ values)
-        deviation = float(weights @ (values - mean) ** 2) ** 0.5
-        means.append(mean)
-        deviations.append(deviation if deviation > 1e-6 else 1.0)  # a constant channel is only shifted
-    return tuple(means), tuple(deviations)
+            return Dataset(name, train, test)
+        return Dataset(name, whole, Labelled(tests, test_numbers, names))
 
 
 def _as_labels(labels: torch.Tensor | numpy.ndarray | Sequence[int], argument: str) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from convscope import spec
-from convscope.data import Batches, Dataset, Labelled, load_dataset
+from convscope.data import Dataset, Feed, Labelled, Order, fitting, load_dataset
 from convscope.errors import ArgumentError
 from convscope.layers import Loss, loss_for
 from convscope.models import MODELS
@@ -77,15 +77,16 @@ def evaluate_batches(
     tally: Tally | None = None
     try:
         with torch.inference_mode():
-            batches = Batches(split, batch_size, shuffle=False, device=device, preprocessing=preprocessing)
-            for images, labels in batches:
-                outputs = outputs_of(images)
+            order = Order(len(split), batch_size, shuffle=False)
+            for batch in Feed(split, order, [fitting(preprocessing)], device):
+                labels = batch.targets
+                outputs = outputs_of(batch.inputs[0])
                 scores = loss.predictions(outputs)
                 tally = tally or Tally(scores.shape[1], scores.device)
                 tally.add(scores, labels, loss.value(outputs, labels))
     finally:
         model.train(training)
-    assert tally is not None  # Batches refuses a split without pictures
+    assert tally is not None  # an order refuses a split without pictures
     return tally.metrics(split.classes)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from convscope import seeding
-from convscope.data import Batches, prepare
+from convscope.data import Feed, Labelled, Order, augmenting, fitting, prepare
 from convscope.data.augment import Augmentation
 from convscope.errors import TrainingError
 from convscope.layers import Loss
@@ -138,12 +138,13 @@ class Run:
     def _epoch(self, signals: StopSignals) -> Generator[events.Event, None, bool]:
         """Train one epoch from where it stands; returns whether to go on."""
         progress, config, stepper = self.progress, self.config, self.stepper
-        batches = self._batches(progress.epoch, progress.batch)
+        batches = self._feed(progress.epoch, progress.batch)
         yield events.EpochStarted(progress.epoch, batches.count, progress.batch, self._rate())
         stepper.model.train()
         noise = seeding.derive(config.seed, "noise", progress.epoch, self.group.rank)
         begun, begun_images, seconds_before = time.monotonic(), progress.images, progress.seconds
-        for images, targets in batches:
+        for batch in batches:
+            images, targets = batch.inputs[0], batch.targets
             rate = self._rate()
             stepper.wants_to_stop = signals.received is not None
             self._step(images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches)
@@ -184,9 +185,9 @@ class Run:
             return False
         return True
 
-    def _step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, batches: Batches) -> None:
+    def _step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, feed: Feed[Labelled]) -> None:
         try:
-            self.stepper.step(images, targets, seed, rate, batches.global_size(self.progress.batch))
+            self.stepper.step(images, targets, seed, rate, feed.whole(self.progress.batch)[0])
         except (RuntimeError, ValueError, MemoryError) as problem:
             advice = next((advice for sign, advice in _ADVICE.items() if sign in str(problem)), "")
             place = f"epoch {self.progress.epoch}, batch {self.progress.batch + 1} ({len(targets)} pictures)"
@@ -249,19 +250,14 @@ class Run:
         config = self.config
         return rate_at(clock, self.learning_rate, config.schedule, config.schedule_options, config.warmup)
 
-    def _batches(self, epoch: int, start: int = 0) -> Batches:
-        return Batches(
-            self.prepared.train,
-            self.config.batch_size,
-            self.config.seed,
-            epoch,
-            start=start,
-            rank=self.group.rank,
-            world=self.group.world,
-            augment=self.augmentation,
-            preprocessing=self.prepared.preprocessing if self.prepared.per_batch else None,
-            device=self.stepper.task.device,
+    def _feed(self, epoch: int, start: int = 0) -> Feed[Labelled]:
+        train, config, group = self.prepared.train, self.config, self.group
+        order = Order(
+            len(train), config.batch_size, config.seed, epoch, start=start, rank=group.rank, world=group.world
         )
+        fit = [fitting(self.prepared.preprocessing)] if self.prepared.per_batch else []
+        augment = [augmenting(self.augmentation)] if self.augmentation is not None else []
+        return Feed(train, order, [*fit, *augment], self.stepper.task.device)
 
     def _evaluate(self) -> Metrics:
         return evaluate_batches(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from convscope import spec
-from convscope.data import Batches, Dataset, list_datasets, load_dataset
+from convscope.data import Dataset, Order, list_datasets, load_dataset
 from convscope.data.augment import parse_augmentation
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.layers import loss_for
@@ -129,7 +128,7 @@ def _run(
     described = spec.spec_of(model)
     name = described.architecture if described is not None else type(model).__name__
     augmentation = parse_augmentation(config.augment).fitted(prepared.train) if config.augment else None
-    batches = Batches(prepared.train, config.batch_size, shuffle=False, rank=group.rank, world=group.world).count
+    batches = Order(len(prepared.train), config.batch_size, shuffle=False, rank=group.rank, world=group.world).count
     steps = min(config.epochs * batches, config.max_steps or config.epochs * batches)
     task = Task(model, loss, prepared.preprocessing, config, device, group, steps)
     stepper, reason = choose(task)
@@ -269,21 +268,14 @@ def _configuration(options: dict[str, Any]) -> tuple[Config, _Begun | None]:
 
 def identify(dataset: Dataset, data: Data) -> dict[str, Any]:
     """What tells a data set from another: name, sizes, classes, and a checksum over labels and some 256 pictures."""
-    checksum = 0
-    for split in (dataset.train, dataset.test):
-        checksum = zlib.crc32(split.labels.cpu().numpy().tobytes(), checksum)
-        some = split.images[:: max(len(split) // 256, 1)]
-        checksum = zlib.crc32(some.cpu().contiguous().numpy().tobytes(), checksum)
     source = dataset.name if isinstance(data, Dataset) else str(data)
     if not isinstance(data, Dataset) and source not in list_datasets() and Path(source).exists():
         source = str(Path(source).absolute())  # so that the run can be resumed from any folder
     return {
         "source": source,
         "name": dataset.name,
-        "train_images": len(dataset.train),
-        "test_images": len(dataset.test),
-        "classes": list(dataset.classes),
-        "checksum": checksum,
+        **dataset.describe(),
+        "checksum": dataset.fingerprint(),
     }
 
 

@@ -74,7 +74,7 @@ def test_a_damaged_file_is_named_and_kept(tmp_path: Path) -> None:
 
 def test_empty_files(tmp_path: Path) -> None:
     published(tmp_path / "mnist", train=0)
-    with pytest.raises(DataError, match="mnist: train: got 0, wanted at least one picture to train on"):
+    with pytest.raises(DataError, match="mnist: train: got 0, wanted at least one example to train on"):
         load_dataset("mnist", root=tmp_path)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 
 from convscope import seeding
+from convscope.data.examples import Batch
+from convscope.data.transforms import convert_channels
 from convscope.errors import ArgumentError
 
 
@@ -15,9 +19,15 @@ from convscope.errors import ArgumentError
 class Labelled:
     """Pictures with their classes.
 
+    A batch's one input are the pictures, its targets their labels; each weighs 1.
+
     ``images`` is uint8 (n, c, h, w), ``labels`` int64 (n,) with values 0 … len(classes) − 1, both on one device.
     Raises ArgumentError where they do not fit together.
     """
+
+    kind: ClassVar[str] = "labelled"
+    lengths: ClassVar[torch.Tensor | None] = None
+    on_disk: ClassVar[bool] = False
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -56,6 +66,43 @@ class Labelled:
         """(channels, height, width) of a picture."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def batch(self, indices: torch.Tensor) -> Batch:
+        """Pictures uint8 (n, c, h, w) and labels int64 (n,)."""
+        indices = indices.to(self.images.device)
+        pictures, labels = self.images.index_select(0, indices), self.labels.index_select(0, indices)
+        return Batch((pictures,), labels, len(indices), float(len(indices)))
+
+    def weight(self, indices: torch.Tensor) -> float:
+        """Their number."""
+        return float(len(indices))
+
+    def fingerprint(self, checksum: int = 0) -> int:
+        """A CRC-32 of all labels and of some 256 pictures, evenly spaced."""
+        checksum = zlib.crc32(self.labels.cpu().numpy().tobytes(), checksum)
+        some = self.images[:: max(len(self) // 256, 1)]
+        return zlib.crc32(some.cpu().contiguous().numpy().tobytes(), checksum)
+
+    def describe(self) -> dict[str, Any]:
+        """{"images": their number, "classes": the names}."""
+        return {"images": len(self), "classes": list(self.classes)}
+
+    def check_test(self, test: Labelled) -> None:
+        """ArgumentError where ``test`` cannot be the test part to this training part."""
+        if self.classes != test.classes:
+            raise ArgumentError("test", test.classes, f"the classes of train, {self.classes}")
+        if self.shape != test.shape:
+            raise ArgumentError("test", test.shape, f"pictures of train's shape, {self.shape}")
+
+    def statistics(self, channels: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Exact mean and standard deviation of each channel, pixels taken as 0 … 1; of the pictures in ``channels``
+        channels where given. A deviation is never 0: that of a constant channel is given as 1."""
+        images = self.images if channels is None else convert_channels(self.images, channels)
+        return _statistics(images)
 
     def to(self, device: torch.device | str) -> Labelled:
         """The same pictures on another device."""
@@ -105,6 +152,23 @@ def stratified_split(split: Labelled, test_fraction: float, seed: int) -> tuple[
             "test_fraction", test_fraction, f"a fraction that leaves test pictures, of {len(split)} in all"
         )
     return split.select(torch.nonzero(~tested).flatten()), split.select(torch.nonzero(tested).flatten())
+
+
+def _statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel by counts of the 256 grey values, as fractions of 255."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means: list[float] = []
+    deviations: list[float] = []
+    for channel in range(images.shape[1]):
+        counts = torch.zeros(256, dtype=torch.float64)
+        for part in torch.split(images[:, channel], 4096):  # bincount widens to int64: 8 times the part's size
+            counts += torch.bincount(part.flatten(), minlength=256).cpu()
+        weights = counts / counts.sum()
+        mean = float(weights @ values)
+        deviation = float(weights @ (values - mean) ** 2) ** 0.5
+        means.append(mean)
+        deviations.append(deviation if deviation > 1e-6 else 1.0)  # a constant channel is only shifted
+    return tuple(means), tuple(deviations)
 
 
 def _described(value: torch.Tensor) -> str:

@@ -1,0 +1,149 @@
+"""From examples and their order to batches where the model is: fetched, moved, passed through the stages."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Generic
+
+import torch
+from torch import Tensor
+from typing_extensions import TypeVar
+
+from convscope import seeding
+from convscope.data.augment import Augmentation
+from convscope.data.examples import Batch, Examples, device_of
+from convscope.data.order import Order
+from convscope.data.transforms import prepare
+from convscope.errors import ArgumentError
+from convscope.spec import Preprocessing
+
+E = TypeVar("E", bound=Examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A pure function of batches that draws all its chance from the generator that it is given.
+
+    That generator depends on the run's seed, the stage's ``name``, the epoch, the batch's number and the process alone.
+    """
+
+    name: str
+    call: Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedStage:
+    """A stage without chance; a generator costs some 15 µs, which nobody need pay for nothing."""
+
+    name: str
+    call: Callable[[Batch], Batch]
+
+
+class Feed(Generic[E]):
+    """The batches of one epoch, one after another: ``for batch in Feed(examples, Order(len(examples), 64, seed=1))``.
+
+    ``order`` says which examples, and which of them are this process's. Each batch is moved to ``device`` (None: it
+    stays where the examples are), through pinned memory where it comes from the CPU to a GPU, and then passes through
+    ``stages`` in turn. Examples on disk are read ahead: ``readers`` threads, at most ``ahead`` batches each beyond the
+    one in use, in the order's order; what a reader raises is raised here when its batch's turn comes.
+    """
+
+    def __init__(
+        self,
+        examples: E,
+        order: Order,
+        stages: Sequence[Stage | FixedStage] = (),
+        device: torch.device | str | None = None,
+        *,
+        readers: int = 2,
+        ahead: int = 2,
+    ) -> None:
+        if order.examples != len(examples):
+            raise ArgumentError("order", f"an order of {order.examples} examples", f"one of {len(examples)}")
+        if readers < 1 or ahead < 1:
+            raise ArgumentError("readers", (readers, ahead), "at least one thread and one batch ahead")
+        self.examples, self.order, self.stages = examples, order, tuple(stages)
+        self.device = None if device is None else torch.device(device)
+        self.readers, self.ahead = readers, ahead
+
+    @property
+    def count(self) -> int:
+        """Batches of the epoch."""
+        return self.order.count
+
+    def __len__(self) -> int:
+        """Batches still to come, those before the order's ``start`` not counted."""
+        return len(self.order)
+
+    def whole(self, index: int) -> tuple[int, float]:
+        """(examples, weight) of batch ``index`` over all processes."""
+        indices = self.order.whole(index)
+        return len(indices), self.examples.weight(indices)
+
+    def __iter__(self) -> Iterator[Batch]:
+        fetched = self._read_ahead() if self.examples.on_disk else self._at_hand()
+        with contextlib.closing(fetched):
+            for index, batch in enumerate(fetched, self.order.start):
+                yield self._staged(batch if self.device is None else batch.map(self._moved), index)
+
+    def _at_hand(self) -> Generator[Batch]:
+        home = device_of(self.examples)
+        order = self.order if home.type == "cpu" else self.order.to(home)  # once, not each batch's indices: those wait
+        for index in range(order.start, order.count):
+            yield self.examples.batch(order.own(index))
+
+    def _read_ahead(self) -> Generator[Batch]:
+        waiting: collections.deque[concurrent.futures.Future[Batch]] = collections.deque()
+        readers = concurrent.futures.ThreadPoolExecutor(self.readers, "convscope-reader")
+        try:
+            for index in range(self.order.start, self.order.count):
+                waiting.append(readers.submit(self.examples.batch, self.order.own(index)))
+                if len(waiting) > self.readers * self.ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # Whoever stops early waits for the batches being read, at most one a thread; those not begun are dropped.
+            readers.shutdown(wait=True, cancel_futures=True)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        device = self.device
+        assert device is not None
+        if tensor.device == device:
+            return tensor
+        # the pinned block goes back to torch's cache only after the copy has run, so it needs no keeping alive here
+        pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+        return pinned.to(device, non_blocking=True)
+
+    def _staged(self, batch: Batch, index: int) -> Batch:
+        order = self.order
+        for stage in self.stages:
+            if isinstance(stage, Stage):
+                batch = stage.call(batch, seeding.generator(order.seed, stage.name, order.epoch, index, order.rank))
+            else:
+                batch = stage.call(batch)
+        return batch
+
+
+def fitting(preprocessing: Preprocessing) -> FixedStage:
+    """The stage that brings pictures, the first of a batch's inputs, to a model's size and channels."""
+
+    def fit(batch: Batch) -> Batch:
+        pictures, *others = batch.inputs
+        return dataclasses.replace(batch, inputs=(prepare(pictures, preprocessing), *others))
+
+    return FixedStage("fit", fit)
+
+
+def augmenting(augmentation: Augmentation) -> Stage:
+    """The stage that augments pictures, the first of a batch's inputs."""
+
+    def augment(batch: Batch, generator: torch.Generator) -> Batch:
+        pictures, *others = batch.inputs
+        return dataclasses.replace(batch, inputs=(augmentation(pictures, generator), *others))
+
+    return Stage("augment", augment)
