@@ -7,6 +7,7 @@
 
 #include "dispatch/isa.h"
 #include "graph/network.h"
+#include "threads/pool.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -291,6 +292,7 @@ NB_MODULE(_engine, m) {
     m.def("isa", [] { return std::string(kernels().name); }, "Name of the instruction set that new networks use.");
     m.def("isas", &available_isas, "Instruction sets that this processor and build have, best first.");
     m.def("set_isa", &choose_isa, "name"_a, "Make later networks use another instruction set.");
+    m.def("threads", &describe_threads, "Whose threads the next call runs on: a runtime of OpenMP, or the engine's own.");
     nb::class_<HeldRule>(m, "Rule")
         .def("__init__", &make_rule, "begin"_a, "end"_a, "mean"_a = nb::none(), "squares"_a = nb::none(),
              "steps"_a = nb::none())

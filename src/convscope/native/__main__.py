@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from convscope.native import availability
+from convscope.native import availability, processors
 
 
 def main() -> None:
@@ -16,7 +14,7 @@ def main() -> None:
     engine = availability.engine()
     others = [name for name in engine.isas() if name != engine.isa()]
     beside = f" (also {', '.join(others)})" if others else ""
-    print(f"native engine: {engine.isa()}{beside}, {torch.get_num_threads()} threads")
+    print(f"native engine: {engine.isa()}{beside}, {processors.threads()} threads ({engine.threads()})")
 
 
 if __name__ == "__main__":

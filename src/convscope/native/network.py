@@ -16,7 +16,7 @@ from convscope.layers import Loss
 from convscope.lowering.lower import checked_shape, lower, restore
 from convscope.lowering.objective import Objective, objective
 from convscope.lowering.plan import Plan
-from convscope.native import availability
+from convscope.native import availability, processors
 from convscope.native.fused import FusedDescent
 from convscope.native.memory import SharedMemory
 
@@ -38,7 +38,8 @@ class NativeNetwork:
     ``loss`` as in ``lower``; without one there is no ``loss_and_grad``. The model's parameters stay its own: they
     become views of one flat buffer that the engine reads. Images are float32 (n, c, h, w), or uint8, which
     ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen parameters)
-    are those at each call. ``threads`` None: as many as torch has. ``fold``: as in ``lower``, for ``forward`` alone.
+    are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for ``forward``
+    alone.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -265,7 +266,7 @@ class NativeNetwork:
         return (*training, *[each.parameter.requires_grad for each in self.memory.slices.values()])
 
     def _threads(self) -> int:
-        return torch.get_num_threads() if self.threads is None else self.threads
+        return processors.threads() if self.threads is None else self.threads
 
     def _count_batch(self, compiled: Compiled) -> None:
         for counter in compiled.counters:
