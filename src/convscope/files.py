@@ -29,9 +29,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """``text`` as UTF-8 at ``path``, whole or not at all."""
+    """``text`` as UTF-8 at ``path``, whole or not at all.
+
+    The name of a file may hold bytes that are no UTF-8 (PEP 383); they become ``\\udc…``, which JSON reads as what was.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def append_line(path: Path, text: str) -> None:
+    """``text`` and a line feed at the end of ``path``, as ``write_text`` writes it."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text + "\n")
 
 
 def _sync_folder(folder: Path) -> None:

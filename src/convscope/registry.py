@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -12,13 +13,41 @@ from convscope.errors import UnknownNameError
 T = TypeVar("T")
 
 
+class Discovery:
+    """Called, it imports every module below ``package``, once.
+
+    Whichever thread asks meanwhile waits until all are there; the searching thread itself, asked again by what it
+    imports, goes on. A search that failed is made again.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+        self._lock = threading.RLock()
+        self._begun = self._done = False
+
+    def __call__(self) -> None:
+        if self._done:
+            return
+        with self._lock:
+            if self._begun:
+                return
+            self._begun = True
+            try:
+                root = importlib.import_module(self._package)
+                for module in pkgutil.walk_packages(root.__path__, self._package + "."):
+                    importlib.import_module(module.name)
+                self._done = True
+            finally:
+                self._begun = self._done
+
+
 class Registry(Generic[T]):
     """Entries by name. With ``package``, every module below it is imported at the first look-up, so that a new entry
     is one file plus one decorator."""
 
     def __init__(self, kind: str, package: str | None = None) -> None:
         self.kind = kind
-        self._package = package
+        self._discovery = None if package is None else Discovery(package)
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> T:
@@ -51,9 +80,5 @@ class Registry(Generic[T]):
         return sorted(self._entries)
 
     def _discover(self) -> None:
-        package, self._package = self._package, None
-        if package is None:
-            return
-        root = importlib.import_module(package)
-        for module in pkgutil.walk_packages(root.__path__, package + "."):
-            importlib.import_module(module.name)
+        if self._discovery is not None:
+            self._discovery()

@@ -22,6 +22,11 @@ from convscope.errors import CheckpointError
 
 _UNKNOWN = "0" * 64
 _CHECKSUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+_UNTOUCHED = "What was there before is untouched"
+_NAME_IT = (
+    "Say whose weights they are: convscope.create_model(NAME, weights=FILE) builds the model, and convscope.save makes "
+    "a complete file of it. The commands train NAME --weights FILE and explore FILE --model NAME take the weights alone"
+)
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -47,12 +52,15 @@ def write_file(path: Path, fill: Callable[[Path], None]) -> None:
         with files.replacing(path) as temporary:
             fill(temporary)
     except (OSError, SafetensorError) as problem:
-        raise CheckpointError(path, explain(problem), "What was there before is untouched") from problem
+        raise CheckpointError(path, explain(problem), _UNTOUCHED) from problem
 
 
 def write_text(path: Path, text: str) -> None:
-    """``write_file`` for a text."""
-    write_file(path, lambda temporary: _write_all(temporary, text))
+    """``files.write_text`` with the errors of ``write_file``."""
+    try:
+        files.write_text(path, text)
+    except OSError as problem:
+        raise CheckpointError(path, explain(problem), _UNTOUCHED) from problem
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
@@ -88,8 +96,8 @@ def read_tensors(path: Path, content: bytes | None = None) -> tuple[dict[str, to
     """
     content = read_bytes(path) if content is None else content
     metadata = check(path, content)
+    description = _description(path, metadata)
     try:
-        description = json.loads(metadata["convscope"])
         return tensors_from_bytes(content), description
     except (ValueError, SafetensorError) as problem:
         raise CheckpointError(path, f"not a whole safetensors file ({problem})") from problem
@@ -97,9 +105,27 @@ def read_tensors(path: Path, content: bytes | None = None) -> tuple[dict[str, to
 
 def read_description(path: Path) -> dict[str, Any]:
     """The description alone, after the same checks."""
-    metadata = check(path, read_bytes(path))
-    described: dict[str, Any] = json.loads(metadata["convscope"])
+    return _description(path, check(path, read_bytes(path)))
+
+
+def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    described = parse_json(path, metadata["convscope"], "its description is damaged")
+    if not isinstance(described, dict):
+        raise CheckpointError(path, "its description is damaged (not an object)")
     return described
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``; CheckpointError when it cannot be read or is damaged."""
+    return parse_json(path, read_bytes(path), "damaged")
+
+
+def parse_json(path: Path, content: str | bytes, problem: str) -> Any:
+    """The JSON value ``content``, read from ``path``; CheckpointError with ``problem`` when it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # the latter: brackets within brackets, thousands deep
+        raise CheckpointError(path, f"{problem} ({error})") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -122,21 +148,24 @@ def check(path: Path, content: bytes) -> dict[str, str]:
         raise CheckpointError(path, *_foreign(content))
     if 8 + length > len(content):
         raise CheckpointError(path, f"cut short: {len(content):,} bytes, its header alone has {8 + length:,}")
+    header = parse_json(path, content[8 : 8 + length], "its header is damaged")
     try:
-        header = json.loads(content[8 : 8 + length])
         metadata = header.get("__metadata__", {})
         ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as problem:
+    except (AttributeError, KeyError, TypeError, IndexError) as problem:
         raise CheckpointError(path, f"its header is damaged ({problem})") from problem
+    if not isinstance(metadata, dict) or not all(isinstance(each, str) for each in metadata.values()):
+        raise CheckpointError(path, "its header is damaged (metadata that are no texts)")
     if "convscope" not in metadata and "sha256" not in metadata:
         names = [name for name in header if name != "__metadata__"]
         raise CheckpointError(
             path,
             f"it holds weights alone ({len(names)} tensors: {names[0] if names else 'none'!r}, …), no architecture",
-            "Build the model with create_model(name) and put the weights into it with "
-            "model.load_state_dict(safetensors.torch.load_file(path)); convscope.save then makes a complete file",
+            _NAME_IT,
         )
-    if any(not isinstance(end, int) for end in ends) or 8 + length + max(ends, default=0) > len(content):
+    if any(type(end) is not int for end in ends):
+        raise CheckpointError(path, "its header is damaged (data offsets that are no integers)")
+    if 8 + length + max(ends, default=0) > len(content):
         raise CheckpointError(path, f"cut short: {len(content):,} bytes of {8 + length + max(ends, default=0):,}")
     found = _CHECKSUM.search(content, 8, 8 + length)
     if found is None or "convscope" not in metadata:
@@ -154,10 +183,10 @@ def _foreign(content: bytes) -> tuple[str, str]:
     """What is wrong with a file that does not begin as safetensors do: 8 bytes of header length, then "{"."""
     if len(content) <= 8:
         return f"cut short: {len(content)} bytes", ""
-    if content.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+    if content.startswith((b"PK\x03\x04", b"\x80")):
         return (
-            "a pickled torch file, which can run code when it is opened; convscope reads safetensors only",
-            "Convert it once: safetensors.torch.save_file(torch.load(path, weights_only=True), 'weights.safetensors')",
+            "written by torch.save: weights without an architecture, or Python objects, which are never opened",
+            _NAME_IT,
         )
     return "not a safetensors file, or its first bytes are damaged", ""
 
@@ -171,7 +200,3 @@ def explain(problem: Exception) -> str:
     if number is None:
         return text
     return _PLAIN_WORDS.get(number) or os.strerror(number)
-
-
-def _write_all(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -9,7 +9,6 @@ from torch import nn
 
 from convscope.inspect import trace
 from convscope.inspect.statistics import Histogram, dead_table, layer_statistics
-from convscope.inspect.tables import aligned
 
 
 def test_a_histogram_counts_every_finite_value_once() -> None:
@@ -75,7 +74,3 @@ def test_nothing_to_tell() -> None:
     assert dead_table(layer_statistics(trace(nn.Sequential(nn.Linear(2, 2)), torch.ones(1, 2)))) == (
         "No rectifiers and no saturating activations."
     )
-
-
-def test_columns_line_up() -> None:
-    assert aligned([("a", "bb"), ("ccc", "d")], left=1) == "a    bb\nccc   d"

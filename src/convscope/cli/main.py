@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import gc
 import importlib
@@ -19,10 +18,10 @@ from typing import Any, NoReturn
 import click
 
 from convscope import __version__
-from convscope.cli import commands
+from convscope.cli import commands, terminal
 from convscope.errors import ConvscopeError
 
-WRONG, INTERRUPTED, UNREAD = 2, 130, 141
+WRONG, INTERRUPTED = 2, 130
 
 
 class Commands(click.Group):
@@ -48,18 +47,6 @@ class Commands(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint} Commands: {', '.join(known)}.", ctx)
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Click's own, but that a reader who has gone away (``| head``) ends it without a word."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:
-            # What is still buffered must not fail again when Python closes it.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(UNREAD)
-
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Click's own, but with our words and codes for what goes wrong."""
         carry_out: Callable[..., Any] = super().main
@@ -67,6 +54,7 @@ class Commands(click.Group):
             return carry_out(*args, standalone_mode=False, **extra)
         try:
             result = carry_out(*args, standalone_mode=False, **extra)
+            sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             sys.exit(error.exit_code)
@@ -114,8 +102,12 @@ def group() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script's entry."""
+    terminal.prepare()
     # Imports make half a million objects that stay. To look through the new ones for rubbish whenever there are 700
     # took 0.1 s of a command's start.
     gc.set_threshold(100_000, 10, 10)
-    group.main(arguments, prog_name="convscope")
+    try:
+        group.main(arguments, prog_name="convscope")
+    finally:
+        terminal.finish()
     raise AssertionError("main always exits")

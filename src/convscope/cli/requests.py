@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from convscope.errors import CheckpointError
+
 _FILE = "data.json"
+_REMEDY = "Give --data (with --root and --data-option) as it was"
 
 
 class Request(TypedDict):
@@ -26,20 +29,29 @@ def request(data: str, root: Path | None, pairs: Sequence[str]) -> Request:
 
 
 def write_request(folder: Path, asked: Request) -> None:
-    temporary = folder / f".{_FILE}.part"
-    temporary.write_text(json.dumps(asked, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(folder / _FILE)
+    """Raises CheckpointError where the folder cannot be written."""
+    from convscope import tensorfile
+
+    tensorfile.write_text(folder / _FILE, json.dumps(asked, ensure_ascii=False) + "\n")
 
 
 def read_request(folder: Path) -> Request | None:
-    """The folder's request; None where there is none (a run that Python code began)."""
-    try:
-        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        root = found["root"]
-        return {
-            "data": str(found["data"]),
-            "root": root and str(root),
-            "options": [str(each) for each in found["options"]],
-        }
-    except (OSError, ValueError, KeyError, TypeError):
+    """The folder's request; None where there is none (a run that Python code began).
+
+    CheckpointError for a damaged one: with other data than were asked for the run would not be the same.
+    """
+    from convscope import tensorfile
+
+    path = folder / _FILE
+    if not path.exists():
         return None
+    try:
+        found = tensorfile.read_json(path)
+    except CheckpointError as problem:
+        raise CheckpointError(path, problem.problem, _REMEDY) from problem
+    match found:
+        case {"data": str(data), "root": None | str() as root, "options": list(options)} if all(
+            isinstance(each, str) for each in options
+        ):
+            return {"data": data, "root": root, "options": options}
+    raise CheckpointError(path, "damaged: wanted data, root and options as texts", _REMEDY)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from convscope.errors import CheckpointError
 from convscope.models import MODELS, create_model
+from convscope.models.statefile import is_torch_file, read_state
 
 MAX_HEADER = 16 * 1024 * 1024
 CANDIDATES = 3
@@ -78,10 +76,14 @@ def _fits(own: dict[str, torch.Tensor], tensors: dict[str, tuple[int, ...]]) -> 
 
 
 def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from a safetensors file's header, without reading its data."""
+    """Names and shapes from a safetensors file's header, without reading its data; torch.save's are read whole."""
     try:
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
+            start = file.read(9)
+            if is_torch_file(start):
+                return {name: tuple(value.shape) for name, value in read_state(path).items()}
+            (length,) = struct.unpack("<Q", start[:8])
+            file.seek(8)
             if length > MAX_HEADER:
                 return {}
             header = json.loads(file.read(length))
@@ -90,25 +92,5 @@ def _tensors(path: Path) -> dict[str, tuple[int, ...]]:
             for name, entry in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+    except (CheckpointError, OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, struct.error):
         return {}
-
-
-def load_into(model: nn.Module, path: Path) -> nn.Module:
-    """Put a file's bare tensors into ``model``. Raises CheckpointError when they are not this model's."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(path, f"cannot be read: {error}") from error
-    own = model.state_dict()
-    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    different = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
-    for names, what in (
-        (missing, "lacks"),
-        (unknown, "has, and the model lacks,"),
-        (different, "has another shape of"),
-    ):
-        if names:
-            raise CheckpointError(path, f"weights of another architecture: it {what} {names[0]!r}")
-    model.load_state_dict(tensors)
-    return model.eval()

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from convscope.columns import ruled
 from convscope.errors import UnknownNameError
 from convscope.graph.calls import Shape, Step, walk
 from convscope.inspect.cost import connected_maps, cost, outputs
@@ -107,16 +108,7 @@ class Count(Sequence[LayerCount]):
             rows.append((layer.name, layer.kind, shape, *(f"{number:,}" for number in numbers)))
         totals = (self.parameters, self.multiply_adds, self.operations, self.activations)
         rows.append(("total", "", "×".join(map(str, self.input_shape)) + " in", *(f"{number:,}" for number in totals)))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        rule = "─" * max(map(len, lines))
-        text = "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        text = ruled(rows, left=3)
         if self.uncalled:
             text += f"\n{self.uncalled:,} of the parameters belong to layers that only training calls."
         return text

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope import layers
+from convscope.columns import aligned
 from convscope.inspect.trace import LayerTrace, Trace
 
 _BINS = 40
@@ -85,10 +86,7 @@ def dead_table(statistics: Sequence[LayerStatistics]) -> str:
         rows.append((item.name, item.type, str(item.units), dead, saturated, f"{item.zero:.0%}", shown))
     if len(rows) == 1:
         return "No rectifiers and no saturating activations."
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows, left=len(rows[0]))
 
 
 def _statistics(layer: LayerTrace) -> LayerStatistics:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from convscope.columns import aligned, ruled
 from convscope.inspect.count import Count
 from convscope.inspect.receptive_field import ReceptiveFields
 
@@ -37,10 +36,7 @@ def layer_table(counts: Count, fields: ReceptiveFields) -> str:
     rows = layer_rows(counts, fields)
     shape = "×".join(map(str, counts.input_shape))
     total = ("total", "", f"{shape} in", f"{counts.parameters:,}", f"{counts.multiply_adds:,}", "", "")
-    text = aligned([*rows, total], left=3)
-    lines = text.splitlines()
-    rule = "─" * max(map(len, lines))
-    text = "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    text = ruled([*rows, total], left=3)
     if counts.uncalled:
         text += f"\n{counts.uncalled:,} of the parameters belong to layers that only training calls."
     return text
@@ -83,16 +79,4 @@ def dense_table(counts: Count) -> str:
     return (
         aligned(rows, left=1)
         + "\n\nsharing: connections that one weight serves; sparsity: matrix elements for every connection that exists."
-    )
-
-
-def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Columns of equal width, the first ``left`` of them to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
     )

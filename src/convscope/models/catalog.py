@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from convscope import shapes, spec
-from convscope.errors import ArgumentError, UnknownNameError
+from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
 from convscope.layers.conv import whole_number
 from convscope.models import weights as files
 from convscope.registry import Registry
@@ -128,7 +128,8 @@ def create_model(
 
     ``classes`` and ``in_channels`` default to the paper's. ``weights`` is a safetensors file (ours or another) or a
     state dict written by ``torch.save``, such as torchvision's: all its entries must fit, only a last layer for another
-    number of classes than ``classes`` is left at its random start; without ``classes`` the file's number is taken.
+    number of classes than ``classes``, or that the file lacks, is left at its random start; without ``classes`` the
+    file's number is taken.
     ``freeze``: module names, or a number of layers, that are not to be trained (see ``weights.freeze``).
 
     Raises UnknownNameError for an unknown name or option, ArgumentError for a value that cannot work, CheckpointError
@@ -140,11 +141,18 @@ def create_model(
     in_channels = entry.card.input_shape[0] if in_channels is None else in_channels
     model = entry.create(chosen, in_channels, options)
     if state is not None and weights is not None:
+        state = files.fit_names(state, model, weights)
         found = files.class_count(model, state, chosen) if classes is None else None
         if found is not None:
             chosen = found
             model = entry.create(chosen, in_channels, options)
-        files.put_state(model, state, weights, chosen)
+        fresh = files.put_state(model, state, weights, chosen)
+        if fresh and classes is None:
+            raise CheckpointError(
+                weights,
+                f"it has no last layer ({fresh[0]!r})",
+                "Give the number of classes: that layer then begins anew",
+            )
     if freeze is not None:
         files.freeze(model, freeze)
     described = spec.ModelSpec(

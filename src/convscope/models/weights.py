@@ -3,73 +3,57 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
 from convscope.layers.initialisers import fans
+from convscope.models.statefile import State, read_state
 
-State = dict[str, torch.Tensor]
+__all__ = ["State", "class_count", "freeze", "put_state", "read_state"]
 
 #: Names that ports of the same network give their last layer.
 _HEADS = ("fc", "last_linear", "classif", "classifier")
 #: torchvision's first DenseNet weights spell "norm.1" where the module is called "norm1".
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-_NOT_WEIGHTS = "__optimiser__/"  # a training checkpoint keeps the optimiser's tensors beside the weights
+_COMPILED = "_orig_mod."  # torch.compile puts it in front of the names of what it compiles
+_COUNTER = "num_batches_tracked"  # which states of before 2018 lack
 
 
-def read_state(path: str | Path) -> State:
-    """The state dict in ``path``: a safetensors file (ours or any other) or one written by ``torch.save``.
+def fit_names(state: Mapping[str, torch.Tensor], model: nn.Module, path: str | Path) -> State:
+    """``state`` under the model's own names where another program has given them others: below a prefix ("module.",
+    "model.", "backbone." …), by torch.compile, by old DenseNets, in the last layer.
 
-    The latter is read with ``weights_only``, which unpickles tensors and nothing else. Raises CheckpointError for a
-    missing or damaged file and for one that holds more than weights.
+    What stands beside the prefix is no part of the model and is left out. Raises CheckpointError, naming ``path``,
+    where the model is there twice.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(2)
-    except OSError as error:
-        raise CheckpointError(path, f"cannot be read ({error.strerror})") from error
-    if start == b"PK" or start[:1] == b"\x80":  # a zip archive, torch.save's format, or the pickle of before 2020
-        state = _read_torch(path)
-    else:
-        try:
-            state = safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(path, f"neither a safetensors file nor a torch state dict ({error})") from error
-    return {name.removeprefix("module."): value for name, value in state.items() if not name.startswith(_NOT_WEIGHTS)}
-
-
-def _read_torch(path: Path) -> State:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of unusual pickles; what comes out is checked below
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        problem = "not a state dict of tensors alone, or damaged"
-        remedy = "Save it again as torch.save(model.state_dict(), …); whole pickled models are never opened"
-        raise CheckpointError(path, problem, remedy) from error
-    for key in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise CheckpointError(path, "no state dict: wanted tensors by name")
-    return dict(found)
+    own = model.state_dict()
+    state = {name.replace(_COMPILED, ""): value for name, value in state.items()}
+    prefix = _prefix(state, own, path)
+    fitted: State = {}
+    for name, value in state.items():
+        if not name.startswith(prefix):
+            continue
+        name = name.removeprefix(prefix)
+        found = _OLD_DENSENET.match(name)
+        name = "".join(found.groups()) if found else name
+        head, _, leaf = name.rpartition(".")
+        if name not in own and head in _HEADS:
+            name = next((f"{other}.{leaf}" for other in _HEADS if f"{other}.{leaf}" in own), name)
+        fitted[name] = value
+    return fitted
 
 
 def class_count(model: nn.Module, state: Mapping[str, torch.Tensor], classes: int) -> int | None:
     """How many classes the weights in ``state`` are for, where their last layer differs from the model's; else None."""
+    own = model.state_dict()
     counts = {
         state[name].shape[0]
-        for name, value in model.state_dict().items()
+        for name, value in own.items()
         if name in state and value.ndim and state[name].ndim == value.ndim and state[name].shape != value.shape
         if value.shape[0] == classes and state[name].shape[1:] == value.shape[1:]
     }
@@ -77,22 +61,26 @@ def class_count(model: nn.Module, state: Mapping[str, torch.Tensor], classes: in
 
 
 def put_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path, classes: int) -> list[str]:
-    """Load ``state`` into ``model``; returns the names left at their random start, those of a head for other classes.
+    """Load ``state`` into ``model``; returns the names left at their random start, those of a head for other classes
+    and of a head that the file does not have.
 
-    Everything else must fit exactly. Raises CheckpointError naming the first entries that are missing, left over or of
-    another shape.
+    Everything else must fit exactly. Raises CheckpointError naming the first entries that are missing, left over, of
+    another shape or of another kind of number.
     """
     own = model.state_dict()
-    state = _renamed(state, own)
+    fresh = _headless(state, own, classes)
     unknown = [name for name in state if name not in own and not name.startswith(_AUXILIARY)]
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    missing = [name for name in own if name not in state and not name.endswith(_COUNTER) and name not in fresh]
     if unknown or missing:
         told = [f"{len(missing)} entries are missing, first {missing[0]!r}"] if missing else []
         told += [f"{len(unknown)} are unknown to the model, first {unknown[0]!r}"] if unknown else []
         raise CheckpointError(path, "weights of another architecture: " + "; ".join(told))
     other_classes = class_count(model, state, classes)
-    fresh, fitting = [], {}
+    fitting = {}
     for name, value in own.items():
+        if name in state and value.is_floating_point() and not state[name].is_floating_point():
+            kinds = f"{_kind(state[name])}, the model's {_kind(value)}"
+            raise CheckpointError(path, f"weights of another kind of number: {name!r} is {kinds}")
         if name not in state or state[name].shape == value.shape:
             fitting[name] = state.get(name, value)
         elif other_classes is not None and state[name].shape == (other_classes, *value.shape[1:]):
@@ -107,16 +95,36 @@ def put_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | P
     return fresh
 
 
-def _renamed(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> State:
-    renamed: State = {}
-    for name, value in state.items():
-        found = _OLD_DENSENET.match(name)
-        name = "".join(found.groups()) if found else name
-        head, _, leaf = name.rpartition(".")
-        if name not in own and head in _HEADS:
-            name = next((f"{other}.{leaf}" for other in _HEADS if f"{other}.{leaf}" in own), name)
-        renamed[name] = value
-    return renamed
+def _kind(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _headless(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], classes: int) -> list[str]:
+    """Names of the last layer, where it has an output a class and the state ends before it."""
+    last = next((name for name in reversed(list(own)) if name.endswith(".weight") and own[name].ndim >= 2), "")
+    head = [name for name in own if name.rpartition(".")[0] == last.rpartition(".")[0]]
+    absent = last and own[last].shape[0] == classes and not any(name in state for name in head)
+    return head if absent else []
+
+
+def _prefix(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: str | Path) -> str:
+    """What stands before the model's names in the state: the prefix below which most of them are. CheckpointError
+    where two have as many (a model and its running average): which is wanted cannot be told."""
+    counts: dict[str, int] = {}
+    for name in state:
+        for start in [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]:
+            if name[start:] in own:
+                counts[name[:start]] = counts.get(name[:start], 0) + 1
+    if not counts:
+        return next((each for each in ("module.",) if all(name.startswith(each) for name in state)), "")
+    most = max(counts.values())
+    best = [prefix for prefix, count in counts.items() if count == most]
+    if len(best) > 1 and "" not in best:
+        told = ", ".join(f"{prefix}*" for prefix in sorted(best))
+        raise CheckpointError(
+            path, f"it holds the model {len(best)} times: {told}", "Save the one that is wanted alone"
+        )
+    return "" if "" in best else best[0]
 
 
 def freeze(model: nn.Module, what: int | str | Sequence[str]) -> list[str]:

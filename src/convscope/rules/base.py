@@ -32,14 +32,14 @@ on any device, and for batches (first dimension n).
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
+
+from convscope.registry import Discovery
 
 Saved = dict[str, Any]
 Deltas = tuple[Tensor | None, ...]
@@ -102,7 +102,8 @@ class _ModuleBinding:
 _modules: dict[type[nn.Module], _ModuleBinding] = {}
 _functions: dict[Any, Callable[..., Applied | None]] = {}
 _methods: dict[str, Callable[..., Applied | None]] = {}
-_discovered: list[str] = []
+#: Imports every module of this package once, so that a new rule file needs no second place that names it.
+discover = Discovery(__name__.rpartition(".")[0])
 
 
 def rule_for_module(*classes: type[nn.Module], names: Mapping[str, str] | None = None) -> Callable[[Bind], Bind]:
@@ -171,16 +172,6 @@ def has_rule(module: nn.Module) -> bool:
     """Whether the module's class is bound to a rule (which may still decline a particular call)."""
     discover()
     return type(module) in _modules
-
-
-def discover() -> None:
-    """Import every module of this package once, so that a new rule file needs no second place that names it."""
-    if _discovered:
-        return
-    package = __name__.rpartition(".")[0]
-    _discovered.append(package)
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
-        importlib.import_module(found.name)
 
 
 def _call_binding(

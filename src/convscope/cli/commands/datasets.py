@@ -19,9 +19,9 @@ def command(name: str | None, root: Path | None, wanted: str | None) -> None:
       convscope datasets
       convscope datasets cifar10
     """
+    from convscope.columns import aligned
     from convscope.data import data_root
     from convscope.data.catalog import SOURCES
-    from convscope.inspect.tables import aligned
 
     folder = data_root(root)
     if name is not None:

@@ -67,7 +67,7 @@ def _session(
 ) -> Session | Card:
     """The model opened, or a card that tells what its file lacks."""
     from convscope.errors import CheckpointError
-    from convscope.explorer.cards import card_for, load_into
+    from convscope.explorer.cards import card_for
     from convscope.explorer.session import Session
     from convscope.models import create_model
     from convscope.training import load
@@ -78,8 +78,8 @@ def _session(
             raise click.UsageError("--model says whose weights a FILE holds; here no file is given.")
         return Session(create_model(model, **parse_pairs(pairs, "--option")), data, start=item)
     if architecture is not None:
-        network = load_into(create_model(architecture, **parse_pairs(pairs, "--option")), path)
-        return Session(network, data, path.name, item)
+        network = create_model(architecture, weights=path, **parse_pairs(pairs, "--option"))
+        return Session(network.eval(), data, path.name, item)
     if pairs:
         raise click.UsageError("-o/--option builds a model: give its name with --model, or no file.")
     if not path.is_file():

@@ -52,7 +52,7 @@ def command(
 
 
 def _list(wanted: str | None) -> None:
-    from convscope.inspect.tables import aligned
+    from convscope.columns import aligned
     from convscope.models import MODELS
 
     entries = [MODELS[known] for known in MODELS]

@@ -1,0 +1,88 @@
+"""Registries: what is found, and that threads which ask at the same time find the same."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from convscope.errors import UnknownNameError
+from convscope.registry import Discovery, Registry
+
+THREADS = 4
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package of slow modules, each of which enrols itself with ``things``, which the package itself holds."""
+    folder = tmp_path / "slow_things"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "from convscope.registry import Registry\nthings = Registry('thing', __name__)\nfails = []\n"
+    )
+    for name in ("first", "second", "third"):
+        (folder / f"{name}.py").write_text(
+            "import time\nfrom slow_things import fails, things\ntime.sleep(0.05)\n"
+            f"assert {name!r} not in fails\n"
+            f"seen = things.names()\nthings.add({name!r}, {name!r})\n"  # a module that looks into the registry itself
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "slow_things"
+    for name in [name for name in sys.modules if name.split(".")[0] == "slow_things"]:
+        del sys.modules[name]
+
+
+def together(*works: object) -> list[object]:
+    """What each of the works gives, all begun at the same moment in threads of their own."""
+    barrier = threading.Barrier(len(works))
+    found: list[object] = [None] * len(works)
+
+    def run(place: int, work: object) -> None:
+        barrier.wait()
+        found[place] = work()  # type: ignore[operator]
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found
+
+
+def test_threads_that_ask_at_once_all_see_everything(package: str) -> None:
+    import slow_things  # type: ignore[import-not-found]
+
+    things: Registry[str] = slow_things.things
+    looks = [things.names, lambda: list(things), lambda: things["third"], lambda: "second" in things]
+    names = ["first", "second", "third"]
+    assert together(*looks[:THREADS]) == [names, names, "third", True]
+
+
+def test_threads_that_discover_at_once_all_wait(package: str) -> None:
+    discover = Discovery(package)
+
+    def loaded() -> int:
+        discover()
+        return sum(name.startswith(f"{package}.") for name in sys.modules)
+
+    assert together(*[loaded] * THREADS) == [3] * THREADS
+
+
+def test_a_search_that_failed_is_made_again(package: str) -> None:
+    import slow_things
+
+    slow_things.fails.append("second")
+    with pytest.raises(AssertionError):
+        slow_things.things.names()
+    slow_things.fails.clear()
+    assert slow_things.things.names() == ["first", "second", "third"]
+
+
+def test_unknown_name_offers_the_close_one() -> None:
+    known: Registry[int] = Registry("fruit")
+    known.register("apple")(1)
+    with pytest.raises(UnknownNameError, match="fruit: got 'aple', wanted one of apple. Did you mean 'apple'"):
+        _ = known["aple"]
