@@ -57,6 +57,32 @@ def test_segments_join_equal_neighbours() -> None:
     assert flat.segments([1.0, 1.0, 0.5, 1.0]) == [(1.0, 0, 9), (0.5, 9, 12), (1.0, 12, 13)]
 
 
+def test_each_parameter_has_a_storage_of_its_own() -> None:
+    model = picture_net()
+    flat = FlatParameters(model)
+    for each in model.parameters():
+        assert each.untyped_storage().nbytes() == 4 * each.numel()
+        assert each.grad is not None
+        assert each.grad.untyped_storage().nbytes() == 4 * each.numel()
+    assert flat.memory.untyped_storage().nbytes() == 4 * len(flat.memory)
+
+
+def test_places_are_laid_out_before_anything_moves() -> None:
+    model = picture_net()
+    flat = FlatParameters(model, whole=True, move=False)
+    assert not flat.memory.any()
+    assert not flat.values_intact()
+    place = flat.slices[0]
+    before = place.parameter.detach().clone()
+    flat.take(place)
+    assert flat.at_home(place)
+    assert torch.equal(flat.memory[: place.stop], before.flatten())
+    place.parameter.data = torch.zeros(2, 3, 3, 5)
+    assert not flat.at_home(place)
+    with pytest.raises(ArgumentError, match=r"model: got '0.weight of shape \(2, 3, 3, 5\)', wanted the shape it was"):
+        flat.take(place)
+
+
 def test_models_that_cannot_be_flat_are_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one parameter that is trained"):
         FlatParameters(nn.Sequential(nn.ReLU()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from tests.native.comparing import pictures, randomised, relative
 from torch import nn
 
-from convscope.errors import ArgumentError
+from convscope import accelerate
+from convscope.errors import ArgumentError, LoweringError
 from convscope.layers import RBF
 from convscope.native import NativeNetwork
 from convscope.native.memory import SharedMemory
@@ -181,3 +183,142 @@ def test_parameters_that_cannot_be_shared_are_refused() -> None:
     model.bfloat16()
     with pytest.raises(ArgumentError, match=r"0.weight: torch.bfloat16 on cpu"):
         network.forward(pictures(1, (3, 8, 6)))
+
+
+def small() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(96, 6)).eval()
+
+
+def test_weights_exchanged_for_a_moment_are_used_and_given_back_unchanged() -> None:
+    """As averaging of weights does it: keep ``p.data``, put others there, evaluate, put the kept ones back."""
+    model, x = small(), pictures(3, (3, 8, 6))
+    fast = accelerate(model)
+    fast(x)
+    for _ in range(2):
+        before = model[0].weight.detach().clone()
+        kept = model[0].weight.data
+        model[0].weight.data = before * 2
+        assert relative(fast(x), model(x)) < 1e-5
+        assert torch.equal(model[0].weight, before * 2)
+        model[0].weight.data = kept
+        assert torch.equal(model[0].weight, before)
+        assert relative(fast(x), model(x)) < 1e-5
+        assert model[0].weight.data_ptr() == kept.data_ptr()
+
+
+def test_another_model_s_tensors_for_one_call() -> None:
+    model, x = small(), pictures(3, (3, 8, 6))
+    fast = accelerate(model)
+    fast(x)
+    before = model[0].weight.detach().clone()
+    other = {"0.weight": (before * 2).requires_grad_(), "1.running_mean": torch.ones(4)}
+    found = torch.func.functional_call(fast, other, (x,))
+    wanted = torch.func.functional_call(model, other, (x,))
+    assert relative(found, wanted) < 1e-5
+    own, right = (torch.autograd.grad(y.square().sum(), other["0.weight"])[0] for y in (found, wanted))
+    assert relative(own, right) < 1e-5
+    assert torch.equal(model[0].weight, before)
+    assert not model[1].running_mean.any()
+
+
+def test_memory_that_others_share_is_left_where_it_is() -> None:
+    model, x = small(), pictures(3, (3, 8, 6))
+    alias, numbers = model[0].weight.data, model[4].bias.detach().numpy()
+    fast = accelerate(model)
+    for _ in range(2):
+        alias.mul_(1.5)  # neither is seen by the parameters' version counters
+        numbers += 1
+        assert torch.equal(model[0].weight, alias)
+        assert relative(fast(x), model(x)) < 1e-5
+    fast.loss_and_grad(x, torch.tensor([0, 1, 2]))
+    torch.optim.SGD(fast.parameters(), lr=0.1).step()
+    assert torch.equal(model[0].weight, alias)
+    assert relative(fast(x), model(x)) < 1e-5
+
+
+def test_memory_shared_between_processes_stays_shared() -> None:
+    model, x = small(), pictures(3, (3, 8, 6))
+    fast = accelerate(model)
+    fast(x)
+    model.share_memory()
+    with torch.no_grad():
+        model[4].bias += 1
+    assert relative(fast(x), model(x)) < 1e-5
+    assert all(each.is_shared() for each in model.parameters())
+
+
+def test_buffers_stay_where_they_are() -> None:
+    model, x = small().train(), pictures(5, (3, 8, 6))
+    mean = model[1].running_mean
+    place = mean.data_ptr()
+    other = copy.deepcopy(model)
+    accelerate(model)(x)
+    other(x)
+    assert model[1].running_mean is mean
+    assert mean.data_ptr() == place
+    assert relative(mean, other[1].running_mean) < 1e-5
+    assert model[1].num_batches_tracked == 1
+
+
+def test_what_is_saved_of_one_layer_is_one_layer() -> None:
+    model, plain = small(), small()
+    accelerate(model)(pictures(1, (3, 8, 6)))
+    sizes = []
+    for each in (model, plain):
+        file = io.BytesIO()
+        torch.save(each[0].state_dict(), file)
+        sizes.append(len(file.getvalue()))
+    assert sizes[0] == sizes[1]
+
+
+def test_weights_of_another_shape_touch_nothing_else() -> None:
+    model, x = small(), pictures(3, (3, 8, 6))
+    fast = accelerate(model)
+    fast(x)
+    others = {name: each.detach().clone() for name, each in model.named_parameters() if name != "0.weight"}
+    model[0].weight.data = torch.full((4, 3, 5, 5), 7.0)
+    with pytest.raises(LoweringError, match=r"layer '4': takes \(n, 32\), its weight \(6, 96\) wants 96 features"):
+        fast(x)
+    assert all(torch.equal(model.get_parameter(name), each) for name, each in others.items())
+    model[4] = nn.Linear(32, 6)
+    assert relative(fast(x), model(x)) < 1e-5
+    model[4].weight.data = model[4].weight.data[:4]
+    model[4].bias.data = model[4].bias.data[:4]
+    assert relative(fast(x), model(x)) < 1e-5
+
+
+def test_freed_storage_is_an_error_and_no_crash() -> None:
+    model, x = small(), pictures(3, (3, 8, 6))
+    fast = accelerate(model)
+    fast(x)
+    with pytest.raises(RuntimeError, match="not resizable"):
+        model[0].weight.untyped_storage().resize_(0)
+    model[0].weight.data = torch.randn(4, 3, 3, 3)
+    model[0].weight.untyped_storage().resize_(0)
+    with pytest.raises(ArgumentError, match="model: got '0.weight: a storage of 0 bytes', wanted one of 432 bytes"):
+        fast(x)
+    model[0].weight.untyped_storage().resize_(432)
+    with torch.no_grad():
+        model[0].weight.fill_(0.5)
+    assert relative(fast(x), model(x)) < 1e-5
+    model[1].running_mean.untyped_storage().resize_(0)
+    with pytest.raises(ArgumentError, match="model: got '1.running_mean: a storage of 0 bytes'"):
+        fast(x)
+
+
+def test_parameters_that_are_not_dense_are_refused() -> None:
+    model = small()
+    model[4].weight = nn.Parameter(torch.randn(6, 96).to_sparse(), requires_grad=False)
+    with pytest.raises(ArgumentError, match="4.weight: torch.sparse_coo', wanted dense tensors"):
+        SharedMemory(model)
+
+
+def test_first_used_in_inference_mode() -> None:
+    model, x = small(), pictures(3, (3, 8, 6))
+    fast = accelerate(model)
+    with torch.inference_mode():
+        fast(x)
+    for each in (fast, model):
+        each(x).sum().backward()
+    assert not any(each.is_inference() for each in (*model.parameters(), *model.buffers()))

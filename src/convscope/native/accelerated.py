@@ -75,6 +75,8 @@ class Accelerated(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         network = self._networks.find(x)
         compiled = network.ready()
+        if network.memory.lent:
+            return self.model(x)
         plan = compiled.plan
         seed = _draw_seed() if plan.training else 0
         if torch.is_grad_enabled():
@@ -131,15 +133,15 @@ class _Networks:
 
     def _make(self, shape: Sequence[int], with_loss: bool) -> NativeNetwork:
         described = spec.spec_of(self.model)
-        network = NativeNetwork(
+        if self._memory is None:
+            self._memory = SharedMemory(self.model)
+        return NativeNetwork(
             self.model,
             tuple(shape),
             self.loss if with_loss else None,
             preprocessing=None if described is None else described.preprocessing,
             memory=self._memory,
         )
-        self._memory = network.memory
-        return network
 
 
 @dataclasses.dataclass(frozen=True)

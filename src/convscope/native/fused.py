@@ -32,11 +32,11 @@ class _Bound:
 class FusedDescent:
     """Decides at every step whether the engine can make ``optimiser``'s step, and how.
 
-    It can for SGD, Adam and AdamW whose parameters lie in ``memory``, in plain order, without maximising, AMSGrad,
-    tensors as learning rates, hooks and gradient scalers. Groups, learning rates and other numbers are read anew at
-    every step, and what the optimiser remembers stays its own: the engine writes ``optimiser.state``'s tensors. So
-    ``state_dict``, schedules and steps by torch in between work as ever. The first step with a parameter is torch's,
-    which makes its memory.
+    It can for SGD, Adam and AdamW whose parameters are views of ``memory``, in plain order, without maximising,
+    AMSGrad, tensors as learning rates, hooks and gradient scalers. Groups, learning rates and other numbers are read
+    anew at every step, and what the optimiser remembers stays its own: the engine writes ``optimiser.state``'s
+    tensors. So ``state_dict``, schedules and steps by torch in between work as ever. The first step with a parameter is
+    torch's, which makes its memory.
     """
 
     def __init__(self, engine: Any, optimiser: torch.optim.Optimizer, memory: SharedMemory) -> None:
@@ -51,7 +51,7 @@ class FusedDescent:
 
     def rules(self) -> list[Any] | None:
         """The rules for the engine's pass, by place; None where this step is torch's to make."""
-        if not self._known or self._observed():
+        if not self._known or self._memory.borrowed or self._observed():
             return None
         if self._version != self._memory.version:
             self._bound.clear()

@@ -29,17 +29,17 @@ class Compiled:
     network: Any
     version: int  # of the memory it is bound to
     trained: list[str]  # parameters that get a gradient
-    counters: list[torch.Tensor]
+    changed: list[str]  # buffers of the model that a pass changes
 
 
 class NativeNetwork:
     """``model`` on the native engine, for images of ``input_shape`` (channels, height, width).
 
-    ``loss`` as in ``lower``; without one there is no ``loss_and_grad``. The model's parameters stay its own: they
-    become views of one flat buffer that the engine reads. Images are float32 (n, c, h, w), or uint8, which
-    ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen parameters)
-    are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for ``forward``
-    alone.
+    ``loss`` as in ``lower``; without one there is no ``loss_and_grad``. The model's parameters become views of one flat
+    buffer that the engine reads; with ``memory`` given they stay as they are there. Images are float32 (n, c, h, w), or
+    uint8, which ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen
+    parameters) are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for
+    ``forward`` alone.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -64,7 +64,7 @@ class NativeNetwork:
         self.fold = fold
         self._scale, self._offset = _scale_and_offset(preprocessing)
         plan = lower(model, self.input_shape, self.objective, fold=fold)
-        self.memory = SharedMemory(model) if memory is None else memory
+        self.memory = SharedMemory(model, take=True) if memory is None else memory
         self._compiled: dict[tuple[bool, ...], Compiled] = {}
         self._structure = self.memory.structure
         self._fused: FusedDescent | None = None
@@ -149,7 +149,7 @@ class NativeNetwork:
         if len(targets) != len(images):
             raise ArgumentError("targets", f"{len(targets)} of them", f"one for each of the {len(images)} images")
         wanted = self.objective.targets(targets, plan.outputs[0].shape[0])
-        outputs = [torch.empty(len(images), *each.shape) for each in plan.outputs]
+        outputs = _outputs(plan, len(images))
         parameters, gradients, state = self.memory.arrays
         loss = compiled.network.step(
             parameters,
@@ -165,7 +165,7 @@ class NativeNetwork:
             input_delta=None if input_delta is None else input_delta.numpy(),
             **options,
         )
-        self._count_batch(compiled)
+        self._write_state(compiled)
         self.memory.attach_gradients(compiled.trained)
         return float(loss), outputs
 
@@ -190,7 +190,7 @@ class NativeNetwork:
         """The plan's outputs, one tensor each."""
         plan = compiled.plan
         pixels, options = self._images(images)
-        outputs = [torch.empty(len(images), *each.shape) for each in plan.outputs]
+        outputs = _outputs(plan, len(images))
         if len(images) == 0:
             return outputs
         self._check_count(plan, len(images))
@@ -206,7 +206,7 @@ class NativeNetwork:
             threads=self._threads(),
             **options,
         )
-        self._count_batch(compiled)
+        self._write_state(compiled)
         return outputs
 
     def run_backward(
@@ -229,7 +229,7 @@ class NativeNetwork:
             self.memory.fill_constants(compiled.plan)
         pixels, options = self._images(images)
         parameters, _, state = self.memory.arrays
-        gradients = torch.empty(len(parameters))
+        gradients = torch.empty(len(parameters), dtype=torch.float32, device="cpu")
         compiled.network.backward(
             parameters,
             gradients.numpy(),
@@ -255,11 +255,11 @@ class NativeNetwork:
             parameter_count=len(memory.flat.memory),
             state_count=len(memory.state),
         )
-        buffers = dict(self.model.named_buffers())
         requires = {name for name, each in memory.slices.items() if each.parameter.requires_grad}
         trained = sorted(plan.trained_names & requires, key=memory.places.__getitem__)
-        counters = [buffers[name] for name in plan.counters]
-        return Compiled(plan, network, memory.version, trained, counters)
+        norms = [record for record in plan.records if record.kind == "batch_norm" and plan.training]
+        changed = [name for record in norms for name in record.state.values() if name in memory.state_places]
+        return Compiled(plan, network, memory.version, trained, changed)
 
     def _modes(self) -> tuple[bool, ...]:
         training = [module.training for module in self.memory.modules]
@@ -268,9 +268,12 @@ class NativeNetwork:
     def _threads(self) -> int:
         return processors.threads() if self.threads is None else self.threads
 
-    def _count_batch(self, compiled: Compiled) -> None:
-        for counter in compiled.counters:
-            counter.add_(1)
+    def _write_state(self, compiled: Compiled) -> None:
+        """What a training pass does to the model's buffers."""
+        for name in compiled.plan.counters:
+            self.model.get_buffer(name).add_(1)
+        if compiled.changed:
+            self.memory.write_state(compiled.changed)
 
     def _check_count(self, plan: Plan, images: int) -> None:
         if images == 0:
@@ -294,6 +297,10 @@ class NativeNetwork:
         if self._scale is None:
             raise ArgumentError("images", images.dtype, "torch.float32, as no preprocessing says what uint8 becomes")
         return pixels, {"scale": self._scale, "offset": self._offset}
+
+
+def _outputs(plan: Plan, images: int) -> list[torch.Tensor]:
+    return [torch.empty(images, *each.shape, dtype=torch.float32, device="cpu") for each in plan.outputs]
 
 
 def _scale_and_offset(preprocessing: spec.Preprocessing | None) -> tuple[list[float] | None, list[float] | None]:
