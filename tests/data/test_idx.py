@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +35,13 @@ def test_hand_written_labels(tmp_path: Path) -> None:
 
 BAD = [
     (idx(VALUES)[:-1], "cut short: 29 bytes of data, its header says 30"),
-    (idx(VALUES) + b"x", "too long: 31 bytes of data, its header says 30"),
+    (idx(VALUES) + b"x", "too long: more than 30 bytes of data, its header says 30"),
     (idx(VALUES)[:9], "cut short: 9 bytes, but the idx header alone has 16"),
     (b"", "cut short: 0 bytes"),
     (idx(VALUES, magic=0xD03), "wrong magic number 0x00000d03, wanted 0x00000803"),
     (idx(VALUES[0]), "wrong magic number 0x00000802"),
     (gzip.compress(idx(VALUES))[:-9], "damaged or cut short gzip file"),
-    (gzip.compress(idx(VALUES))[:20] + b"\xff\xff\xff" + gzip.compress(idx(VALUES))[23:], "damaged or cut short gzip"),
+    (gzip.compress(idx(VALUES))[:35] + b"\xff\xff\xff" + gzip.compress(idx(VALUES))[38:], "damaged or cut short gzip"),
 ]
 
 
@@ -55,3 +57,43 @@ def test_damaged_files_are_refused_and_named(tmp_path: Path, content: bytes, mes
 def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_idx(tmp_path, 3)
+
+
+def claim(*shape: int) -> bytes:
+    return struct.pack(f">I{len(shape)}I", 0x800 + len(shape), *shape)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_what_a_header_claims_is_not_reserved(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(pack(claim(10**9, 28, 28) + bytes(100)))
+    with pytest.raises(DataError, match=r"1,000,000,000 × 28 × 28 = 784,000,000,000 bytes, more than the limit of 4"):
+        read_idx(path, 3)
+    path.write_bytes(pack(claim(10**9) + bytes(100)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="cut short: 100 bytes of data, its header says 1,000,000,000"):
+        read_idx(path, 1)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    with pytest.raises(DataError, match="its header says 1,000,000,000 items, wanted 60,000"):
+        read_idx(path, 1, items=60_000)
+    path.write_bytes(pack(claim(2**32 - 1, 2**32 - 1, 2**32 - 1)))
+    with pytest.raises(DataError, match="more than the limit"):
+        read_idx(path, 3)
+
+
+def test_a_bomb_is_not_unpacked_further_than_its_header_says(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(claim(10) + bytes(300_000_000), 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="too long: more than 10 bytes of data, its header says 10"):
+        read_idx(path, 1)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+def test_the_limit_itself_passes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(idx(VALUES))
+    assert torch.equal(read_idx(tmp_path / "file", 3, limit=30), VALUES)
+    with pytest.raises(DataError, match="2 × 3 × 5 = 30 bytes, more than the limit of 29"):
+        read_idx(tmp_path / "file", 3, limit=29)

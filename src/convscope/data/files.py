@@ -9,6 +9,8 @@ from pathlib import Path
 
 from convscope.errors import ArgumentError, DataError
 
+UNPACKED_LIMIT = 4 * 2**30  # bytes that one file may be unpacked to; MNIST's pictures are 47 million
+
 
 class MissingFileError(DataError):
     """A file or folder that a data set needs is not there (it may be had by downloading)."""

@@ -50,7 +50,7 @@ def test_pictures_without_labels_and_labels_out_of_range(tmp_path: Path) -> None
     published(folder, packed=False)
     labels = folder / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(torch.zeros(29, dtype=torch.uint8)))
-    with pytest.raises(DataError, match="labels-idx1-ubyte: 29 labels, but train-images-idx3-ubyte has 30 pictures"):
+    with pytest.raises(DataError, match="labels-idx1-ubyte: its header says 29 items, wanted 30"):
         load_dataset("mnist", root=tmp_path)
     wrong = torch.zeros(30, dtype=torch.uint8)
     wrong[7] = 11

@@ -126,9 +126,8 @@ def _find_part(folder: Path, part: str) -> tuple[Path, Path]:
 
 def _read_part(images_path: Path, labels_path: Path, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures (n, 1, h, w) and their labels, int64 (n,)."""
-    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
-    if len(images) != len(labels):
-        raise DataError(labels_path, f"{len(labels):,} labels, but {images_path.name} has {len(images):,} pictures")
+    images = read_idx(images_path, 3)
+    labels = read_idx(labels_path, 1, items=len(images))
     if len(labels) and int(labels.max()) >= classes:
         wrong = int(torch.nonzero(labels >= classes)[0])
         raise DataError(labels_path, f"label {int(labels[wrong])} at place {wrong}, wanted 0 … {classes - 1}")
