@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy
+import numpy.lib.format
 import pytest
 
 from convscope.data import load_dataset
+from convscope.data.npz import load_npz
 from convscope.errors import ArgumentError, DataError
 
 RNG = numpy.random.default_rng(0)
@@ -81,3 +86,54 @@ def test_bad_files(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ArgumentError, match=r"size: got 3, wanted an option of .*test_fraction, seed"):
         load_dataset(path, size=3)
+
+
+def test_labels_as_text_and_of_the_other_byte_order(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    for labels in (
+        numpy.array(["cat", "dog", "eel", "fox"])[LABELS],
+        numpy.array([b"cat", b"dog", b"eel", b"fox"])[LABELS],
+    ):
+        numpy.savez(path, images=IMAGES, labels=labels)
+        dataset = load_dataset(path)
+        assert dataset.classes == ("cat", "dog", "eel", "fox")
+        assert dataset.train.counts() == [4] * 4
+    numpy.savez(path, images=IMAGES.astype(">u1"), labels=LABELS.astype(">i8") + 1)
+    assert load_dataset(path).classes == ("1", "2", "3", "4")
+    numpy.savez(
+        path, images=IMAGES, labels=numpy.array(["cat", "dog", "eel", "yak"])[LABELS], classes=["cat", "dog", "eel"]
+    )
+    with pytest.raises(DataError, match=r"set\.npz: labels: got 'yak', wanted names among the classes cat, dog, eel"):
+        load_dataset(path)
+    numpy.savez(path, images=IMAGES, labels=numpy.array(["cat"] * 20, dtype=object))
+    with pytest.raises(DataError, match=r"set\.npz: holds Python objects, which are never unpickled"):
+        load_dataset(path)
+
+
+def npy(array: numpy.ndarray, claim: tuple[int, ...] | None = None) -> bytes:
+    """An .npy file whose header claims another shape."""
+    buffer = io.BytesIO()
+    numpy.lib.format.write_array_header_1_0(
+        buffer, {"shape": claim or array.shape, "fortran_order": False, "descr": array.dtype.str}
+    )
+    return buffer.getvalue() + array.tobytes()
+
+
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("labels.npy", npy(LABELS))
+        archive.writestr("images.npy", npy(numpy.zeros((80_000, 28, 28), numpy.uint8)))
+        archive.writestr("other.npy", b"never looked at")
+    assert path.stat().st_size < 2e6
+    with pytest.raises(DataError, match=r"bomb\.npz: unpacks to 62,720,\d{3} bytes, more than the limit of 1,000,000"):
+        load_npz(path, limit=1_000_000)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.npy", npy(LABELS))
+        archive.writestr("images.npy", npy(IMAGES, (10**9, 28, 28)))
+    tracemalloc.start()
+    message = r"images.npy: its header says 1000000000 × 28 × 28 of uint8 = 784,000,000,000 bytes, there are 2,100"
+    with pytest.raises(DataError, match=message):
+        load_dataset(path)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from convscope.data.examples import Examples
 from convscope.data.kinds.labelled import Labelled, stratified_split
+from convscope.data.labels import Labels, class_numbers
 from convscope.errors import ArgumentError
 from convscope.spec import Fit, Preprocessing
 
@@ -117,9 +118,9 @@ class Dataset(Generic[E]):
     def from_arrays(
         cls,
         images: torch.Tensor | numpy.ndarray,
-        labels: torch.Tensor | numpy.ndarray | Sequence[int],
+        labels: Labels,
         test_images: torch.Tensor | numpy.ndarray | None = None,
-        test_labels: torch.Tensor | numpy.ndarray | Sequence[int] | None = None,
+        test_labels: Labels | None = None,
         *,
         classes: Sequence[str] | None = None,
         test_fraction: float = 0.2,
@@ -129,34 +130,20 @@ class Dataset(Generic[E]):
         """A data set of labelled pictures in memory.
 
         ``images`` is uint8, (n, c, h, w), (n, h, w, c) with 1, 3 or 4 channels, or (n, h, w). Without test pictures,
-        ``test_fraction`` of every class is set aside for testing, chosen by ``seed``. Without ``classes`` they are
-        named by their numbers. Raises ArgumentError for other types, shapes, or labels that do not fit.
+        ``test_fraction`` of every class is set aside for testing, chosen by ``seed``. Labels are numbers or names;
+        without ``classes`` numbers are named by themselves, and names sorted. Raises ArgumentError for other types,
+        shapes, or labels that do not fit.
         """
         from convscope.data.transforms import as_images
 
         if (test_images is None) != (test_labels is None):
             raise ArgumentError("test_images", type(test_images).__name__, "test pictures and test labels together")
-        pictures, numbers = as_images(images, "images"), _as_labels(labels, "labels")
+        pictures = as_images(images, "images")
         tests = None if test_images is None else as_images(test_images, "test_images")
-        test_numbers = None if test_labels is None else _as_labels(test_labels, "test_labels")
-        if classes is None:
-            given = [part for part in (numbers, test_numbers) if part is not None and len(part)]
-            highest = max((int(part.max()) for part in given), default=0)
-            classes = [str(number) for number in range(highest + 1)]
-        names = tuple(classes)
-        whole = Labelled(pictures, numbers, names)
-        if tests is None or test_numbers is None:
+        given = {"labels": labels} if test_labels is None else {"labels": labels, "test_labels": test_labels}
+        numbers, names = class_numbers(given, classes)
+        whole = Labelled(pictures, numbers[0], names)
+        if tests is None:
             train, test = stratified_split(whole, test_fraction, seed)
             return Dataset(name, train, test)
-        return Dataset(name, whole, Labelled(tests, test_numbers, names))
-
-
-def _as_labels(labels: torch.Tensor | numpy.ndarray | Sequence[int], argument: str) -> torch.Tensor:
-    numbers = labels if isinstance(labels, torch.Tensor) else torch.from_numpy(numpy.asarray(labels).copy())
-    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool or numbers.ndim != 1:
-        raise ArgumentError(argument, _described(numbers), "a list of integers, one a picture")
-    return numbers.to(torch.int64)
-
-
-def _described(value: torch.Tensor) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        return Dataset(name, whole, Labelled(tests, numbers[1], names))

@@ -83,6 +83,9 @@ def as_images(pictures: torch.Tensor | numpy.ndarray, argument: str = "images") 
     Four dimensions are taken as channels-last only where the last can be channels (1, 3 or 4) and the second can not.
     """
     tensor = pictures if isinstance(pictures, torch.Tensor) else _from_numpy(pictures, argument)
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        kind = "meta" if tensor.device.type == "meta" else str(tensor.layout).removeprefix("torch.")
+        raise ArgumentError(argument, f"a {kind} tensor", "a dense tensor with its numbers")
     if tensor.dtype != torch.uint8 or tensor.ndim not in (3, 4):
         kind = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
         raise ArgumentError(
@@ -97,9 +100,9 @@ def as_images(pictures: torch.Tensor | numpy.ndarray, argument: str = "images") 
 
 
 def _from_numpy(pictures: numpy.ndarray, argument: str) -> torch.Tensor:
-    if not isinstance(pictures, numpy.ndarray) or pictures.dtype.kind not in "uif":
+    if not isinstance(pictures, numpy.ndarray) or pictures.dtype.kind not in "uif" or pictures.dtype.itemsize > 8:
         raise ArgumentError(argument, getattr(pictures, "dtype", type(pictures).__name__), "an array of uint8 pixels")
-    if pictures.dtype.byteorder == ">":
+    if not pictures.dtype.isnative:
         pictures = pictures.astype(pictures.dtype.newbyteorder("="))
     return torch.from_numpy(numpy.ascontiguousarray(pictures))
 
