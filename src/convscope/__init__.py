@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from convscope.models import create_model as create_model
     from convscope.models import list_models as list_models
     from convscope.native import accelerate as accelerate
+    from convscope.tasks import evaluate as evaluate
+    from convscope.tasks import fit as fit
     from convscope.tasks import predict as predict
-    from convscope.training import evaluate as evaluate
-    from convscope.training import fit as fit
     from convscope.training import load as load
     from convscope.training import save as save
 
@@ -32,8 +32,8 @@ _ROOMS = {
     "create_model": "models",
     "list_datasets": "data",
     "load_dataset": "data",
-    "fit": "training",
-    "evaluate": "training",
+    "fit": "tasks",
+    "evaluate": "tasks",
     "save": "training",
     "load": "training",
     "predict": "tasks",

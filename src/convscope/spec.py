@@ -1,9 +1,10 @@
-"""What a model file must carry beside its weights: architecture, options, preprocessing and class names."""
+"""What a model file must carry beside its weights: architecture, options, task, what goes in and what comes out."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -60,21 +61,156 @@ def _channel_constants(preprocessing: Preprocessing, device: torch.device) -> tu
 
 
 @dataclasses.dataclass(frozen=True)
+class Input:
+    """One of a model's inputs.
+
+    ``kind``: "pictures" (uint8 of ``shape`` (channels, height, width), made floats by ``preprocessing``), "tokens"
+    (int64, numbers of ``vocabulary``'s entries) or "numbers" (floating point, as they are). ``shape`` is that of one
+    example, () where it varies. ``more`` holds JSON values that the task keeps, a tokenizer's merges for one.
+    """
+
+    kind: str
+    shape: tuple[int, ...] = ()
+    preprocessing: Preprocessing | None = None
+    vocabulary: tuple[str, ...] = ()
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def ready(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """What a batch holds → what the model takes: pixels normalised, floats of ``dtype``, integers left alone."""
+        if x.dtype == torch.uint8 and self.preprocessing is not None:
+            x = self.preprocessing.normalise(x)
+        return x.to(dtype) if x.is_floating_point() else x
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a model says. ``kind``: "classes", "boxes", "maps" (``names`` are class names), "tokens" (``names`` are a
+    vocabulary), "features", "pictures" …; ``more`` holds JSON values that the task keeps, thresholds for one."""
+
+    kind: str = "classes"
+    names: tuple[str, ...] = ()
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, init=False)
 class ModelSpec:
     """The description that travels with a model.
 
     ``architecture`` is a catalogue name, or "graph" for a user's own module, whose layers ``options`` then spells out.
-    ``input_shape`` is (channels, height, width). ``classes`` are the class names in logit order, empty when unknown.
+    ``task`` says what the model is for, ``inputs`` and ``answers`` what goes in and comes out. For the commonest model,
+    one picture in and a class out, three short forms say it all: ``input_shape`` (channels, height, width) of the first
+    input, its ``preprocessing``, and ``classes``, the class names in logit order, empty when unknown.
     """
 
     architecture: str
     options: dict[str, Any]
-    input_shape: tuple[int, ...]
-    classes: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
+    task: str
+    inputs: tuple[Input, ...]
+    answers: Answers
+
+    def __init__(
+        self,
+        architecture: str,
+        options: Mapping[str, Any],
+        input_shape: Sequence[int] = (),
+        classes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
+        *,
+        task: str = "classification",
+        inputs: Sequence[Input] | None = None,
+        answers: Answers | None = None,
+    ) -> None:
+        if inputs is None:
+            kind = "pictures" if len(input_shape) == 3 or preprocessing is not None else "numbers"
+            inputs = (Input(kind, tuple(input_shape), preprocessing),)
+        values = {
+            "architecture": architecture,
+            "options": dict(options),
+            "task": task,
+            "inputs": tuple(inputs),
+            "answers": Answers("classes", tuple(classes)) if answers is None else answers,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.inputs[0].shape if self.inputs else ()
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        return self.inputs[0].preprocessing if self.inputs else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.answers.names
 
     def replace(self, **changes: Any) -> ModelSpec:
-        return dataclasses.replace(self, **changes)
+        """The same with other values; ``input_shape`` and ``preprocessing`` change the first input, ``classes`` the
+        answers' names."""
+        values = dict(vars(self))
+        short = {name: value for name, value in changes.items() if name not in values}
+        values |= {name: value for name, value in changes.items() if name in values}
+        first = {"shape": tuple(short.pop("input_shape"))} if "input_shape" in short else {}
+        if "preprocessing" in short:
+            first["preprocessing"] = short.pop("preprocessing")
+        if first:
+            values["inputs"] = (dataclasses.replace(values["inputs"][0], **first), *values["inputs"][1:])
+        if "classes" in short:
+            values["answers"] = dataclasses.replace(values["answers"], names=tuple(short.pop("classes")))
+        assert not short, f"a ModelSpec has no {', '.join(short)}"
+        return ModelSpec(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as model files hold them (format 2)."""
+        return {
+            "architecture": self.architecture,
+            "options": self.options,
+            "task": self.task,
+            "inputs": [_without_defaults(each) for each in self.inputs],
+            "answers": _without_defaults(self.answers),
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> ModelSpec:
+        """From ``to_json``, or from format 1, which knew classifiers of pictures only (``input_shape``,
+        ``preprocessing``, ``classes``). KeyError, TypeError or ArgumentError for what is neither."""
+        if "inputs" not in saved:
+            pixels = saved["preprocessing"]
+            return cls(
+                saved["architecture"], saved["options"], saved["input_shape"], tuple(saved["classes"]),
+                None if pixels is None else _preprocessing(pixels),
+            )  # fmt: skip
+        inputs = [
+            Input(
+                each["kind"],
+                tuple(each.get("shape", ())),
+                None if each.get("preprocessing") is None else _preprocessing(each["preprocessing"]),
+                tuple(each.get("vocabulary", ())),
+                dict(each.get("more", {})),
+            )
+            for each in saved["inputs"]
+        ]
+        answers = saved["answers"]
+        return cls(
+            saved["architecture"], saved["options"], task=saved["task"], inputs=inputs,
+            answers=Answers(answers["kind"], tuple(answers.get("names", ())), dict(answers.get("more", {}))),
+        )  # fmt: skip
+
+
+def _without_defaults(item: Input | Answers) -> dict[str, Any]:
+    """Plain values; what is empty is left out."""
+    return {name: value for name, value in dataclasses.asdict(item).items() if value not in (None, (), {})}
+
+
+def _preprocessing(saved: Mapping[str, Any]) -> Preprocessing:
+    return Preprocessing(
+        channels=saved["channels"],
+        size=(saved["size"][0], saved["size"][1]),
+        mean=tuple(saved["mean"]),
+        std=tuple(saved["std"]),
+        fit=saved["fit"],
+    )
 
 
 def attach(model: nn.Module, spec: ModelSpec) -> nn.Module:

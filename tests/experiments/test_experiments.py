@@ -23,8 +23,8 @@ needs_data = pytest.mark.skipif(DATA is None, reason="CONVSCOPE_DATA is not set:
 
 def batch(step: int, batch: int, images: int, accuracy: float) -> BatchDone:
     return BatchDone(
-        epoch=1, batch=batch, batches=400, step=step, images=images, loss=1.0, accuracy=accuracy,
-        images_per_second=1.0, learning_rate=0.1,
+        epoch=1, batch=batch, batches=400, step=step, examples=images, figures={"loss": 1.0, "accuracy": accuracy},
+        unit="images", per_second=1.0, learning_rate=0.1,
     )  # fmt: skip
 
 

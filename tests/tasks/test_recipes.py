@@ -7,11 +7,12 @@ import pytest
 from convscope.data import list_datasets
 from convscope.errors import UnknownNameError
 from convscope.models import MODELS, create_model
-from convscope.tasks.recipes import RECIPES, Recipe, find_recipe, recipe_for, recipe_named
+from convscope.tasks.recipes import all_recipes, find_recipe, recipe_for, recipe_named
+from convscope.training.recipes import Recipe
 from convscope.training import Config
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 def test_every_recipe_can_be_carried_out(recipe: Recipe) -> None:
     assert recipe.model in MODELS
     assert recipe.data == "*" or recipe.data in list_datasets()
@@ -20,7 +21,7 @@ def test_every_recipe_can_be_carried_out(recipe: Recipe) -> None:
 
 
 def test_names_are_unique() -> None:
-    assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
+    assert len({recipe.name for recipe in all_recipes()}) == len(all_recipes())
 
 
 def test_the_plain_command_trains_relu_and_max_pooling() -> None:

@@ -27,6 +27,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunPicture
     return folder / "a", drawing, last[-1]
 
 
+def run_started(folder: Path) -> events.RunStarted:
+    return events.RunStarted(
+        run_dir=folder, task="classification", model="lenet5", data="digits", parameters=1, train_examples=1,
+        test_examples=1, noun="pictures", unit="images", shares=("accuracy",), epochs=2, steps=2, engine="torch",
+        device="cpu", reason="", processes=1, resumed_at=0,
+    )  # fmt: skip
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.png"))
 
@@ -54,7 +62,7 @@ def test_curves_are_redrawn_while_training(
     assert isinstance(last, events.RunFinished)
     monkeypatch.setattr("convscope.tasks.run_pictures._REDRAW_SECONDS", 0.0)
     drawing = RunPictures()
-    started = events.RunStarted(tmp_path, "lenet5", "digits", 1, 1, 1, 2, 2, "torch", "cpu", "", 1, 0)
+    started = run_started(tmp_path)
     for event in (started, *last.result.history):
         drawing(event)
     assert names(tmp_path) == ["curves.png"]
@@ -66,7 +74,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_stop_the_run(
     _, _, last = finished
     (tmp_path / "file").write_text("in the way")
     drawing = RunPictures()
-    drawing(events.RunStarted(tmp_path / "file", "lenet5", "digits", 1, 1, 1, 2, 2, "torch", "cpu", "", 1, 0))
+    drawing(run_started(tmp_path / "file"))
     drawing(last)
     assert any("cannot be written" in problem for problem in drawing.problems)
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from convscope.data import Dataset
-from convscope.training import Result, fit
+from convscope.tasks import fit
+from convscope.training import Result
 from convscope.training.events import BatchDone, Event
 
 

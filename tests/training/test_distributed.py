@@ -14,7 +14,8 @@ from torch import nn
 
 from convscope.data import Dataset
 from convscope.errors import ArgumentError
-from convscope.training import events, fit, load
+from convscope.tasks import fit
+from convscope.training import events, load
 from convscope.training.distributed import own_device
 
 SETTINGS: dict[str, Any] = {
@@ -27,7 +28,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from conftest import make_net, make_stripes
-from convscope.training import fit
+from convscope.tasks import fit
 torch.set_num_threads(1)
 # Each process starts from other weights: the first one's must win.
 net = make_net(seed=int(os.environ["RANK"]) + 1, dropout=0.0)

@@ -13,8 +13,9 @@ from convscope.data import Dataset, Labelled, prepare
 from convscope.errors import ArgumentError
 from convscope.layers import loss_for
 from convscope.training import Config, Result
-from convscope.training.evaluation import default_loss
-from convscope.training.preparing import how_to_fit, prepare_data
+from convscope.models.catalog import default_loss
+from convscope.tasks.classification.preparing import prepare_data
+from convscope.training.preparing import how_to_fit
 
 
 def test_against_a_plain_loop(fitted: Callable[..., Result], stripes: Dataset) -> None:
@@ -64,7 +65,7 @@ def test_classes_go_together_by_name(fitted: Callable[..., Result], stripes: Dat
 
 def test_pictures_meet_the_model(stripes: Dataset) -> None:
     model = create_model("lenet5", classes=3)
-    prepared = prepare_data(model, stripes, Config.of(), loss_for("cross_entropy", model))
+    prepared = prepare_data(model, stripes, Config.of())
     assert prepared.train.shape == (1, 28, 28)
     described = spec.spec_of(model)
     assert described is not None

@@ -11,10 +11,11 @@ from torch import nn
 from convscope import native
 from convscope.errors import ArgumentError
 from convscope.native import accelerate
-from convscope.spec import Preprocessing
+from convscope.spec import Input, Preprocessing
 from convscope.training.inference import prepare_inference
 
 PREPROCESSING = Preprocessing(3, (9, 7), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+INPUTS = (Input("pictures", preprocessing=PREPROCESSING),)
 
 
 def net() -> nn.Sequential:
@@ -39,7 +40,7 @@ needs_engine = pytest.mark.skipif(not native.available(), reason="the engine is 
 def test_engines_agree_and_leave_the_model_alone(count: int) -> None:
     model = net()
     before, addresses = copy.deepcopy(model.state_dict()), [each.data_ptr() for each in model.parameters()]
-    own, other = (prepare_inference(model, PREPROCESSING, engine) for engine in ("native", "torch"))
+    own, other = (prepare_inference(model, INPUTS, engine) for engine in ("native", "torch"))
     assert (own.engine, own.reason, other.engine, other.reason) == ("native", "asked for", "torch", "asked for")
     pixels = images(count)
     with torch.no_grad():
@@ -47,7 +48,7 @@ def test_engines_agree_and_leave_the_model_alone(count: int) -> None:
             PREPROCESSING.std
         ).view(3, 1, 1)
         wanted = copy.deepcopy(model).eval().double()(x)
-    for found in (own.outputs(pixels), other.outputs(pixels)):
+    for found in (own.outputs((pixels,)), other.outputs((pixels,))):
         assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-5
     assert all(module.training for module in model.modules())
     assert [each.data_ptr() for each in model.parameters()] == addresses
@@ -57,13 +58,13 @@ def test_engines_agree_and_leave_the_model_alone(count: int) -> None:
 @needs_engine
 def test_auto() -> None:
     model = net()
-    found = prepare_inference(model, PREPROCESSING)
+    found = prepare_inference(model, INPUTS)
     assert (found.engine, found.reason) == ("native", "every layer has a native kernel")
-    assert prepare_inference(accelerate(model), PREPROCESSING).engine == "native"
-    few = prepare_inference(model, PREPROCESSING, pictures=3)
+    assert prepare_inference(accelerate(model), INPUTS).engine == "native"
+    few = prepare_inference(model, INPUTS, examples=3)
     assert few.engine == "torch"
     assert "3 pictures are few, and the native engine computes 16 at a time" in few.reason
-    assert prepare_inference(model, PREPROCESSING, "native", pictures=3).engine == "native"
+    assert prepare_inference(model, INPUTS, "native", examples=3).engine == "native"
 
 
 @needs_engine
@@ -83,23 +84,23 @@ def test_torch_answers_where_the_engine_cannot(case: str) -> None:
     else:
         model.register_buffer("derived", model.get_parameter("0.weight") * 2)
         reason = "the native engine works on a copy, and Sequential cannot be copied"
-    found = prepare_inference(model, PREPROCESSING)
+    found = prepare_inference(model, INPUTS)
     assert found.engine == "torch"
     assert found.reason.startswith(reason)
-    assert found.outputs(images(9)).shape == (9, 4)
+    assert found.outputs((images(9),)).shape == (9, 4)
     if case == "hook":
         assert len(seen) == 1
     with pytest.raises(ArgumentError, match="engine: got 'native', wanted another engine: "):
-        prepare_inference(model, PREPROCESSING, "native")
+        prepare_inference(model, INPUTS, "native")
 
 
 def test_without_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native.availability, "_load", lambda: (None, "no compiler"))
     monkeypatch.setattr("convscope.training.inference.native.available", lambda: False)
-    found = prepare_inference(net(), PREPROCESSING)
+    found = prepare_inference(net(), INPUTS)
     assert (found.engine, found.reason) == ("torch", "the native engine is not built here")
 
 
 def test_unknown_engines_are_refused() -> None:
     with pytest.raises(ArgumentError, match="engine: got 'tpu', wanted one of auto, native, torch"):
-        prepare_inference(net(), PREPROCESSING, "tpu")
+        prepare_inference(net(), INPUTS, "tpu")

@@ -15,7 +15,8 @@ import convscope
 from convscope import spec
 from convscope.data import Dataset, load_dataset
 from convscope.errors import ArgumentError, TrainingError, UnknownNameError
-from convscope.training import Result, checkpoints, events, fit, run
+from convscope.tasks import fit, run
+from convscope.training import Result, checkpoints, events
 from convscope.training.steppers.torch import TorchStepper
 
 Fit = Callable[..., Result]
@@ -90,7 +91,7 @@ def test_the_events_in_their_order(fitted: Fit) -> None:
     assert names == ["RunStarted", "CheckpointSaved", *epoch, *epoch, "RunFinished"]
     started = seen[0]
     assert isinstance(started, events.RunStarted)
-    assert (started.train_images, started.test_images, started.steps, started.engine) == (81, 19, 10, "torch")
+    assert (started.train_examples, started.test_examples, started.steps, started.engine) == (81, 19, 10, "torch")
     assert started.parameters == len(flat(result.model))
     batches = [each for each in seen if isinstance(each, events.BatchDone)]
     assert [each.images for each in batches] == [17, 34, 51, 68, 81] * 2

@@ -11,7 +11,7 @@ from torch import nn
 from convscope.data import Dataset
 from convscope.errors import LoweringError
 from convscope.layers import CombinedConv2d, penalty
-from convscope.training import fit
+from convscope.tasks import fit
 
 
 def network(sparsity: float) -> tuple[nn.Sequential, CombinedConv2d]:

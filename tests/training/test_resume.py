@@ -17,7 +17,8 @@ from torch import nn
 from convscope import native
 from convscope.data import Dataset
 from convscope.errors import ArgumentError, CheckpointError
-from convscope.training import Result, events, fit, load
+from convscope.tasks import fit
+from convscope.training import Result, events, load
 
 Fit = Callable[..., Result]
 
@@ -27,7 +28,8 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 from conftest import make_net, make_stripes
-from convscope.training import events, fit
+from convscope.tasks import fit
+from convscope.training import events
 torch.set_num_threads(1)
 def listen(event):
     if isinstance(event, events.BatchDone) and event.step == int(sys.argv[4]):

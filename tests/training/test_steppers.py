@@ -12,21 +12,33 @@ from torch import nn
 
 from convscope import create_model, native
 from convscope.data import Dataset
+from convscope.data.examples import Batch
 from convscope.errors import ArgumentError, LoweringError
 from convscope.layers import LOSSES, AuxiliaryOutputs, CombinedConv2d, loss_for, penalty
-from convscope.spec import Preprocessing
+from convscope.spec import Input, Preprocessing
+from convscope.tasks.classification.task import ClassificationObjective
 from convscope.training import Config
 from convscope.training.distributed import Group
-from convscope.training.steppers import Stepper, Task, choose
+from convscope.training.steppers import Assignment, Share, Stepper, choose
 from convscope.training.steppers.native import NativeStepper
 from convscope.training.steppers.torch import TorchStepper
 
 PIXELS = Preprocessing(1, (9, 7), (0.3,), (0.25,))
 
 
+def assignment(model: nn.Module, loss: str, config: Config) -> Assignment:
+    objective = ClassificationObjective(loss_for(loss, model))
+    inputs = (Input("pictures", preprocessing=PIXELS),)
+    return Assignment(model, objective, inputs, config, torch.device("cpu"), Group(), steps=10)
+
+
+def step(each: Stepper, images: torch.Tensor, labels: torch.Tensor, seed: int, rate: float, whole: int) -> None:
+    each.step(Batch((images,), labels, len(labels), len(labels)), seed, rate, Share(whole, whole))
+
+
 def stepper(model: nn.Module, engine: str, loss: str = "cross_entropy", **options: Any) -> Stepper:
     config = Config.of(engine=engine, optimiser="sgd", momentum=0.0, **options)
-    made, reason = choose(Task(model, loss_for(loss, model), PIXELS, config, torch.device("cpu"), Group(), steps=10))
+    made, reason = choose(assignment(model, loss, config))
     assert reason
     return made
 
@@ -41,9 +53,9 @@ def test_rules_and_torch_make_the_same_step(
     for engine in ("rules", "torch"):
         each = stepper(make_net(dropout=0.0).double(), engine, loss, precision="float64")
         each.model.train()
-        each.step(images, labels, seed=3, rate=0.1, whole=count)
+        step(each, images, labels, seed=3, rate=0.1, whole=count)
         reading = each.read()
-        readings.append((reading.loss, reading.correct, reading.images))
+        readings.append((reading.loss, reading.counts[0], reading.examples))
         gradients.append(each.parameters.gradients.clone())
         weights.append({name: value.clone() for name, value in each.model.state_dict().items()})
     # by hand: one picture at a time, gradients summed, step 9 of the procedure
@@ -70,16 +82,16 @@ def test_right_answers_are_those_before_the_step(stripes: Dataset, make_net: Cal
     model = make_net(dropout=0.0)
     expected = int((model(PIXELS.normalise(images)).argmax(1) == labels).sum())
     each = stepper(model, "torch")
-    each.step(images, labels, 0, 0.5, 33)
-    each.step(images, labels, 0, 0.5, 33)
+    step(each, images, labels, 0, 0.5, 33)
+    step(each, images, labels, 0, 0.5, 33)
     both = each.read()
     again = stepper(make_net(dropout=0.0), "torch")
-    again.step(images, labels, 0, 0.5, 33)
+    step(again, images, labels, 0, 0.5, 33)
     first = again.read()
-    assert first.correct == expected
-    assert both.images == 66
+    assert first.counts[0] == expected
+    assert both.examples == 66
     assert both.loss != 2 * first.loss
-    assert each.read().images == 0, "reading starts a new sum"
+    assert each.read().examples == 0, "reading starts a new sum"
 
 
 def test_dropout_depends_on_the_seed_alone(stripes: Dataset, make_net: Callable[..., nn.Sequential]) -> None:
@@ -90,7 +102,7 @@ def test_dropout_depends_on_the_seed_alone(stripes: Dataset, make_net: Callable[
         each = stepper(make_net(dropout=0.5), "torch")
         each.model.train()
         torch.rand(seed)
-        each.step(images, labels, seed, 0.1, 16)
+        step(each, images, labels, seed, 0.1, 16)
         results.append(each.parameters.values.clone())
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -122,7 +134,7 @@ def test_auxiliary_outputs_and_penalties_count(stripes: Dataset) -> None:
             value.backward()  # type: ignore[no-untyped-call]
         else:
             each = stepper(model, engine)
-            each.step(images, labels, 0, 1e-30, 17)
+            step(each, images, labels, 0, 1e-30, 17)
             assert each.read().loss > 0
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
     for name, expected in gradients[2].items():
@@ -136,7 +148,7 @@ def test_bfloat16_is_near_and_weights_stay_float32(stripes: Dataset, make_net: C
     found = []
     for precision in ("float32", "bfloat16"):
         each = stepper(make_net(dropout=0.0), "torch", precision=precision)
-        each.step(images, labels, 0, 0.1, 32)
+        step(each, images, labels, 0, 0.1, 32)
         found.append(each.read().loss)
         assert each.parameters.values.dtype == torch.float32
     assert found[0] != found[1]
@@ -146,7 +158,7 @@ def test_bfloat16_is_near_and_weights_stay_float32(stripes: Dataset, make_net: C
 def test_the_choice_and_its_reason(make_net: Callable[..., nn.Sequential]) -> None:
     def chosen(engine: str, **options: Any) -> tuple[Stepper, str]:
         config = Config.of(engine=engine, **options)
-        return choose(Task(make_net(), LOSSES["cross_entropy"], PIXELS, config, torch.device("cpu"), Group(), 10))
+        return choose(assignment(make_net(), "cross_entropy", config))
 
     assert chosen("torch")[0].name == "torch"
     assert chosen("rules")[0].name == "rules"
@@ -163,10 +175,10 @@ def test_convolutions_go_channels_last_and_come_out_the_same() -> None:
     torch.manual_seed(0)
     model = create_model("slides_cifar10")
     each = TorchStepper(
-        Task(
+        Assignment(
             model,
-            LOSSES["cross_entropy"],
-            Preprocessing(3, (32, 32), (0.5,) * 3, (0.25,) * 3),
+            ClassificationObjective(LOSSES["cross_entropy"]),
+            (Input("pictures", preprocessing=Preprocessing(3, (32, 32), (0.5,) * 3, (0.25,) * 3)),),
             Config.of(optimiser="sgd", precision="float32"),
             torch.device("cpu"),
             Group(),
@@ -188,12 +200,12 @@ def test_auto_goes_to_torch_where_a_layer_does_not_lower(
     monkeypatch.setattr(native, "available", lambda: True)
     monkeypatch.setattr(NativeStepper, "flatten", refuse)
     config = Config.of()
-    task = Task(make_net(), LOSSES["cross_entropy"], PIXELS, config, torch.device("cpu"), Group(), 10)
-    chosen, reason = choose(task)
+    given = assignment(make_net(), "cross_entropy", config)
+    chosen, reason = choose(given)
     assert isinstance(chosen, TorchStepper)
     assert reason == "the native engine cannot run layer '3': no kernel for it"
     with pytest.raises(LoweringError, match="layer '3': no kernel for it"):
-        choose(dataclasses.replace(task, config=config.replace(engine="native")))
+        choose(dataclasses.replace(given, config=config.replace(engine="native")))
 
 
 def test_native_asked_for_where_it_is_not_built(
@@ -219,12 +231,12 @@ def test_native_makes_torchs_step(
     for engine in ("native", "torch"):
         each = stepper(make_net(dropout=0.0), engine, loss)
         each.model.train()
-        each.step(images, labels, seed=3, rate=0.5, whole=count)
+        step(each, images, labels, seed=3, rate=0.5, whole=count)
         reading = each.read()
-        found.append((reading.loss, reading.correct, {name: w.clone() for name, w in each.model.state_dict().items()}))
+        found.append((reading.loss, reading.counts[0], {name: w.clone() for name, w in each.model.state_dict().items()}))
         assert each.parameters.intact()
         each.model.eval()
-        torch.testing.assert_close(each.outputs(images), each.model(each.input(images)), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(each.outputs((images,)), each.model(*each.model_inputs((images,))), rtol=1e-4, atol=1e-5)
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert found[0][1] == found[1][1]
     start = make_net(dropout=0.0).state_dict()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -18,7 +19,7 @@ _REFRESH_SECONDS = 0.1  # ten times a second: a batch may take less than a milli
 
 
 class TrainingDisplay:
-    """A listener for ``fit``: a bar with loss, accuracy, images/s and the time left in the whole run, and one line an
+    """A listener for ``fit``: a bar with loss, figures, examples/s and the time left in the whole run, and one line an
     epoch that stays. Where ``console`` is no terminal there is no bar; with ``quiet`` nothing but warnings."""
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
@@ -66,7 +67,7 @@ class TrainingDisplay:
         again = f", going on after step {event.resumed_at:,}" if event.resumed_at else ""
         self._line(
             f"[bold]{event.model}[/bold] on {event.data}: {event.parameters:,} parameters, "
-            f"{event.train_images:,} training and {event.test_images:,} test pictures{again}"
+            f"{event.train_examples:,} training and {event.test_examples:,} test {event.noun}{again}"
         )
         self._line(f"engine {event.engine} on {event.device}: {event.reason}", style="dim")
         self._line(f"run folder {event.run_dir}", style="dim")
@@ -87,10 +88,8 @@ class TrainingDisplay:
         self._shown_at = now
         done, left = event.step - self._first_step, self._started.steps - event.step
         remaining = (now - self._begun) / max(done, 1) * left
-        figures = (
-            f"loss {event.loss:.4f}  accuracy {event.accuracy:.2%}  {event.images_per_second:,.0f} images/s  "
-            f"{in_words(remaining)} left"
-        )
+        speed = f"{event.per_second:,.0f} {self._started.unit}/s"
+        figures = f"{self._figures(event.figures)}  {speed}  {in_words(remaining)} left"
         description = f"epoch {event.epoch}/{self._started.epochs}"
         self._bar.update(self._task, completed=event.step, description=description, figures=figures, refresh=True)
 
@@ -98,13 +97,18 @@ class TrainingDisplay:
         if self.quiet:
             return
         assert self._started is not None
-        text = (
-            f"epoch {event.epoch:>3}/{self._started.epochs}  loss {event.train_loss:.4f}  accuracy "
-            f"{event.train_accuracy:.2%}"
+        text = f"epoch {event.epoch:>3}/{self._started.epochs}  {self._figures(event.train)}"
+        if known := {name: value for name, value in event.test.items() if value is not None}:
+            text += "  " + self._figures(known, "test ")
+        self._line(f"{text}  {event.per_second:,.0f} {event.unit}/s  {event.seconds:.1f} s")
+
+    def _figures(self, figures: Mapping[str, float], prefix: str = "") -> str:
+        assert self._started is not None
+        shares = self._started.shares
+        return "  ".join(
+            f"{prefix}{name} {value:.2%}" if name in shares else f"{prefix}{name} {value:.4f}"
+            for name, value in figures.items()
         )
-        if event.test_loss is not None and event.test_accuracy is not None:
-            text += f"  test loss {event.test_loss:.4f}  test error {1 - event.test_accuracy:.2%}"
-        self._line(f"{text}  {event.images_per_second:,.0f} images/s  {event.seconds:.1f} s")
 
     def _line(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, highlight=False, soft_wrap=True)
@@ -120,11 +124,11 @@ class TrainingDisplay:
 
 def summary(result: Result) -> list[str]:
     """What a finished run has come to."""
-    metrics: Any = result.metrics
-    wrong = round(metrics.error * metrics.images)
+    from convscope.tasks import TASKS
+
+    figures = TASKS[result.task]().summary(result.metrics)
     return [
-        f"test error {metrics.error:.2%} ({wrong:,} of {metrics.images:,}), loss {metrics.loss:.4f}, "
-        f"{len(result.history)} epochs in {in_words(result.seconds)}",
+        f"{figures}, {len(result.history)} epochs in {in_words(result.seconds)}",
         f"model {result.run_dir / 'model.safetensors'}",
     ]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from convscope.data import load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
+from convscope.tasks import fit
 from convscope.tasks.recipes import recipe_named
-from convscope.training import fit
 
 # What is trained: (row, recipe, published test error in per cent).
 _NETWORKS: tuple[tuple[str, str, float | None], ...] = (

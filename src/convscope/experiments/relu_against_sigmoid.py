@@ -16,8 +16,8 @@ from convscope.experiments.base import Report, Row, Setting, register, settings
 from convscope.experiments.pictures import lines
 from convscope.layers import initialise
 from convscope.models import create_model
+from convscope.tasks import fit
 from convscope.tasks.recipes import recipe_for
-from convscope.training import fit
 from convscope.training.events import BatchDone, Event, Listener
 
 LEVEL = 0.25  # the training error at which the paper compares

@@ -15,7 +15,7 @@ from convscope import seeding
 from convscope.data import Dataset, Labelled, load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
 from convscope.experiments.pictures import lines
-from convscope.training import fit
+from convscope.tasks import fit
 
 VEHICLES = ("airplane", "automobile", "ship", "truck")
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")

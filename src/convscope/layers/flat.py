@@ -15,7 +15,7 @@ from torch import nn
 
 from convscope.errors import ArgumentError
 
-EXTRA = 4  # loss sum, right answers, wish to stop, one to spare
+EXTRA = 16  # the loss, what the objective counts, the wish to stop; a whole line of the cache
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,11 +56,13 @@ class Objective:
         return self.numbers.numbers(like, targets).contiguous()
 
 
-def objective(loss: str | Loss | nn.Module, model: nn.Module) -> Objective:
+def objective(loss: str | Loss | nn.Module | Objective, model: nn.Module) -> Objective:
     """The engine's form of a loss: a name in ``LOSSES``, a ``Loss``, or torch's module for one of them.
 
     Raises UnknownNameError for an unknown name and LoweringError for a loss that the engine does not have.
     """
+    if isinstance(loss, Objective):
+        return loss
     if isinstance(loss, nn.Module):
         return _of_module(loss)
     found = loss_for(loss, model)

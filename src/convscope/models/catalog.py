@@ -25,7 +25,8 @@ class Card:
 
     ``input_shape`` is (channels, height, width) of the default build, ``parameters`` its exact number of trained
     parameters, ``published`` the paper's own result, ``note`` what differs between editions, ``loss`` the name of the
-    loss it is trained with, ``small_size`` the picture size that ``small=True`` builds for, where there is that option.
+    loss it is trained with, ``task`` that of the task it is for, ``small_size`` the picture size that ``small=True``
+    builds for, where there is that option.
 
     ``minimum_size``: the model takes pictures of any size from this on, so that ``input_size`` can be given. ``shapes``
     are the maps (channels, height, width) that the paper or the textbook prints, by module name. ``economical`` are
@@ -42,6 +43,7 @@ class Card:
     note: str = ""
     family: str = ""
     loss: str = "cross_entropy"
+    task: str = "classification"
     small_size: int = 32
     minimum_size: int | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -159,5 +161,14 @@ def create_model(
         architecture=name,
         options={"classes": chosen, "in_channels": in_channels, **options},
         input_shape=entry.input_shape(in_channels, options),
+        task=entry.card.task,
     )
     return spec.attach(model, described)
+
+
+def default_loss(model: nn.Module) -> str:
+    """The loss on the card of the model's architecture, else cross-entropy."""
+    described = spec.spec_of(model)
+    if described is not None and described.architecture in MODELS:
+        return MODELS[described.architecture].card.loss
+    return "cross_entropy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from convscope.models import portable
 from convscope.models.catalog import MODELS
 from convscope.tensorfile import read_description, read_tensors, write_tensors
 
-FORMAT = 1  # raised when a file of this version could not be read by the version before
+# 2: task, inputs and answers beside the architecture. 1, of classifiers of pictures only, is read as well.
+FORMAT = 2
+READABLE = (1, 2)
 OPTIMISER = "__optimiser__/"  # in a checkpoint, the names of the optimiser's tensors begin so
 
 
@@ -35,7 +36,7 @@ def save(model: nn.Module, path: str | Path, input_shape: Sequence[int] | None =
 
 def write_model(model: nn.Module, path: Path, described: spec.ModelSpec | None, **more: Any) -> None:
     """``save`` with the description given; without one the file can only be read by ``load_weights``."""
-    saved = None if described is None else spec_to_json(described)
+    saved = None if described is None else described.to_json()
     write_tensors(path, model.state_dict(), {"format": FORMAT, "kind": "model", "model": saved, **more})
 
 
@@ -115,40 +116,27 @@ def put_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor
     model.load_state_dict(dict(weights))
 
 
-def spec_to_json(described: spec.ModelSpec) -> dict[str, Any]:
-    return dataclasses.asdict(described)
-
-
-def spec_from_json(saved: Mapping[str, Any]) -> spec.ModelSpec:
-    preprocessing = saved["preprocessing"]
-    return spec.ModelSpec(
-        architecture=saved["architecture"],
-        options=dict(saved["options"]),
-        input_shape=tuple(saved["input_shape"]),
-        classes=tuple(saved["classes"]),
-        preprocessing=preprocessing
-        and spec.Preprocessing(
-            channels=preprocessing["channels"],
-            size=(preprocessing["size"][0], preprocessing["size"][1]),
-            mean=tuple(preprocessing["mean"]),
-            std=tuple(preprocessing["std"]),
-            fit=preprocessing["fit"],
-        ),
-    )
-
-
 def read_spec(path: Path, description: Mapping[str, Any]) -> spec.ModelSpec | None:
     """The description's model; CheckpointError for another format version."""
     check_format(path, description)
     saved = description["model"]
-    return None if saved is None else spec_from_json(saved)
+    return None if saved is None else spec_from_json(path, saved)
+
+
+def spec_from_json(path: Path, saved: Mapping[str, Any]) -> spec.ModelSpec:
+    """``ModelSpec.from_json``; CheckpointError, naming the file it was in, for a damaged one."""
+    try:
+        return spec.ModelSpec.from_json(saved)
+    except (KeyError, TypeError, IndexError, AttributeError, ArgumentError) as problem:
+        raise CheckpointError(path, f"its description of the model is damaged ({problem!r})") from problem
 
 
 def check_format(path: Path, description: Mapping[str, Any]) -> None:
     version = description.get("format")
-    if version != FORMAT:
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
         raise CheckpointError(
-            path, f"of format version {version}; this convscope reads version {FORMAT}", "Use the version that wrote it"
+            path, f"of format version {version}; this convscope reads versions {known}", "Use the version that wrote it"
         )
 
 

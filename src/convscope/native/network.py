@@ -49,7 +49,7 @@ class NativeNetwork:
         self,
         model: nn.Module,
         input_shape: Sequence[int],
-        loss: str | Loss | nn.Module | None = None,
+        loss: str | Loss | nn.Module | Objective | None = None,
         *,
         preprocessing: spec.Preprocessing | None = None,
         threads: int | None = None,

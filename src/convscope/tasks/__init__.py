@@ -1,19 +1,9 @@
-"""Whole jobs: from pictures to answers."""
+"""Whole jobs, one folder a task, and ``fit``, ``evaluate`` and ``predict``, which ask the task."""
 
 from __future__ import annotations
 
-from convscope.tasks.classification import Prediction, predict, report
-from convscope.tasks.recipes import RECIPES, Recipe, find_recipe, recipe_for
+from convscope.tasks.dispatch import evaluate, fit, predict, run
+from convscope.tasks.registry import TASKS, task_of
 from convscope.tasks.run_pictures import RunPictures, draw_run
 
-__all__ = [
-    "RECIPES",
-    "Prediction",
-    "Recipe",
-    "RunPictures",
-    "draw_run",
-    "find_recipe",
-    "predict",
-    "recipe_for",
-    "report",
-]
+__all__ = ["TASKS", "RunPictures", "draw_run", "evaluate", "fit", "predict", "run", "task_of"]

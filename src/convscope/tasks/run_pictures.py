@@ -1,11 +1,12 @@
 """The pictures of a run folder: a listener that draws while the run goes on, and the same from the folder afterwards.
 
-curves.png            loss and error after every epoch
-confusion.png         which class was taken for which, on the test pictures
+curves.png            loss and figures after every epoch
 kernels.png           first-layer kernels of the finished model
 kernels-film.png      … after every epoch
-histograms.png        activations and sensitivities of every layer on a few test pictures
+histograms.png        activations and sensitivities of every layer on a few test examples
 dead.png              units that never fire, by epoch (networks with rectifiers)
+
+and what the task draws itself, a classifier's confusion.png.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from torch import nn
 from convscope.errors import ConvscopeError, DataError
 from convscope.graph.calls import walk
 from convscope.inspect.statistics import Histogram
+from convscope.tasks.registry import TASKS
 from convscope.tensorfile import read_tensors
 from convscope.training import events
-from convscope.training.watching import PICTURES
+from convscope.training.watching import EXAMPLES
 
 # Drawing is imported where it is done: matplotlib takes 0.3 s, which who only predicts need not wait for.
 _REDRAW_SECONDS = 15.0  # curves take 0.2 s to draw; an epoch of a small data set may take less than that
@@ -43,12 +45,14 @@ class RunPictures:
     problems: list[str] = dataclasses.field(default_factory=list)
     _run_dir: Path | None = None
     _title: str = ""
+    _task: str = ""
     _history: list[events.EpochDone] = dataclasses.field(default_factory=list)
     _drawn_at: float = 0.0
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             self._run_dir, self._title = event.run_dir, f"{event.model} on {event.data}"
+            self._task = event.task
             self._history = [] if not event.resumed_at else _read_history(event.run_dir)
             self._drawn_at = time.monotonic()
         elif isinstance(event, events.EpochDone):
@@ -60,15 +64,13 @@ class RunPictures:
             result = event.result
             folder, title = self._run_dir, self._title
             self._try(self._curves)
-            self._try(lambda: _confusion(folder, title, result.metrics.confusion, result.metrics.classes))
+            self._try(lambda: TASKS[result.task]().draw(folder, title, result.metrics.to_json()))
             self._try(lambda: _kernels(folder, result.model))
             self._try(lambda: _watched(folder, title))
 
     def _curves(self) -> None:
-        from convscope.inspect.pictures import learning_curves, save_picture
-
         assert self._run_dir is not None
-        save_picture(learning_curves([vars(row) for row in self._history], self._title), self._run_dir / "curves.png")
+        _curves(self._run_dir, self._title, self._task, self._history)
 
     def _try(self, draw: Any) -> None:
         try:
@@ -82,8 +84,6 @@ def draw_run(run_dir: str | Path, model: nn.Module) -> list[Path]:
 
     Raises DataError for a folder that holds no finished run.
     """
-    from convscope.inspect.pictures import learning_curves, save_picture
-
     folder = Path(run_dir)
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -92,21 +92,19 @@ def draw_run(run_dir: str | Path, model: nn.Module) -> list[Path]:
         raise DataError(folder, f"not the folder of a finished run ({problem})") from problem
     model_name = (described.get("model") or {}).get("architecture") or type(model).__name__
     title = f"{model_name} on {described['data']['name']}"
-    history = [vars(row) for row in _read_history(folder)]
-    save_picture(learning_curves(history, title), folder / "curves.png")
-    _confusion(folder, title, metrics["confusion"], metrics["classes"])
+    task = described.get("task", "classification")
+    _curves(folder, title, task, _read_history(folder))
+    TASKS[task]().draw(folder, title, metrics)
     _kernels(folder, model)
     _watched(folder, title)
     return sorted(folder.glob("*.png"))
 
 
-def _confusion(folder: Path, title: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    from convscope.inspect.pictures import confusion_figure, save_picture
+def _curves(folder: Path, title: str, task: str, history: Sequence[events.EpochDone]) -> None:
+    from convscope.inspect.pictures import curves_figure, save_picture
 
-    total = sum(map(sum, matrix))
-    right = sum(matrix[index][index] for index in range(len(matrix)))
-    text = f"{title}: {100 * (1 - right / total):.2f} % error, {total - right:,} of {total:,} test pictures"
-    save_picture(confusion_figure(matrix, classes, text), folder / "confusion.png")
+    panels = TASKS[task]().curves([row.row() for row in history])
+    save_picture(curves_figure(panels, [float(row.epoch) for row in history], title), folder / "curves.png")
 
 
 def _kernels(folder: Path, model: nn.Module) -> None:
@@ -134,7 +132,7 @@ def _watched(folder: Path, title: str) -> None:
         note = "" if dead[name] is None else f"{dead[name]:.0%} of {layer['units']} units dead"
         rows.append((name, _histogram(tensors, name, "activation"), _histogram(tensors, name, "delta"), note))
     epoch = described["epoch"]
-    save_picture(histograms_figure(rows, f"{title} · epoch {epoch}", PICTURES), folder / "histograms.png")
+    save_picture(histograms_figure(rows, f"{title} · epoch {epoch}", EXAMPLES), folder / "histograms.png")
     kernels = next((name for name in tensors if name.endswith("/kernels")), None)
     if kernels is not None and len(moments) > 1:
         chosen = _spread(len(moments), _FILM_ROWS)
@@ -173,9 +171,9 @@ def _read_history(folder: Path) -> list[events.EpochDone]:
     whole = ("epoch", "step")
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            events.EpochDone(
-                **{
-                    name: (None if value == "" else int(value) if name in whole else float(value))  # type: ignore[arg-type]
+            events.EpochDone.of(
+                {
+                    name: (None if value == "" else int(value) if name in whole else float(value))
                     for name, value in row.items()
                 }
             )

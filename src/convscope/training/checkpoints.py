@@ -10,7 +10,7 @@ import torch
 
 from convscope import spec
 from convscope.errors import CheckpointError
-from convscope.models.modelfile import FORMAT, OPTIMISER, read_spec, spec_to_json
+from convscope.models.modelfile import FORMAT, OPTIMISER, read_spec
 from convscope.tensorfile import read_tensors, write_tensors
 
 
@@ -36,7 +36,7 @@ def save_state(path: Path, state: State) -> None:
     description = {
         "format": FORMAT,
         "kind": "checkpoint",
-        "model": None if state.model is None else spec_to_json(state.model),
+        "model": None if state.model is None else state.model.to_json(),
         "position": state.position,
         "config": state.config,
         "data": state.data,

@@ -22,11 +22,14 @@ class Config:
     # What is minimised
     loss: str | None = None  # a name in LOSSES; None: the one on the architecture's card, else cross_entropy
 
+    # The task's own page of settings, by name; see the task's ``Settings``
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
     # How long
-    epochs: int = 12  # passes over the training pictures
+    epochs: int = 12  # passes over the training examples
     # Most descent steps in all; None: no limit but the epochs. Schedules that end with the run, as cosine, follow it.
     max_steps: int | None = None
-    batch_size: int = 64  # pictures a descent step, over all processes together
+    batch_size: int = 64  # examples a descent step, over all processes together
     stop_tolerance: float = 0.0  # stop when |ΔJ| between epochs stays below this (in units of the loss); 0: never
     stop_patience: int = 3  # … for so many epochs running
 
@@ -67,11 +70,11 @@ class Config:
     checkpoint_seconds: float = 60.0  # least time between checkpoints inside an epoch; every epoch's end has one
     checkpoint_batches: int | None = None  # also one every so many batches, which does not depend on the clock
     keep_checkpoints: int = 2  # so that a damaged one is not the only one
-    watch: bool = True  # record activations, deltas and dead units of a few test pictures after every epoch
+    watch: bool = True  # record activations, deltas and dead units of a few test examples after every epoch
 
     # Evaluation
     evaluate_every: int = 1  # epochs; the last epoch is always evaluated
-    evaluation_batch_size: int = 256  # pictures at a time
+    evaluation_batch_size: int = 256  # examples at a time
 
     @classmethod
     def of(cls, **options: Any) -> Config:
@@ -123,6 +126,7 @@ class Config:
         for option, value in _mapping("schedule_options", self.schedule_options).items():
             _number(f"schedule_options[{option!r}]", value)
         _mapping("optimiser_options", self.optimiser_options)
+        _mapping("settings", self.settings)
         _choice("engine", self.engine, get_args(Engine))
         _choice("precision", self.precision, get_args(Precision))
         _choice("fit", self.fit, ("auto", "resize", "pad", "crop"))

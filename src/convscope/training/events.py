@@ -4,7 +4,7 @@ the explorer listen."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from convscope.training.results import Result
 
 
-class Fields:
-    """A dataclass whose fields can also be read as ``event["train_loss"]`` and listed by ``keys()``."""
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Base of all events: dataclasses whose fields can also be read as ``event["epoch"]`` and listed by ``keys()``."""
 
     def keys(self) -> list[str]:
-        return [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return [field.name for field in dataclasses.fields(self)]
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.keys():
@@ -25,20 +26,23 @@ class Fields:
 
 
 @dataclasses.dataclass(frozen=True)
-class Event(Fields):
-    """Base of all events."""
-
-
-@dataclasses.dataclass(frozen=True)
 class RunStarted(Event):
-    """Everything is prepared; the first batch comes next. ``reason`` says why this engine was chosen."""
+    """Everything is prepared; the first batch comes next. ``reason`` says why this engine was chosen.
+
+    ``noun`` is what an example is called in sentences ("pictures"), ``unit`` in tables ("images"); ``shares`` names the
+    figures that are read as per cent.
+    """
 
     run_dir: Path
+    task: str
     model: str
     data: str
     parameters: int  # trained numbers
-    train_images: int
-    test_images: int
+    train_examples: int
+    test_examples: int
+    noun: str
+    unit: str
+    shares: tuple[str, ...]
     epochs: int
     steps: int  # descent steps in all
     engine: str
@@ -64,40 +68,97 @@ class EpochStarted(Event):
     learning_rate: float
 
 
+class _Figured(Event):
+    """An event with figures, which are also read as ``event.train_loss`` and ``event["train_loss"]``."""
+
+    def row(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def keys(self) -> list[str]:
+        return list(self.row())
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row()[name]
+
+    def __getattr__(self, name: str) -> Any:  # fields are found before this is asked
+        if name.startswith("__") or name not in (row := self.row()):
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return row[name]
+
+
 @dataclasses.dataclass(frozen=True)
-class BatchDone(Event):
-    """One descent step. ``loss`` and ``accuracy`` are means over the epoch so far, as last read: a GPU's are read a few
-    times a second only, because every reading would make it wait."""
+class BatchDone(_Figured):
+    """One descent step. ``figures`` (the loss first, then what the task counts) are means over the epoch so far, as
+    last read: a GPU's are read a few times a second only, because every reading would make it wait."""
 
     epoch: int
     batch: int  # batches done in this epoch
     batches: int
     step: int  # steps done in all
-    images: int  # pictures done in this epoch
-    loss: float
-    accuracy: float
-    images_per_second: float  # over this epoch so far, in this process's clock
+    examples: int  # done in this epoch
+    figures: Mapping[str, float]
+    unit: str  # what an example is called
+    per_second: float  # examples, over this epoch so far, in this process's clock
     learning_rate: float
+
+    def row(self) -> dict[str, Any]:
+        """The figures by their names, the number of examples as <unit> and the speed as <unit>_per_second."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "batches": self.batches,
+            "step": self.step,
+            self.unit: self.examples,
+            **self.figures,
+            f"{self.unit}_per_second": self.per_second,
+            "learning_rate": self.learning_rate,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
-class EpochDone(Event):
+class EpochDone(_Figured):
     """One row of the history. Test figures are None in an epoch that was not evaluated."""
 
     epoch: int
     step: int
     learning_rate: float  # of the last step
-    train_loss: float  # means over the epoch, measured while the weights were changing
-    train_accuracy: float
-    test_loss: float | None
-    test_accuracy: float | None
-    images_per_second: float  # training alone, without evaluation
+    train: Mapping[str, float]  # means over the epoch, measured while the weights were changing; the loss first
+    test: Mapping[str, float | None]
+    unit: str  # what an example is called
+    per_second: float  # examples, training alone, without evaluation
     seconds: float  # training and evaluation of this epoch
+
+    def row(self) -> dict[str, Any]:
+        """As a line of history.csv: train_… and test_… by name, and the speed as <unit>_per_second."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "learning_rate": self.learning_rate,
+            **{f"train_{name}": value for name, value in self.train.items()},
+            **{f"test_{name}": value for name, value in self.test.items()},
+            f"{self.unit}_per_second": self.per_second,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> EpochDone:
+        """From ``row()``. KeyError or StopIteration for a mapping that is none."""
+        speed = next(name for name in row if name.endswith("_per_second"))
+        return cls(
+            epoch=row["epoch"],
+            step=row["step"],
+            learning_rate=row["learning_rate"],
+            train={name.removeprefix("train_"): row[name] for name in row if name.startswith("train_")},
+            test={name.removeprefix("test_"): row[name] for name in row if name.startswith("test_")},
+            unit=speed.removesuffix("_per_second"),
+            per_second=row[speed],
+            seconds=row["seconds"],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class LayersWatched(Event):
-    """What the layers did on a few fixed test pictures after an epoch; see ``convscope.training.watching``."""
+    """What the layers did on a few fixed test examples after an epoch; see ``convscope.training.watching``."""
 
     epoch: int
     layers: tuple[Any, ...]
@@ -164,4 +225,6 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
     return value

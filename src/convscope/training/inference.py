@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch import nn
 from convscope import native
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.native import Accelerated, NativeNetwork
-from convscope.spec import Preprocessing
+from convscope.spec import Input
+from convscope.training.task import model_inputs
 
 ENGINES = ("auto", "native", "torch")
 # The native engine computes 16 pictures at a time, however few there are; one picture of DenseNet-121 takes it as long.
@@ -22,21 +23,21 @@ _FEW = 8
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """``outputs(images)``: what the model answers in evaluation mode, without gradients, to uint8 pictures
-    (n, c, h, w) of its size. ``engine`` is "native" or "torch", ``reason`` says in words why it is this one."""
+    """``outputs(inputs)``: what the model answers in evaluation mode, without gradients, to a batch's inputs (uint8
+    pictures of its size, tokens …). ``engine`` is "native" or "torch", ``reason`` says in words why it is this one."""
 
     engine: str
     reason: str
-    outputs: Callable[[torch.Tensor], Any]
+    outputs: Callable[[Sequence[torch.Tensor]], Any]
 
 
 def prepare_inference(
-    model: nn.Module, preprocessing: Preprocessing, engine: str = "auto", pictures: int | None = None
+    model: nn.Module, inputs: Sequence[Input], engine: str = "auto", examples: int | None = None
 ) -> Inference:
-    """``model`` ready to answer; its parameters, buffers and modes are left alone.
+    """``model``, which takes ``inputs``, ready to answer; its parameters, buffers and modes are left alone.
 
     "auto": the native engine, with batch normalisation folded into the layers before it, where it is built, has every
-    layer and ``pictures`` (None: many) are not just a few; else torch where the parameters are. The native engine works
+    layer and ``examples`` (None: many) are not just a few; else torch where the parameters are. The native engine works
     on a copy of the model as it is now. Raises ArgumentError for another engine, or for "native" where it cannot run
     the model.
     """
@@ -45,11 +46,15 @@ def prepare_inference(
     if isinstance(model, Accelerated):
         model = model.model
     if engine == "torch":
-        return Inference("torch", "asked for", _with_torch(model, preprocessing))
+        return Inference("torch", "asked for", _with_torch(model, inputs))
     obstacle = _obstacle(model)
-    if obstacle is None and engine == "auto" and pictures is not None and pictures < _FEW:
-        obstacle = f"{pictures} pictures are few, and the native engine computes 16 at a time"
-    if obstacle is None:
+    preprocessing = inputs[0].preprocessing if len(inputs) == 1 else None
+    if obstacle is None and preprocessing is None:
+        kinds = " and ".join(each.kind for each in inputs)
+        obstacle = f"the model takes {kinds}, the native engine one picture of fixed size"
+    if obstacle is None and engine == "auto" and examples is not None and examples < _FEW:
+        obstacle = f"{examples} pictures are few, and the native engine computes 16 at a time"
+    if obstacle is None and preprocessing is not None:
         try:
             twin = copy.deepcopy(model).eval()
             network = NativeNetwork(
@@ -61,10 +66,11 @@ def prepare_inference(
             obstacle = f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
         else:
             reason = "asked for" if engine == "native" else "every layer has a native kernel"
-            return Inference("native", reason, network.forward)
+            return Inference("native", reason, lambda given: network.forward(given[0]))
     if engine == "native":
         raise ArgumentError("engine", "native", f"another engine: {obstacle}", "engine='auto' chooses one")
-    return Inference("torch", obstacle, _with_torch(model, preprocessing))
+    assert obstacle is not None
+    return Inference("torch", obstacle, _with_torch(model, inputs))
 
 
 def _obstacle(model: nn.Module) -> str | None:
@@ -82,15 +88,15 @@ def _obstacle(model: nn.Module) -> str | None:
     return None
 
 
-def _with_torch(model: nn.Module, preprocessing: Preprocessing) -> Callable[[torch.Tensor], Any]:
+def _with_torch(model: nn.Module, inputs: Sequence[Input]) -> Callable[[Sequence[torch.Tensor]], Any]:
     first = next(model.parameters(), torch.empty(0))
 
-    def outputs(images: torch.Tensor) -> Any:
+    def outputs(given: Sequence[torch.Tensor]) -> Any:
         modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
             with torch.inference_mode():
-                return model(preprocessing.normalise(images.to(first.device)).to(first.dtype))
+                return model(*model_inputs(inputs, [x.to(first.device) for x in given], first.dtype))
         finally:
             for module, training in modes.items():
                 module.training = training

@@ -1,20 +1,20 @@
-"""The one training loop. It yields events and prints nothing."""
+"""The one training loop. It yields events and prints nothing. It knows a batch, a step and events, never a label."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from convscope import seeding
-from convscope.data import Feed, Labelled, Order, augmenting, fitting, prepare
-from convscope.data.augment import Augmentation
+from convscope.data.examples import Batch
+from convscope.data.feed import Feed
+from convscope.data.order import Order
 from convscope.errors import TrainingError
-from convscope.layers import Loss
 from convscope.models.modelfile import write_model
 from convscope.spec import ModelSpec
 from convscope.tensorfile import write_tensors
@@ -22,23 +22,23 @@ from convscope.training import events
 from convscope.training.checkpoints import State
 from convscope.training.config import Config
 from convscope.training.distributed import Group
-from convscope.training.evaluation import evaluate_batches
-from convscope.training.metrics import Metrics
-from convscope.training.preparing import Prepared
+from convscope.training.evaluation import evaluate_examples
+from convscope.training.figures import Figures
 from convscope.training.results import Result
 from convscope.training.run_folder import RunFolder
 from convscope.training.schedules import Clock, rate_at
 from convscope.training.signals import StopSignals
-from convscope.training.steppers import Reading, Stepper
+from convscope.training.steppers import Reading, Share, Stepper
 from convscope.training.stopping import LossGuard, converged, first_broken_layer
-from convscope.training.watching import PICTURES, watch
+from convscope.training.task import Examined, Objective, Prepared, Task
+from convscope.training.watching import EXAMPLES, watch
 
 _NOISE_SEEDS = 1 << 62
 # A sign in an error of torch's, and what a person can do.
 _ADVICE = {
     "out of memory": "There is not enough memory: a smaller batch_size needs less",
     "can't allocate memory": "There is not enough memory: a smaller batch_size needs less",
-    "more than 1 value per channel": "Batch normalisation cannot work on one picture: choose another batch_size, so "
+    "more than 1 value per channel": "Batch normalisation cannot work on one example: choose another batch_size, so "
     "that the last batch of an epoch has more than one",
 }
 
@@ -50,9 +50,10 @@ class Progress:
     epoch: int = 1
     batch: int = 0  # batches done in this epoch
     step: int = 0  # steps done in all
-    loss: float = 0.0  # sum over this epoch's pictures so far
-    correct: float = 0.0
-    images: int = 0
+    loss: float = 0.0  # sum of J times the weight over this epoch's batches so far
+    weight: float = 0.0
+    examples: int = 0
+    counts: dict[str, float] = dataclasses.field(default_factory=dict)  # what the objective counts, by name
     seconds: float = 0.0  # of training in this epoch, all its processes' runs together
     history: list[events.EpochDone] = dataclasses.field(default_factory=list)
 
@@ -61,7 +62,18 @@ class Progress:
 
     @classmethod
     def of(cls, state: State) -> Progress:
-        return cls(**state.position, history=[events.EpochDone(**row) for row in state.history])
+        position = dict(state.position)
+        if "images" in position:  # format 1, of classifiers only
+            images = position.pop("images")
+            position |= {"examples": images, "weight": float(images), "counts": {"correct": position.pop("correct")}}
+        return cls(**position, history=[events.EpochDone.of(row) for row in state.history])
+
+    def add(self, reading: Reading, names: Sequence[str]) -> None:
+        self.loss += reading.loss
+        self.weight += reading.weight
+        self.examples += reading.examples
+        for name, value in zip(names, reading.counts, strict=True):
+            self.counts[name] = self.counts.get(name, 0.0) + value
 
 
 @dataclasses.dataclass
@@ -72,16 +84,16 @@ class Run:
     """
 
     config: Config
+    task: Task
     stepper: Stepper
     prepared: Prepared
-    loss: Loss
+    objective: Objective
     group: Group
     folder: RunFolder | None
     run_dir: Path
     spec: ModelSpec | None
     data: dict[str, Any]
     progress: Progress
-    augmentation: Augmentation | None
     steps: int  # in all
     steps_per_epoch: int
     resume_command: str
@@ -92,7 +104,7 @@ class Run:
         self._saved_at = time.monotonic()
         self._last_good: Path | None = None
         self._asked_to_stop = False
-        self.metrics: Metrics | None = None
+        self.metrics: Figures | None = None
 
     def train(self, signals: StopSignals) -> Iterator[events.Event]:
         """Train to the end, or until a signal, divergence or convergence. Raises TrainingError when the loss breaks."""
@@ -126,6 +138,7 @@ class Run:
         yield events.RunFinished(
             Result(
                 model=self.stepper.model,
+                task=self.task.name,
                 history=list(history),
                 metrics=metrics,
                 run_dir=self.run_dir,
@@ -138,36 +151,34 @@ class Run:
     def _epoch(self, signals: StopSignals) -> Generator[events.Event, None, bool]:
         """Train one epoch from where it stands; returns whether to go on."""
         progress, config, stepper = self.progress, self.config, self.stepper
-        batches = self._feed(progress.epoch, progress.batch)
-        yield events.EpochStarted(progress.epoch, batches.count, progress.batch, self._rate())
+        feed = self._feed(progress.epoch, progress.batch)
+        yield events.EpochStarted(progress.epoch, feed.count, progress.batch, self._rate())
         stepper.model.train()
         noise = seeding.derive(config.seed, "noise", progress.epoch, self.group.rank)
-        begun, begun_images, seconds_before = time.monotonic(), progress.images, progress.seconds
-        for batch in batches:
-            images, targets = batch.inputs[0], batch.targets
+        begun, begun_examples, seconds_before = time.monotonic(), progress.examples, progress.seconds
+        for batch in feed:
             rate = self._rate()
             stepper.wants_to_stop = signals.received is not None
-            self._step(images, targets, (noise + progress.batch) % _NOISE_SEEDS, rate, batches)
+            self._step(batch, (noise + progress.batch) % _NOISE_SEEDS, rate, Share(*feed.whole(progress.batch)))
             progress.step += 1
             progress.batch += 1
-            at_end = progress.batch == batches.count or progress.step == self.steps
+            at_end = progress.batch == feed.count or progress.step == self.steps
             stop = False
             if at_end or progress.batch % stepper.reads_every == 0:
-                reading = self._read()
+                loss = self._read().mean_loss
                 stop = self._asked_to_stop
-                if self._guard.broken(reading.loss / max(reading.images, 1)):
-                    yield from self._diverged(reading.loss / max(reading.images, 1), images)
+                if self._guard.broken(loss):
+                    yield from self._diverged(loss, batch)
                 progress.seconds = seconds_before + time.monotonic() - begun
-            done = max(progress.images, 1)
             yield events.BatchDone(
                 epoch=progress.epoch,
                 batch=progress.batch,
-                batches=batches.count,
+                batches=feed.count,
                 step=progress.step,
-                images=progress.images,
-                loss=progress.loss / done,
-                accuracy=progress.correct / done,
-                images_per_second=(progress.images - begun_images) / max(time.monotonic() - begun, 1e-9),
+                examples=progress.examples,
+                figures=self._training_figures(),
+                unit=self.task.unit,
+                per_second=(progress.examples - begun_examples) / max(time.monotonic() - begun, 1e-9),
                 learning_rate=rate,
             )
             if stop and not at_end:
@@ -178,20 +189,24 @@ class Run:
             if at_end:
                 break
         # An epoch that ``max_steps`` cuts short stays under way, so that a later run with more steps goes on inside it.
-        yield from self._end_of_epoch() if progress.batch == batches.count else self._save()
+        yield from self._end_of_epoch() if progress.batch == feed.count else self._save()
         # Of several processes all must stop after the same step: only what they have told each other counts.
         if self._asked_to_stop or (self.group.world == 1 and signals.received is not None):
             yield from self._interrupt(signals)
             return False
         return True
 
-    def _step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, feed: Feed[Labelled]) -> None:
+    def _step(self, batch: Batch, seed: int, rate: float, whole: Share) -> None:
         try:
-            self.stepper.step(images, targets, seed, rate, feed.whole(self.progress.batch)[0])
+            self.stepper.step(batch, seed, rate, whole)
         except (RuntimeError, ValueError, MemoryError) as problem:
             advice = next((advice for sign, advice in _ADVICE.items() if sign in str(problem)), "")
-            place = f"epoch {self.progress.epoch}, batch {self.progress.batch + 1} ({len(targets)} pictures)"
+            place = f"epoch {self.progress.epoch}, batch {self.progress.batch + 1} ({batch.examples} {self.task.noun})"
             raise TrainingError(f"{place}: {problem}" + (f". {advice}" if advice else "")) from problem
+
+    def _training_figures(self) -> dict[str, float]:
+        progress = self.progress
+        return self.task.training_figures(progress.loss, progress.weight, progress.examples, progress.counts)
 
     def _end_of_epoch(self) -> Iterator[events.Event]:
         progress, config = self.progress, self.config
@@ -227,20 +242,17 @@ class Run:
             epoch=progress.epoch,
             step=progress.step,
             learning_rate=self._rate(progress.step - 1),
-            train_loss=progress.loss / progress.images,
-            train_accuracy=progress.correct / progress.images,
-            test_loss=None if self.metrics is None else self.metrics.loss,
-            test_accuracy=None if self.metrics is None else self.metrics.accuracy,
-            images_per_second=progress.images / max(progress.seconds, 1e-9),
+            train=self._training_figures(),
+            test={name: None if self.metrics is None else self.metrics[name] for name in self.task.history},
+            unit=self.task.unit,
+            per_second=progress.examples / max(progress.seconds, 1e-9),
             seconds=progress.seconds + time.monotonic() - begun,
         )
 
     def _read(self) -> Reading:
         """Take the sums from the stepper into the progress."""
-        reading, progress = self.stepper.read(), self.progress
-        progress.loss += reading.loss
-        progress.correct += reading.correct
-        progress.images += reading.images
+        reading = self.stepper.read()
+        self.progress.add(reading, self.objective.counts)
         self._asked_to_stop |= reading.stop
         return reading
 
@@ -250,33 +262,32 @@ class Run:
         config = self.config
         return rate_at(clock, self.learning_rate, config.schedule, config.schedule_options, config.warmup)
 
-    def _feed(self, epoch: int, start: int = 0) -> Feed[Labelled]:
+    def _feed(self, epoch: int, start: int = 0) -> Feed:
         train, config, group = self.prepared.train, self.config, self.group
         order = Order(
-            len(train), config.batch_size, config.seed, epoch, start=start, rank=group.rank, world=group.world
-        )
-        fit = [fitting(self.prepared.preprocessing)] if self.prepared.per_batch else []
-        augment = [augmenting(self.augmentation)] if self.augmentation is not None else []
-        return Feed(train, order, [*fit, *augment], self.stepper.task.device)
+            len(train), config.batch_size, config.seed, epoch, start=start, rank=group.rank, world=group.world,
+            lengths=train.lengths,
+        )  # fmt: skip
+        return Feed(train, order, self.prepared.stages, self.stepper.device)
 
-    def _evaluate(self) -> Metrics:
-        return evaluate_batches(
+    def _evaluate(self) -> Figures:
+        prepared = self.prepared
+        return evaluate_examples(
+            self.task,
             self.stepper.model,
-            self.prepared.test,
+            Examined(prepared.test, prepared.test_stages, prepared.inputs),
             self.config.evaluation_batch_size,
-            self.loss,
-            self.prepared.preprocessing,
+            self.objective,
             self.stepper.outputs,
         )
 
     def _watch(self) -> events.LayersWatched:
         assert self.folder is not None
-        device = self.stepper.task.device
-        test = self.prepared.test.select(torch.arange(min(PICTURES, len(self.prepared.test))))
-        images = test.images.to(device)
-        if self.prepared.per_batch:
-            images = prepare(images, self.prepared.preprocessing)
-        watched = watch(self.stepper.model, self.stepper.input(images), test.labels.to(device), self.loss)
+        some = self.prepared.test.select(torch.arange(min(EXAMPLES, len(self.prepared.test))))
+        feed = Feed(some, Order(len(some), EXAMPLES, shuffle=False), self.prepared.test_stages, self.stepper.device)
+        batch = next(iter(feed))
+        inputs = self.stepper.model_inputs(batch.inputs)
+        watched = watch(self.stepper.model, inputs, batch.targets, self.objective)
         path = self.folder.path / "watch" / f"epoch-{self.progress.epoch:04d}.safetensors"
         path.parent.mkdir(exist_ok=True)
         layers = [dataclasses.asdict(each) for each in watched.layers]
@@ -286,7 +297,7 @@ class Run:
         return events.LayersWatched(self.progress.epoch, watched.layers)
 
     def _converged(self) -> float | None:
-        losses = [row.train_loss for row in self.progress.history]
+        losses = [row.train["loss"] for row in self.progress.history]
         if converged(losses, self.config.stop_tolerance, self.config.stop_patience):
             return abs(losses[-1] - losses[-2])
         return None
@@ -312,7 +323,7 @@ class Run:
             position=progress.position(),
             config=self.config.to_json(),
             data=self.data,
-            history=[dataclasses.asdict(row) for row in progress.history],
+            history=[row.row() for row in progress.history],
             model=self.spec,
         )
         self._last_good = self.folder.save_state(state, self.config.keep_checkpoints)
@@ -324,10 +335,10 @@ class Run:
         name = signals.received or "SIGTERM"  # another process's signal, when this one has none
         yield events.Interrupted(name, where, self.progress.epoch, self.progress.step, self.resume_command)
 
-    def _diverged(self, loss: float, images: torch.Tensor) -> Iterator[events.Event]:
+    def _diverged(self, loss: float, batch: Batch) -> Iterator[events.Event]:
         progress = self.progress
         what = "is not a number" if loss != loss else f"has exploded to {loss:.4g}"
-        where = first_broken_layer(self.stepper.model, self.stepper.input(images))
+        where = first_broken_layer(self.stepper.model, self.stepper.model_inputs(batch.inputs))
         rate = self._rate()
         kept = f" The last good checkpoint is {self._last_good}." if self._last_good is not None else ""
         message = (

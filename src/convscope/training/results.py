@@ -9,17 +9,18 @@ from torch import nn
 
 from convscope.training.config import Config
 from convscope.training.events import EpochDone
-from convscope.training.metrics import Metrics
+from convscope.training.figures import Figures
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """``history`` has one EpochDone an epoch, ``metrics`` are those of the test pictures at the end. ``stopped`` is
-    "epochs", "max_steps" or "converged"."""
+    """``history`` has one EpochDone an epoch, ``metrics`` are the task's figures on the test examples at the end.
+    ``stopped`` is "epochs", "max_steps" or "converged"."""
 
     model: nn.Module = dataclasses.field(repr=False)
+    task: str
     history: list[EpochDone]
-    metrics: Metrics
+    metrics: Figures
     run_dir: Path
     config: Config
     stopped: str

@@ -5,13 +5,12 @@ history.csv           a row an epoch, written as the epochs end
 events.jsonl          what happened, a JSON object a line (single batches left out)
 checkpoints/          the newest few states of the run
 watch/                activations, deltas and first-layer kernels after every epoch
-model.safetensors     the finished model; metrics.json its figures on the test pictures
+model.safetensors     the finished model; metrics.json its figures on the test examples
 """
 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import fcntl
 import io
 import json
@@ -86,9 +85,10 @@ class RunFolder:
         """The whole table anew, so that rows after a resumed epoch's checkpoint are not there twice."""
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        names = [field.name for field in dataclasses.fields(events.EpochDone)]
-        writer.writerow(names)
-        writer.writerows(["" if row[name] is None else row[name] for name in names] for row in history)
+        rows = [each.row() for each in history]
+        if rows:
+            writer.writerow(rows[-1])
+        writer.writerows(["" if row[name] is None else row[name] for name in rows[-1]] for row in rows)
         write_text(self.path / "history.csv", table.getvalue())
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:

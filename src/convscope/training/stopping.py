@@ -38,7 +38,7 @@ class LossGuard:
         return abs(loss) > self.bound
 
 
-def first_broken_layer(model: nn.Module, x: torch.Tensor) -> str:
+def first_broken_layer(model: nn.Module, inputs: Sequence[torch.Tensor]) -> str:
     """Where numbers first go bad, in words: the first layer whose weights are not finite, else the first whose output
     is not finite, else the layer with the largest output."""
     for name, parameter in model.named_parameters():
@@ -52,7 +52,7 @@ def first_broken_layer(model: nn.Module, x: torch.Tensor) -> str:
     ]
     try:
         with torch.no_grad():
-            model(x)
+            model(*inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,27 +1,28 @@
 """What the layers do while the network learns: activations, sensitivities, dead units and first-layer kernels, taken on
-the same few test pictures after every epoch."""
+the same few test examples after every epoch."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from convscope.layers import Loss
+from convscope.training.task import Objective
 
-PICTURES = 64
+EXAMPLES = 64
 BINS = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerWatch:
-    """One layer's outputs y and sensitivities ∂J/∂y (of the mean loss) over the watched pictures.
+    """One layer's outputs y and sensitivities ∂J/∂y (of the mean loss) over the watched examples.
 
     ``dead`` is the share of units (channels, or single outputs of a fully connected layer) that give 0 for every one of
-    the pictures at every position; None for layers that are no rectifiers.
+    the examples at every position; None for layers that are no rectifiers.
     """
 
     name: str
@@ -43,12 +44,13 @@ class Watch:
     tensors: dict[str, torch.Tensor]
 
 
-def watch(model: nn.Module, x: torch.Tensor, targets: torch.Tensor, loss: Loss) -> Watch:
-    """Run ``model`` in evaluation mode on input ``x`` forward and backward; neither ``.grad`` nor mode is changed."""
+def watch(model: nn.Module, inputs: Sequence[torch.Tensor], targets: Any, objective: Objective) -> Watch:
+    """Run ``model`` in evaluation mode on its ``inputs`` forward and backward; ``.grad`` and modes stay."""
     outputs: dict[str, torch.Tensor] = {}
     with _evaluating(model), _listening(model, outputs), torch.enable_grad():
-        # x asks for a gradient so that layers in front of the first trained one have sensitivities as well.
-        value = loss.value(model(x.detach().requires_grad_()), targets)
+        # The inputs ask for gradients so that layers in front of the first trained one have sensitivities as well.
+        asking = [x.detach().requires_grad_() if x.is_floating_point() else x for x in inputs]
+        value = objective.value(model(*asking), targets)
         kept = {name: y for name, y in outputs.items() if y.requires_grad}
         deltas = torch.autograd.grad(value, list(kept.values()), allow_unused=True)
     modules = dict(model.named_modules())

@@ -88,10 +88,10 @@ def command(
 def _subject(name: str, options: Mapping[str, Any]) -> Subject:
     """A model of the catalogue, or a saved one, with the loss that it is trained with."""
     from convscope.models import create_model
+    from convscope.models.catalog import default_loss
+    from convscope.models.modelfile import describe, load
     from convscope.native.benchmarking import Subject
     from convscope.spec import spec_of
-    from convscope.training import describe, load
-    from convscope.training.evaluation import default_loss
 
     loss: str | None = None
     if name.endswith(".safetensors") or Path(name).is_file():

@@ -38,7 +38,8 @@ def command(
     engine: str,
     as_json: bool,
 ) -> None:
-    """Measure the saved model FILE on a data set: error, top-1 and top-5, every class, the confusion matrix.
+    """Measure the saved model FILE on a data set, by the figures of its task: for a classifier error, top-1 and top-5,
+    every class, the confusion matrix.
 
     Without --data, the data set that the model was trained on.
 
@@ -48,9 +49,8 @@ def command(
       convscope evaluate model.safetensors --data my_pictures/ --confusion confusion.png
       convscope evaluate model.safetensors --data mnist --json
     """
-    from convscope.tasks.classification import report
-    from convscope.training import describe, evaluate, load
-    from convscope.training.evaluation import preprocessing_for
+    from convscope.models.modelfile import describe, load
+    from convscope.tasks import evaluate, task_of
     from convscope.training.inference import prepare_inference
 
     model = load(file)
@@ -65,22 +65,25 @@ def command(
     dataset = load_data(name, root, data_pairs)
     part = dataset.test if split == "test" else dataset.train
     objective = loss or (description.get("config") or {}).get("loss")
-    preprocessing = preprocessing_for(model, dataset)
-    inference = prepare_inference(model, preprocessing, engine, len(part))
-    metrics = evaluate(model, part, batch_size, objective, preprocessing, inference)
+    task = task_of(model, dataset)
+    examined = task.examine(model, part, dataset)
+    inference = prepare_inference(model, examined.inputs, engine, len(part))
+    figures = evaluate(model, part, batch_size, objective, examined.inputs[0].preprocessing, inference, task=task)
     architecture = (description.get("model") or {}).get("architecture", type(model).__name__)
     if confusion is not None:
+        if "confusion" not in figures:
+            raise click.UsageError(f"--confusion is for classifiers; {file} is for {task.name}.")
         from convscope.inspect.pictures import confusion_figure, save_picture
 
-        title = f"{architecture} on {dataset.name} ({split}): {metrics.error:.2%} error"
-        save_picture(confusion_figure(metrics.confusion, metrics.classes, title), confusion)
+        title = f"{architecture} on {dataset.name} ({split}): {figures.error:.2%} error"
+        save_picture(confusion_figure(figures.confusion, figures.classes, title), confusion)
     if as_json:
         content = {"model": str(file), "architecture": architecture, "data": dataset.name, "split": split}
         content |= {"engine": inference.engine, "engine_reason": inference.reason}
-        click.echo(json.dumps({**content, **metrics.to_json()}, ensure_ascii=False))
+        click.echo(json.dumps({**content, **figures.to_json()}, ensure_ascii=False))
         return
-    click.echo(f"{file} ({architecture}) on {dataset.name}, {split} pictures")
+    click.echo(f"{file} ({architecture}) on {dataset.name}, {split} {task.noun}")
     click.echo(f"engine {inference.engine}: {inference.reason}\n")
-    click.echo(report(metrics))
+    click.echo(task.report(figures))
     if confusion is not None:
         click.echo(f"\nwritten {confusion}")

@@ -62,7 +62,7 @@ def command(
       convscope inspect lenet5_1998
     """
     from convscope.inspect.report import write_report
-    from convscope.training.evaluation import default_loss
+    from convscope.models.catalog import default_loss
 
     network, name, trained_with = _model(model, parse_pairs(pairs, "--option"))
     if data is not None and image is not None:

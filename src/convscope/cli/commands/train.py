@@ -17,7 +17,7 @@ from convscope.cli.training_options import given_settings, training_options
 if TYPE_CHECKING:
     from torch import nn
 
-    from convscope.tasks import Recipe
+    from convscope.training.recipes import Recipe
 
 
 @click.command(cls=GroupedCommand)
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 @click.option(
     "--freeze", multiple=True, metavar="NAME|N", cls=GroupedOption, heading="Model",
     help="Do not train the layers whose names begin so, or the first N layers (-N: all but the last N); repeatable.",
+)  # fmt: skip
+@click.option(
+    "--task", metavar="NAME", cls=GroupedOption, heading="Task",
+    help="What is learned; left out, what the model is for.",
+)  # fmt: skip
+@click.option(
+    "--set", "set_pairs", multiple=True, metavar="KEY=VALUE", cls=GroupedOption, heading="Task",
+    help="A setting of the task's own page; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--recipe", default="auto", metavar="NAME", cls=GroupedOption, heading="Model",
@@ -56,6 +64,8 @@ def command(
     pairs: Sequence[str],
     weights: Path | None,
     freeze: Sequence[str],
+    task: str | None,
+    set_pairs: Sequence[str],
     recipe: str,
     resume: Path | None,
     pictures: bool,
@@ -79,10 +89,12 @@ def command(
       convscope train --resume runs/lenet5-mnist-001 --epochs 20
     """
     settings = given_settings(values)
+    if set_pairs:
+        settings["settings"] = parse_pairs(set_pairs, "--set")
     if resume is not None:
         if weights is not None or freeze:
             raise click.UsageError("--resume goes on with the folder's own weights; give no --weights or --freeze.")
-        _refuse_beside_resume(model, pairs, settings)
+        _refuse_beside_resume(model, pairs, task, settings)
         _resume(resume, data, root, data_pairs, settings, pictures, quiet)
         return
     from convscope.models import MODELS, create_model
@@ -98,7 +110,7 @@ def command(
         trained = load(name)
         settings = _frozen(trained, freeze, settings)
         described = describe(name)["model"]["architecture"]
-        _fit(trained, source, root, data_pairs, settings, {}, pictures, quiet, f"from {name} ({described})")
+        _fit(trained, source, root, data_pairs, settings, {}, pictures, quiet, f"from {name} ({described})", task)
         return
     chosen = _recipe(recipe, name, source, options)
     if chosen is not None:
@@ -109,7 +121,7 @@ def command(
         options = {"in_channels": MODELS[name].card.input_shape[0], **options, "weights": str(weights)}
     if freeze:
         settings = _frozen(create_model(name, **options), freeze, settings)
-    _fit(name, source, root, data_pairs, settings, options, pictures, quiet, _announce(chosen, options, settings))
+    _fit(name, source, root, data_pairs, settings, options, pictures, quiet, _announce(chosen, options, settings), task)
 
 
 def _recipe(recipe: str, model: str, data: str, options: Mapping[str, Any]) -> Recipe | None:
@@ -147,9 +159,13 @@ def _announce(recipe: Recipe | None, options: Mapping[str, Any], settings: Mappi
     return f"recipe {recipe.name}: {text}" if recipe is not None else f"settings: {text}"
 
 
-def _refuse_beside_resume(model: str | None, pairs: Sequence[str], settings: Mapping[str, Any]) -> None:
-    if model is not None or pairs or "run_dir" in settings:
-        raise click.UsageError("--resume goes on with the folder's own model; give no MODEL, --option or --run-dir.")
+def _refuse_beside_resume(
+    model: str | None, pairs: Sequence[str], task: str | None, settings: Mapping[str, Any]
+) -> None:
+    if model is not None or pairs or task is not None or "run_dir" in settings:
+        raise click.UsageError(
+            "--resume goes on with the folder's own model; give no MODEL, --option, --task or --run-dir."
+        )
 
 
 def _resume(
@@ -180,12 +196,13 @@ def _fit(
     pictures: bool,
     quiet: bool,
     announcement: str,
+    task: str | None = None,
 ) -> None:
     from rich.console import Console
 
     from convscope.cli.progress import TrainingDisplay, summary
-    from convscope.tasks import RunPictures
-    from convscope.training import Config, events, fit
+    from convscope.tasks import RunPictures, fit
+    from convscope.training import Config, events
 
     Config.of(**settings)  # wrong settings are refused before the data are read
     dataset = load_data(data, root, data_pairs) if data is not None else None
@@ -203,7 +220,9 @@ def _fit(
         console.print(announcement, style="dim", highlight=False, soft_wrap=True, markup=False)
     with TrainingDisplay(console, quiet) as display:
         listeners: list[events.Listener] = [display, remember, *([drawing] if pictures else [])]
-        result = fit(model, dataset, listeners=listeners if speaks else [], model_options=options or None, **settings)
+        result = fit(
+            model, dataset, listeners=listeners if speaks else [], model_options=options or None, task=task, **settings
+        )
     if not speaks:
         return
     for line in summary(result):

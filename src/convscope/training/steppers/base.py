@@ -4,71 +4,90 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from convscope.layers import Loss
-from convscope.layers.flat import FlatParameters
-from convscope.spec import Preprocessing
+from convscope.data.examples import Batch
+from convscope.layers.flat import EXTRA, FlatParameters
+from convscope.spec import Input
 from convscope.training.config import Config
 from convscope.training.distributed import Group
 from convscope.training.optimisers import Descent
+from convscope.training.task import Objective, Scalar, model_inputs
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the parameters
 
 
-Scalar = torch.Tensor | float
-
-
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Assignment:
     """What a stepper works on.
 
-    ``preprocessing`` turns uint8 pictures of the model's size into its input;
-    ``config.precision`` is no longer "auto"."""
+    ``inputs`` say how a batch's inputs become the model's; ``config.precision`` is no longer "auto"."""
 
     model: nn.Module
-    loss: Loss
-    preprocessing: Preprocessing
+    objective: Objective
+    inputs: tuple[Input, ...]
     config: Config
     device: torch.device
     group: Group
     steps: int  # descent steps that the run will have
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """How much a batch counts, over all processes together."""
+
+    examples: int
+    weight: float
+
+
 @dataclasses.dataclass
 class Reading:
-    """Sums over the pictures of the steps since the last reading, over all processes."""
+    """Sums over the steps since the last reading, over all processes. ``loss`` is the sum of J times the weight,
+    ``counts`` those of the objective, in its order."""
 
+    counts: list[float]
     loss: float = 0.0
-    correct: float = 0.0
-    images: int = 0
+    weight: float = 0.0
+    examples: int = 0
     stop: bool = False  # some process was asked to stop
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / self.weight if self.weight else 0.0
 
 
 class Stepper(ABC):
     """One descent step after another: ``step`` computes loss and gradients of a batch and moves the parameters.
 
-    Loss and right answers come from the one forward pass and stay on the device until ``read``. A subclass gives
-    ``loss_and_gradients``.
+    The loss and what the objective counts come from the one forward pass and stay on the device until ``read``. A
+    subclass gives ``loss_and_gradients``.
     """
 
     name: str
     reads_every = 1  # steps between readings; a GPU would have to wait at every reading
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.model = task.model.to(device=task.device, dtype=DTYPES.get(task.config.precision, torch.float32))
-        task.group.same_start(self.model)
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.objective = assignment.objective
+        self.device = assignment.device
+        self.model = assignment.model.to(
+            device=assignment.device, dtype=DTYPES.get(assignment.config.precision, torch.float32)
+        )
+        assignment.group.same_start(self.model)
         self.parameters = self.flatten()
-        self.descent = Descent(task.config, self.parameters, capturable=self.capturable)
+        self.descent = Descent(assignment.config, self.parameters, capturable=self.capturable)
         self.wants_to_stop = False
         # On a CPU reading a number costs nothing, and adding it up in Python is cheaper than three tensor operations.
-        self._reads_at_once = task.device.type == "cpu"
-        self._now = Reading()
-        self._sums = torch.zeros(3, dtype=torch.float64, device=task.device)
+        self._reads_at_once = assignment.device.type == "cpu"
+        self._now = self._empty()
+        # The loss, the counts, the wish to stop: what travels behind the gradients when several processes add up.
+        numbers = len(self.objective.counts) + 2
+        assert numbers <= EXTRA, f"{numbers - 2} counts, more than the {EXTRA - 2} that travel with the gradients"
+        self._sums = torch.zeros(numbers, dtype=torch.float64, device=assignment.device)
 
     capturable = False
 
@@ -77,54 +96,60 @@ class Stepper(ABC):
         return FlatParameters(self.model)
 
     @abstractmethod
-    def loss_and_gradients(self, images: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[Scalar, Scalar]:
-        """J (mean over the pictures) and the number of right answers, as scalars; ∂J/∂w into ``parameters.gradients``.
+    def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        """J (mean over the batch's weight) and the objective's counts, as scalars; ∂J/∂w into
+        ``parameters.gradients``. The batch is on the device. All chance (dropout) is from ``seed``."""
 
-        ``images`` uint8 (n, c, h, w), ``targets`` int64 (n,), on the device. All chance (dropout) is from ``seed``.
-        """
-
-    def step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, whole: int) -> None:
-        """One descent step at learning rate ``rate`` on this process's share of a batch of ``whole`` pictures."""
+    def step(self, batch: Batch, seed: int, rate: float, whole: Share) -> None:
+        """One descent step at learning rate ``rate`` on ``batch``, this process's share of the ``whole``."""
         self.descent.set_rate(rate)
-        loss, correct = self.loss_and_gradients(images, targets, seed)
-        self._count_and_descend(loss, correct, len(targets), whole)
-        self._now.images += whole
-
-    def _count_and_descend(self, loss: Scalar, correct: Scalar, own: int, whole: int) -> None:
-        self._count(loss, correct, own, whole)
+        loss, counts = self.loss_and_gradients(batch, seed)
+        self._count(loss, counts, batch.weight, whole)
         self.descent.apply()
 
-    def _count(self, loss: Scalar, correct: Scalar, own: int, whole: int) -> None:
-        if self.task.group.world > 1:
-            extra = self.parameters.extra
-            extra[0], extra[1], extra[2] = loss * own, correct, float(self.wants_to_stop)
-            self.task.group.add_up(self.parameters, own, whole)
-            self._sums += extra[:3]
+    def _count(self, loss: Scalar, counts: Sequence[Scalar], own: Scalar, whole: Share) -> None:
+        """Note the step's figures, and put the gradients of all processes together."""
+        self._now.examples += whole.examples
+        self._now.weight += whole.weight
+        if self.assignment.group.world > 1:
+            extra = self.parameters.extra[: len(self._sums)]
+            extra[0] = loss * own
+            for place, value in enumerate((*counts, float(self.wants_to_stop)), 1):
+                extra[place] = value
+            self.assignment.group.add_up(self.parameters, float(own), whole.weight)
+            self._sums += extra
         elif self._reads_at_once:
-            self._now.loss += float(loss) * own
-            self._now.correct += int(correct)
+            self._now.loss += float(loss) * float(own)
+            for place, value in enumerate(counts):
+                self._now.counts[place] += float(value)
         else:
-            self._sums[0] += loss * own
-            self._sums[1] += correct
+            self._add_on_device(loss, counts, own)
+
+    def _add_on_device(self, loss: Scalar, counts: Sequence[Scalar], own: Scalar) -> None:
+        self._sums[0] += loss * own
+        for place, value in enumerate(counts, 1):
+            self._sums[place] += value
 
     def read(self) -> Reading:
         """The sums since the last reading; waits for the device."""
-        reading, self._now = self._now, Reading()
+        reading, self._now = self._now, self._empty()
         reading.stop = self.wants_to_stop
-        if not self._reads_at_once or self.task.group.world > 1:
-            reading.loss, reading.correct, asked = self._sums.tolist()
-            reading.stop = asked > 0 if self.task.group.world > 1 else self.wants_to_stop
+        if not self._reads_at_once or self.assignment.group.world > 1:
+            reading.loss, *reading.counts, asked = self._sums.tolist()
+            reading.stop = asked > 0 if self.assignment.group.world > 1 else self.wants_to_stop
             self._sums.zero_()
         return reading
 
-    def outputs(self, images: torch.Tensor) -> Any:
-        """The model's outputs for uint8 pictures, in the mode that it is in; for evaluation, without gradients."""
-        return self.model(self.input(images))
+    def _empty(self) -> Reading:
+        return Reading([0.0] * len(self.objective.counts))
 
-    def input(self, images: torch.Tensor) -> torch.Tensor:
-        """The model's float input (n, c, h, w) from uint8 pictures."""
-        x = self.task.preprocessing.normalise(images)
-        return x.to(self.parameters.values.dtype)
+    def outputs(self, inputs: Sequence[Tensor]) -> Any:
+        """The model's outputs for a batch's inputs, in the mode that it is in; for evaluation, without gradients."""
+        return self.model(*self.model_inputs(inputs))
+
+    def model_inputs(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The model's own inputs from a batch's."""
+        return model_inputs(self.assignment.inputs, inputs, self.parameters.values.dtype)
 
     def close(self) -> None:  # noqa: B027 (most engines hold nothing)
         """Give back what the engine holds; the model stays usable."""

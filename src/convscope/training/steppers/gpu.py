@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from convscope.training.steppers.base import Task, reseed
+from convscope.data.examples import Batch
+from convscope.training.steppers.base import Assignment, Share, reseed
 from convscope.training.steppers.torch import TorchStepper
 
 # Eager steps before the capture: optimisers make their memory and cuDNN chooses its kernels in the first ones.
@@ -16,57 +19,63 @@ _COMPILE_FROM = 2_000  # descent steps
 
 
 class GpuStepper(TorchStepper):
-    """A full batch's step, from uint8 pictures to moved parameters, is captured once and then replayed by one launch.
+    """A full batch's step, from what the feed gives to moved parameters, is captured once and replayed by one launch.
 
-    Batches of another size (an epoch's last) run eagerly, and so does everything where capturing fails; ``fallback``
-    then says why. Sums are kept on the GPU and read every ``reads_every`` steps. Whole runs repeat bit for bit only as
-    far as cuDNN's kernels do.
+    Batches of another size or shape (an epoch's last, sentences of another length) run eagerly, and so does everything
+    where capturing fails; ``fallback`` then says why. Sums are kept on the GPU and read every ``reads_every`` steps.
+    Whole runs repeat bit for bit only as far as cuDNN's kernels do.
     """
 
     reads_every = 20
 
-    def __init__(self, task: Task) -> None:
-        alone = task.group.world == 1
-        self.capturable = alone and task.config.compile is not False
-        super().__init__(task)
+    def __init__(self, assignment: Assignment) -> None:
+        self.capturable = assignment.group.world == 1 and assignment.config.compile is not False
+        super().__init__(assignment)
         self.fallback: str | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream = torch.cuda.Stream(task.device)  # type: ignore[no-untyped-call]
-        self._full = task.config.batch_size
-        self._images: torch.Tensor | None = None
-        self._targets: torch.Tensor | None = None
+        self._stream = torch.cuda.Stream(assignment.device)  # type: ignore[no-untyped-call]
+        self._full = assignment.config.batch_size
+        self._buffers: Batch | None = None
+        self._weight = torch.zeros((), dtype=torch.float64, device=assignment.device)  # of the batch in the buffers
         self._warm = 0
-        compiles = task.config.compile or (task.config.compile is None and task.steps >= _COMPILE_FROM)
+        compile_ = assignment.config.compile
+        compiles = compile_ or (compile_ is None and assignment.steps >= _COMPILE_FROM)
         self._compiled = torch.compile(self.model) if compiles else self.model
 
-    def step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, whole: int) -> None:
-        if not self.capturable or len(targets) != self._full:
-            super().step(images, targets, seed, rate, whole)
+    def step(self, batch: Batch, seed: int, rate: float, whole: Share) -> None:
+        if not self.capturable or batch.examples != self._full:
+            super().step(batch, seed, rate, whole)
+            return
+        if self._buffers is None:
+            self._buffers = batch.map(torch.clone)
+        pairs = list(zip(_tensors(self._buffers), _tensors(batch), strict=True))
+        if any(mine.shape != given.shape or mine.dtype != given.dtype for mine, given in pairs):
+            super().step(batch, seed, rate, whole)
             return
         self.descent.set_rate(rate)
-        reseed(seed, self.task.device)
-        self._now.images += whole
-        if self._images is None or self._targets is None:
-            self._images, self._targets = images.clone(), targets.clone()
-        self._images.copy_(images, non_blocking=True)
-        self._targets.copy_(targets, non_blocking=True)
+        reseed(seed, self.device)
+        self._now.examples += whole.examples
+        self._now.weight += whole.weight
+        self._weight.fill_(batch.weight)
+        for mine, given in pairs:
+            mine.copy_(given, non_blocking=True)
         if self._graph is None and self._warm >= _WARM_UP and self.fallback is None:
             self._capture()
         if self._graph is not None:
             self._graph.replay()
             return
         self._warm += 1
-        self._stream.wait_stream(torch.cuda.current_stream(self.task.device))
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             self._whole_step()
-        torch.cuda.current_stream(self.task.device).wait_stream(self._stream)
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
 
     def _whole_step(self) -> None:
         """One step on the fixed buffers, made of GPU work alone."""
-        assert self._images is not None
-        assert self._targets is not None
-        loss, correct = self._forward_backward(self._images, self._targets)
-        self._count_and_descend(loss, correct, self._full, self._full)
+        assert self._buffers is not None
+        loss, counts = self._forward_backward(self._buffers)
+        self._add_on_device(loss, counts, self._weight)
+        self.descent.apply()
 
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
@@ -76,11 +85,16 @@ class GpuStepper(TorchStepper):
             self._graph = graph
         except RuntimeError as problem:  # a layer or optimiser that waits for the GPU in its step
             self.fallback = str(problem).split("\n")[0]
-            torch.cuda.synchronize(self.task.device)
+            torch.cuda.synchronize(self.device)
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self._compiled(x) if len(x) == self._full else self.model(x)
+    def forward(self, inputs: tuple[Tensor, ...], examples: int) -> Any:
+        return self._compiled(*inputs) if examples == self._full else self.model(*inputs)
 
     def close(self) -> None:
         self._graph = None
-        torch.cuda.synchronize(self.task.device)
+        torch.cuda.synchronize(self.device)
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    leaves = pytree.tree_leaves((batch.inputs, batch.targets))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]

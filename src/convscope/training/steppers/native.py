@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
+from convscope.data.examples import Batch
+from convscope.errors import LoweringError
 from convscope.layers.flat import FlatParameters
 from convscope.lowering.lower import restore
 from convscope.native import NativeNetwork
-from convscope.training.steppers.base import Scalar, Stepper
+from convscope.training.steppers.base import Assignment, Share, Stepper
+from convscope.training.task import Scalar
 
 
 class NativeStepper(Stepper):
     """The engine takes uint8 pictures, leaves gradients in its flat buffer and moves the parameters in the same pass.
 
-    With other processes' gradients to add or gradients to clip, the optimiser steps the flat buffer afterwards.
+    With other processes' gradients to add or gradients to clip, the optimiser steps the flat buffer afterwards. An
+    objective that the engine does not have is torch's: the engine computes the outputs, autograd ∂J/∂outputs, and the
+    engine takes that back, at the price of a second forward pass.
     """
 
     name = "native"
 
+    def __init__(self, assignment: Assignment) -> None:
+        self._lowered = assignment.objective.lowered(assignment.model)
+        super().__init__(assignment)
+
     def flatten(self) -> FlatParameters:
-        """LoweringError for a layer that the engine does not have."""
-        task = self.task
-        shape = (task.preprocessing.channels, *task.preprocessing.size)
+        """LoweringError for a layer that the engine does not have, or inputs other than one picture."""
+        if reason := not_one_picture(self.assignment):
+            raise LoweringError("inputs", reason)
+        preprocessing = self.assignment.inputs[0].preprocessing
+        assert preprocessing is not None
+        shape = (preprocessing.channels, *preprocessing.size)
         self._network = NativeNetwork(
-            self.model, shape, task.loss, preprocessing=task.preprocessing, threads=torch.get_num_threads()
+            self.model, shape, self._lowered, preprocessing=preprocessing, threads=torch.get_num_threads()
         )
         # What torch itself has left to do (indexing a batch, one optimiser call over the flat buffer) takes some 50 µs
         # on one thread. On two, OpenMP's barriers wait for a processor that the engine or another program is using: on
@@ -36,24 +51,49 @@ class NativeStepper(Stepper):
         flat.attach_gradients()
         return flat
 
-    def step(self, images: torch.Tensor, targets: torch.Tensor, seed: int, rate: float, whole: int) -> None:
-        if self.task.group.world > 1 or self.descent.gradient_clip is not None:
-            super().step(images, targets, seed, rate, whole)
+    def step(self, batch: Batch, seed: int, rate: float, whole: Share) -> None:
+        alone = self.assignment.group.world == 1
+        if self._lowered is None or not alone or self.descent.gradient_clip is not None:
+            super().step(batch, seed, rate, whole)
             return
         self.descent.set_rate(rate)
-        loss, tensors = self._network.descend(images, targets, self.descent.optimiser, seed)
-        self._count(loss, self._correct(tensors, targets), len(targets), whole)
-        self._now.images += whole
+        loss, tensors = self._network.descend(batch.inputs[0], batch.targets, self.descent.optimiser, seed)
+        self._count(loss, self._counted(tensors, batch), batch.weight, whole)
 
-    def loss_and_gradients(self, images: torch.Tensor, targets: torch.Tensor, seed: int) -> tuple[Scalar, Scalar]:
-        loss, tensors = self._network.loss_and_grad(images, targets, seed)
-        return loss, self._correct(tensors, targets)
+    def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        if self._lowered is None:
+            return self._by_outputs(batch, seed)
+        loss, tensors = self._network.loss_and_grad(batch.inputs[0], batch.targets, seed)
+        return loss, self._counted(tensors, batch)
 
-    def _correct(self, tensors: list[torch.Tensor], targets: torch.Tensor) -> int:
-        outputs = restore(self._network.plan.structure, tensors)
-        # numpy's argmax takes 3 µs here, torch's and the comparison 15 of a step's 900
-        predicted = self.task.loss.predictions(outputs).numpy().argmax(1)
-        return int((predicted == targets.numpy()).sum())
+    def _by_outputs(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        pictures, compiled = batch.inputs[0], self._network.ready()
+        tensors = [each.requires_grad_() for each in self._network.run(compiled, pictures, seed, 0)]
+        value = self.objective.value(restore(compiled.plan.structure, tensors), batch.targets)
+        found = torch.autograd.grad(value, tensors, allow_unused=True)
+        deltas = [torch.zeros_like(y) if delta is None else delta for y, delta in zip(tensors, found, strict=True)]
+        self.parameters.gradients.zero_()
+        gradients = self._network.run_backward(compiled, pictures, deltas, seed, 0, None)
+        for name, gradient in zip(compiled.trained, gradients, strict=True):
+            into = self._network.memory.slices[name].parameter.grad
+            assert into is not None
+            into.copy_(gradient)
+        with torch.no_grad():
+            return value.detach(), self._counted(tensors, batch)
 
-    def outputs(self, images: torch.Tensor) -> object:
-        return self._network.forward(images)
+    def _counted(self, tensors: Sequence[Tensor], batch: Batch) -> Sequence[Scalar]:
+        outputs = restore(self._network.plan.structure, [each.detach() for each in tensors])
+        return self.objective.count(outputs, batch.targets)
+
+    def outputs(self, inputs: Sequence[Tensor]) -> object:
+        return self._network.forward(inputs[0])
+
+
+def not_one_picture(assignment: Assignment) -> str | None:
+    """Why the model's inputs are not what the engine takes, one picture; None where they are."""
+    inputs = assignment.inputs
+    if len(inputs) != 1:
+        return f"the model takes {len(inputs)} inputs, the engine one picture"
+    if inputs[0].preprocessing is None:
+        return f"the model takes {inputs[0].kind}, the engine a picture of fixed size"
+    return None

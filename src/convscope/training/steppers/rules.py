@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
+from convscope.data.examples import Batch
+from convscope.errors import ArgumentError
 from convscope.graph.capture import capture
 from convscope.layers import penalty
 from convscope.rules import tape
-from convscope.training.steppers.base import Stepper, Task, reseed
+from convscope.training.steppers.base import Assignment, Stepper, reseed
+from convscope.training.task import Scalar
 
 
 class RulesStepper(Stepper):
     """The training procedure's steps ("卷积神经网络简介", 2021, "训练过程"):
 
-    1. the network is initialised (by whoever built it), 2. a batch is taken, 3. its examples x with their labels y,
+    1. the network is initialised (by whoever built it), 2. a batch is taken, 3. its examples x with their targets y,
     4. forward: z and a of every layer, 5. the loss, 6. δ of the output layer, 7. δ of layer after layer back to the
     first, 8. from each δ the derivative by the layer's parameters, 9. summed over the batch, 10. the parameters
     descend, 11. on with the next batch. Steps 3 to 9 are done for all examples at once: a rule's gradient is the sum.
@@ -21,18 +24,20 @@ class RulesStepper(Stepper):
 
     name = "rules"
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def __init__(self, assignment: Assignment) -> None:
+        super().__init__(assignment)
         self.model.train()
         self._graph = capture(self.model)
 
-    def loss_and_gradients(
-        self, images: torch.Tensor, targets: torch.Tensor, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        reseed(seed, self.task.device)
+    def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        reseed(seed, self.device)
         self.parameters.gradients.zero_()
-        finished = tape.forward(self._graph, self.input(images))  # 4
-        value, delta = self.task.loss.value_and_delta(finished.output, targets)  # 5, 6
+        finished = tape.forward(self._graph, *self.model_inputs(batch.inputs))  # 4
+        found = self.objective.value_and_delta(finished.output, batch.targets)  # 5, 6
+        if found is None:
+            kind = type(self.objective).__name__
+            raise ArgumentError("engine", "rules", "another engine", f"The sensitivity of {kind} is not written out")
+        value, delta = found
         gradients = finished.backward(delta).gradients  # 7, 8, 9
         for place in self.parameters:
             if place.name in gradients and place.parameter.grad is not None:
@@ -41,5 +46,4 @@ class RulesStepper(Stepper):
         if added is not None:
             added.backward()  # type: ignore[no-untyped-call]
             value = value + added.detach()
-        correct = (self.task.loss.predictions(finished.output).argmax(1) == targets).sum()
-        return value, correct
+        return value, self.objective.count(finished.output, batch.targets)

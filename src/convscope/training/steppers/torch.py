@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from convscope.data.examples import Batch
 from convscope.layers import penalty
 from convscope.layers.flat import FlatParameters
-from convscope.training.steppers.base import Stepper, Task, reseed
+from convscope.training.steppers.base import Assignment, Stepper, reseed
+from convscope.training.task import Scalar
 
 
 class TorchStepper(Stepper):
@@ -17,45 +20,43 @@ class TorchStepper(Stepper):
 
     name = "torch"
 
-    def __init__(self, task: Task) -> None:
-        self.channels_last = wants_channels_last(task.model)
-        super().__init__(task)
+    def __init__(self, assignment: Assignment) -> None:
+        self.channels_last = wants_channels_last(assignment.model)
+        super().__init__(assignment)
 
     def flatten(self) -> FlatParameters:
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return super().flatten()
 
-    def outputs(self, images: torch.Tensor) -> Any:
-        x = self.input(images)
-        return self.model(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
+    def model_inputs(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        ready = super().model_inputs(inputs)
+        if not self.channels_last:
+            return ready
+        return tuple(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x for x in ready)
 
-    def loss_and_gradients(
-        self, images: torch.Tensor, targets: torch.Tensor, seed: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        reseed(seed, self.task.device)
-        return self._forward_backward(images, targets)
+    def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        reseed(seed, self.device)
+        return self._forward_backward(batch)
 
-    def _forward_backward(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward_backward(self, batch: Batch) -> tuple[Tensor, Sequence[Scalar]]:
         self.parameters.gradients.zero_()
-        x = self.input(images)
-        if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        inputs = self.model_inputs(batch.inputs)
         # No cache of converted weights: each is used once a pass, and a CUDA graph must not keep one from outside.
-        reduced = self.task.config.precision == "bfloat16"
-        with torch.autocast(self.task.device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
-            outputs = self.forward(x)
-            value = self.task.loss.value(outputs, targets)
+        reduced = self.assignment.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
+            outputs = self.forward(inputs, batch.examples)
+            value = self.objective.value(outputs, batch.targets)
         added = penalty(self.model)
         if added is not None:
             value = value + added
         value.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            correct = (self.task.loss.predictions(outputs).argmax(1) == targets).sum()
-        return value.detach(), correct
+            counts = self.objective.count(outputs, batch.targets)
+        return value.detach(), counts
 
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.model(x)
+    def forward(self, inputs: tuple[Tensor, ...], examples: int) -> Any:
+        return self.model(*inputs)
 
 
 def wants_channels_last(model: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Classification: which class a picture shows, with what probability, and a report of how good a classifier is."""
+"""Which class a picture shows, with what probability."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from convscope.data.pictures import SUFFIXES, decode_picture, is_picture, load_p
 from convscope.data.transforms import as_images, prepare
 from convscope.errors import ArgumentError, DataError
 from convscope.layers import ScaledSigmoid, ScaledTanh, loss_for
-from convscope.training import Metrics, load
-from convscope.training.evaluation import default_loss, preprocessing_for
+from convscope.models.catalog import default_loss
 from convscope.training.inference import Inference, prepare_inference
+from convscope.training.preparing import preprocessing_for
 
 Images = Any  # a path, an array, a tensor, a PIL picture, or a sequence of these
 
@@ -43,53 +43,58 @@ class Prediction:
         order = sorted(range(len(self.classes)), key=lambda index: -self.probabilities[index])
         return [(self.classes[index], self.probabilities[index]) for index in order[:count]]
 
+    def line(self, most: int) -> str:
+        shown = "  ".join(f"{name} {share:.1%}" for name, share in self.top(most))
+        return f"{self.source}: {shown}"
+
+    def to_json(self) -> dict[str, Any]:
+        shares = dict(zip(self.classes, self.probabilities, strict=True))
+        content = {"picture": self.source, "class": self.label, "probability": self.probability}
+        return {**content, "probabilities": shares}
+
+    def rows(self, most: int) -> list[tuple[Any, ...]]:
+        return [(self.source, rank, name, f"{share:.6f}") for rank, (name, share) in enumerate(self.top(most), 1)]
+
+    def save(self, folder: Path) -> list[Path]:
+        return []  # a class is a word: there is nothing to draw
+
 
 def predict(
-    model: nn.Module | str | Path,
-    images: Images,
-    batch_size: int = 64,
-    preprocessing: spec.Preprocessing | None = None,
-    engine: str = "auto",
-) -> list[Prediction]:
-    """The class of every picture.
-
-    ``model`` is a module or the path of a saved one. ``images``: paths of picture files or of folders (searched through
-    all levels), uint8 arrays or tensors (h, w), (h, w, c), (c, h, w), (n, c, h, w) or (n, h, w, c), PIL pictures, or a
-    sequence of these. Pictures of any size are brought to the model's as its preprocessing says.
-
-    Probabilities: softmax of the outputs, for an RBF output softmax of minus the distances (so that one unit of
-    distance is a factor e); outputs that end in a sigmoid or tanh are scaled to 0…1 and divided by their sum; those
-    that end in a softmax are probabilities already.
-
-    ``engine``: "auto", "native" or "torch", as for ``evaluate``; "auto" asks torch where there are only a few pictures.
-
-    Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong types, or
-    a model without preprocessing.
-    """
-    return list(iterate_predictions(model, images, batch_size, preprocessing, engine))
-
-
-def iterate_predictions(
-    model: nn.Module | str | Path,
+    network: nn.Module,
     images: Images,
     batch_size: int = 64,
     preprocessing: spec.Preprocessing | None = None,
     engine: str = "auto",
     told: Callable[[Inference], object] = lambda inference: None,
 ) -> Iterator[Prediction]:
-    """``predict``, batch by batch, for more pictures than fit into memory. ``told`` hears which engine it is."""
-    network = model if isinstance(model, nn.Module) else load(model)
+    """The class of every picture, batch by batch, for more pictures than fit into memory.
+
+    ``images``: paths of picture files or of folders (searched through all levels), uint8 arrays or tensors (h, w),
+    (h, w, c), (c, h, w), (n, c, h, w) or (n, h, w, c), PIL pictures, or a sequence of these. Pictures of any size are
+    brought to the model's as its preprocessing says.
+
+    Probabilities: softmax of the outputs, for an RBF output softmax of minus the distances (so that one unit of
+    distance is a factor e); outputs that end in a sigmoid or tanh are scaled to 0…1 and divided by their sum; those
+    that end in a softmax are probabilities already.
+
+    ``engine``: "auto", "native" or "torch", as for ``evaluate``; "auto" asks torch where there are only a few pictures.
+    ``told`` hears which it is.
+
+    Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong types, or
+    a model without preprocessing.
+    """
     described = spec.spec_of(network)
     preprocessing = preprocessing or preprocessing_for(network)
     sources = list(_sources(images))
     if not sources:
         raise ArgumentError("images", images, "at least one picture")
-    inference = prepare_inference(network, preprocessing, engine, len(sources))
+    pictures = spec.Input("pictures", preprocessing=preprocessing)
+    inference = prepare_inference(network, (pictures,), engine, len(sources))
     told(inference)
     for start in range(0, len(sources), batch_size):
         part = sources[start : start + batch_size]
         pixels = torch.cat([prepare(source.pixels()[None], preprocessing) for source in part])
-        shares = probabilities(network, inference.outputs(pixels)).tolist()
+        shares = probabilities(network, inference.outputs((pixels,))).tolist()
         names = described.classes if described is not None and described.classes else ()
         classes = names if len(names) == len(shares[0]) else tuple(map(str, range(len(shares[0]))))
         for source, row in zip(part, shares, strict=True):
@@ -110,49 +115,6 @@ def probabilities(model: nn.Module, outputs: Any) -> torch.Tensor:
     if isinstance(last, nn.Tanh | ScaledTanh):
         return _shares((scores + 1).clamp(min=0) / 2)
     return scores.softmax(dim=1)
-
-
-def report(metrics: Metrics) -> str:
-    """The figures of an evaluation as text: totals, every class, the commonest mistakes, the confusion matrix (up to 20
-    classes)."""
-    lines = [
-        f"pictures             {metrics.images:,}",
-        f"error                {metrics.error:.2%}",
-        f"accuracy (top 1)     {metrics.accuracy:.2%}",
-        f"accuracy (top 5)     {metrics.top5:.2%}",
-        f"mean class accuracy  {metrics.mean_class_accuracy:.2%}",
-        f"loss                 {metrics.loss:.4f}",
-        "",
-    ]
-    width = max(len("class"), *(len(name) for name in metrics.classes))
-    lines.append(f"{'class'.ljust(width)}  {'accuracy':>9}  {'pictures':>9}  {'wrong':>6}")
-    for index, name in enumerate(metrics.classes):
-        total, right = sum(metrics.confusion[index]), metrics.confusion[index][index]
-        share = f"{right / total:.2%}" if total else "–"
-        lines.append(f"{name.ljust(width)}  {share:>9}  {total:>9,}  {total - right:>6,}")
-    mistakes = [
-        (count, metrics.classes[true], metrics.classes[taken])
-        for true, row in enumerate(metrics.confusion)
-        for taken, count in enumerate(row)
-        if true != taken and count
-    ]
-    if mistakes:
-        lines += ["", "commonest mistakes"]
-        for count, true, taken in sorted(mistakes, key=lambda item: -item[0])[:8]:
-            lines.append(f"{count:>6,} × {true} taken for {taken}")
-    if len(metrics.classes) <= 20:
-        lines += ["", "confusion matrix (row: true class, column: taken for)", *_matrix(metrics)]
-    return "\n".join(lines)
-
-
-def _matrix(metrics: Metrics) -> list[str]:
-    names = [name[:10] for name in metrics.classes]
-    label = max(map(len, names))
-    cell = max(*(len(str(count)) for row in metrics.confusion for count in row), *map(len, names)) + 1
-    lines = [" " * label + "".join(name.rjust(cell) for name in names)]
-    for name, row in zip(names, metrics.confusion, strict=True):
-        lines.append(name.ljust(label) + "".join((str(count) if count else "·").rjust(cell) for count in row))
-    return lines
 
 
 def _shares(values: torch.Tensor) -> torch.Tensor:
@@ -200,6 +162,8 @@ def _sources(images: Images, place: str = "") -> Iterator[_Source]:
 
 def _files(path: Path) -> Iterator[_Source]:
     """The file itself, or all pictures below the folder, sorted by path."""
+    if not path.exists():
+        raise DataError(path, "no such file or folder")
     if not path.is_dir():
         yield _Source(str(path), path=path)
         return

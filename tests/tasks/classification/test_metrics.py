@@ -10,15 +10,16 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 
 from convscope.errors import ArgumentError
-from convscope.training.metrics import Tally
+from convscope.layers import LOSSES
+from convscope.tasks.classification.metrics import Tally
 
 
 def test_a_hand_worked_example() -> None:
-    tally = Tally(3)
+    tally = Tally(LOSSES["cross_entropy"], ("a", "b", "c"))
     scores = torch.tensor([[9.0, 1, 0], [0, 5, 1], [3, 2, 1], [0, 1, 2]])
-    tally.add(scores[:3], torch.tensor([0, 1, 1]), torch.tensor(2.0))
-    tally.add(scores[3:], torch.tensor([1]), torch.tensor(4.0))
-    metrics = tally.metrics(("a", "b", "c"))
+    tally.count(scores[:3], torch.tensor([0, 1, 1]), torch.tensor(2.0))
+    tally.count(scores[3:], torch.tensor([1]), torch.tensor(4.0))
+    metrics = tally.figures()
     assert metrics.confusion == ((1, 0, 0), (1, 1, 1), (0, 0, 0))
     assert (metrics.images, metrics.accuracy, metrics.error) == (4, 0.5, 0.5)
     assert metrics.loss == (3 * 2.0 + 4.0) / 4
@@ -33,19 +34,19 @@ def test_a_hand_worked_example() -> None:
 def test_against_scikit_learn() -> None:
     chance = torch.Generator().manual_seed(3)
     scores, labels = torch.randn(333, 12, generator=chance), torch.randint(0, 12, (333,), generator=chance)
-    tally = Tally(12)
+    tally = Tally(LOSSES["cross_entropy"])
     for part in torch.split(torch.arange(333), 50):
-        tally.add(scores[part], labels[part], torch.tensor(0.0))
-    metrics = tally.metrics()
+        tally.count(scores[part], labels[part], torch.tensor(0.0))
+    metrics = tally.figures()
     predicted = scores.argmax(1)
     assert torch.tensor(metrics.confusion).tolist() == confusion_matrix(labels, predicted).tolist()
     assert metrics.mean_class_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
     assert metrics.top5 == pytest.approx(top_k_accuracy_score(labels, scores, k=5))
     # the canary: one label changed must show
-    tally.add(scores[:1], (predicted[:1] + 1) % 12, torch.tensor(0.0))
-    assert tally.metrics().accuracy < metrics.accuracy
+    tally.count(scores[:1], (predicted[:1] + 1) % 12, torch.tensor(0.0))
+    assert tally.figures().accuracy < metrics.accuracy
 
 
 def test_nothing_to_count_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one picture to evaluate"):
-        Tally(3).metrics()
+        Tally(LOSSES["cross_entropy"]).figures()

@@ -14,8 +14,10 @@ from torch import nn
 from convscope import create_model, spec
 from convscope.errors import ArgumentError, CheckpointError, DataError
 from convscope.spec import Preprocessing, attach, spec_of
-from convscope.tasks import predict, report
-from convscope.training import Metrics, save
+from convscope.tasks import predict
+from convscope.tasks.classification.metrics import Metrics
+from convscope.tasks.classification.report import report
+from convscope.training import save
 
 CLASSES = tuple("abcdefghij")
 

@@ -1,0 +1,1 @@
+"""Classification: which of several classes a picture shows."""
