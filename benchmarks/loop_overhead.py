@@ -31,7 +31,8 @@ from torch.nn import functional as F
 from convscope.data import Dataset, Feed, Labelled, Order
 from convscope.models import create_model
 from convscope.spec import Preprocessing, spec_of
-from convscope.training import events, run
+from convscope.tasks import run
+from convscope.training import events
 
 LIMIT = 0.05  # of a bare step's time
 VERIFIED = 10  # steps until the networks are compared; on noise pictures rounding grows from step to step

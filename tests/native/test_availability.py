@@ -15,10 +15,11 @@ from convscope import accelerate, create_model, native
 from convscope.layers import LOSSES
 from convscope.native import __main__ as report
 from convscope.native import availability
-from convscope.spec import Preprocessing
+from convscope.spec import Input, Preprocessing
+from convscope.tasks.classification.task import ClassificationObjective
 from convscope.training import Config
 from convscope.training.distributed import Group
-from convscope.training.steppers import Task, choose
+from convscope.training.steppers import Assignment, choose
 
 
 @pytest.fixture
@@ -42,10 +43,11 @@ def no_extension(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     availability._load.cache_clear()
 
 
-def task(engine: str) -> Task:
+def assignment(engine: str) -> Assignment:
     config = Config.of(engine=engine)
-    pixels = Preprocessing(1, (28, 28), (0.5,), (0.5,))
-    return Task(create_model("lenet5"), LOSSES["cross_entropy"], pixels, config, torch.device("cpu"), Group(), steps=1)
+    pixels = Input("pictures", preprocessing=Preprocessing(1, (28, 28), (0.5,), (0.5,)))
+    objective = ClassificationObjective(LOSSES["cross_entropy"])
+    return Assignment(create_model("lenet5"), objective, (pixels,), config, torch.device("cpu"), Group(), steps=1)
 
 
 @pytest.mark.usefixtures("no_extension")
@@ -65,14 +67,14 @@ def test_without_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("no_extension")
 def test_auto_falls_back_and_says_so() -> None:
-    stepper, reason = choose(task("auto"))
+    stepper, reason = choose(assignment("auto"))
     assert stepper.name == "torch"
     assert reason == "the native engine is not built here"
 
 
 @pytest.mark.usefixtures("reference_engine")
 def test_auto_takes_the_engine_where_it_can() -> None:
-    stepper, reason = choose(task("auto"))
+    stepper, reason = choose(assignment("auto"))
     assert (stepper.name, reason) == ("native", "every layer has a native kernel")
 
 

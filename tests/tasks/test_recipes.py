@@ -8,8 +8,8 @@ from convscope.data import list_datasets
 from convscope.errors import UnknownNameError
 from convscope.models import MODELS, create_model
 from convscope.tasks.recipes import all_recipes, find_recipe, recipe_for, recipe_named
-from convscope.training.recipes import Recipe
 from convscope.training import Config
+from convscope.training.recipes import Recipe
 
 
 @pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)

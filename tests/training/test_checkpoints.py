@@ -138,7 +138,7 @@ def test_foreign_files_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "of format version 99; this convscope reads version 1"),
+        ({"format": 99}, "of format version 99; this convscope reads versions 1 and 2"),
         ({"architecture": "lenet6"}, "cannot be built here.*lenet6.*Did you mean 'lenet5"),
         ({"options": {"classes": 3, "depth": 9}}, "cannot be built here: option of lenet5: got 'depth'"),
         ({"options": {"classes": 4}}, "weights of another architecture: 'output.weight' has the shape"),
@@ -218,6 +218,9 @@ def test_the_description_is_json_without_surprises(tmp_path: Path) -> None:
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     described = json.loads(metadata["convscope"])
-    assert described["model"]["classes"] == ["one", "two", "drei"]
-    assert described["model"]["preprocessing"]["fit"] == "pad"
+    assert described["format"] == 2
+    assert described["model"]["task"] == "classification"
+    assert described["model"]["answers"] == {"kind": "classes", "names": ["one", "two", "drei"]}
+    assert described["model"]["inputs"][0]["kind"] == "pictures"
+    assert described["model"]["inputs"][0]["preprocessing"]["fit"] == "pad"
     assert len(metadata["sha256"]) == 64

@@ -11,10 +11,9 @@ from torch import nn
 from convscope import create_model, evaluate, spec
 from convscope.data import Dataset, Labelled, prepare
 from convscope.errors import ArgumentError
-from convscope.layers import loss_for
-from convscope.training import Config, Result
 from convscope.models.catalog import default_loss
 from convscope.tasks.classification.preparing import prepare_data
+from convscope.training import Config, Result
 from convscope.training.preparing import how_to_fit
 
 
@@ -66,12 +65,14 @@ def test_classes_go_together_by_name(fitted: Callable[..., Result], stripes: Dat
 def test_pictures_meet_the_model(stripes: Dataset) -> None:
     model = create_model("lenet5", classes=3)
     prepared = prepare_data(model, stripes, Config.of())
+    assert isinstance(prepared.train, Labelled)
+    assert isinstance(prepared.test, Labelled)
     assert prepared.train.shape == (1, 28, 28)
     described = spec.spec_of(model)
     assert described is not None
     assert described.preprocessing == stripes.preprocessing((28, 28), 1, "resize")
     assert described.classes == stripes.classes
-    assert torch.equal(prepared.test.images, prepare(stripes.test.images, prepared.preprocessing))
+    assert torch.equal(prepared.test.images, prepare(stripes.test.images, described.preprocessing))
 
 
 @pytest.mark.parametrize(

@@ -233,10 +233,14 @@ def test_native_makes_torchs_step(
         each.model.train()
         step(each, images, labels, seed=3, rate=0.5, whole=count)
         reading = each.read()
-        found.append((reading.loss, reading.counts[0], {name: w.clone() for name, w in each.model.state_dict().items()}))
+        found.append(
+            (reading.loss, reading.counts[0], {name: w.clone() for name, w in each.model.state_dict().items()})
+        )
         assert each.parameters.intact()
         each.model.eval()
-        torch.testing.assert_close(each.outputs((images,)), each.model(*each.model_inputs((images,))), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            each.outputs((images,)), each.model(*each.model_inputs((images,))), rtol=1e-4, atol=1e-5
+        )
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert found[0][1] == found[1][1]
     start = make_net(dropout=0.0).state_dict()

@@ -43,11 +43,11 @@ def test_the_broken_layer_is_named() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     x = torch.ones(2, 3)
-    assert "layer '0' has the largest output" in first_broken_layer(net, x * 100)
+    assert "layer '0' has the largest output" in first_broken_layer(net, [x * 100])
     with torch.no_grad():
         net.get_parameter("0.weight").fill_(3e38)
-    assert first_broken_layer(net, x * 100) == "layer '0' is the first whose output is not finite"
+    assert first_broken_layer(net, [x * 100]) == "layer '0' is the first whose output is not finite"
     with torch.no_grad():
         net.get_parameter("2.weight")[0, 0] = float("nan")
-    assert first_broken_layer(net, x) == "the weights '2.weight' are no longer finite"
+    assert first_broken_layer(net, [x]) == "the weights '2.weight' are no longer finite"
     assert not any(module._forward_hooks for module in net.modules())

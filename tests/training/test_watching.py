@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from convscope.layers import LOSSES
+from convscope.tasks.classification.task import ClassificationObjective
 from convscope.training import Result, events
 from convscope.training.watching import BINS, watch
 
@@ -23,7 +24,7 @@ def test_figures_of_a_hand_made_network() -> None:
         net.get_parameter("2.weight").fill_(0.5)
         net.get_parameter("2.bias").zero_()
     x, targets = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([0, 1])
-    seen = watch(net, x, targets, LOSSES["squared_error"])
+    seen = watch(net, [x], targets, ClassificationObjective(LOSSES["squared_error"]))
     first, rectified, last = seen.layers[:3]
     assert first.mean == pytest.approx((1 + 2 - 3 + 3 + 0 - 3) / 6), "before the ReLU that works in place"
     assert rectified.units == 3

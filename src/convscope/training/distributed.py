@@ -1,6 +1,6 @@
 """Several processes, on one machine or many, that train one model together under ``torchrun``.
 
-Each takes its share of every batch; gradients, loss and right answers are added up in one exchange a step. The result
+Each takes its share of every batch; gradients, loss and counts are added up in one exchange a step. The result
 is that of one process with the whole batch, but for the order in which floating-point sums are taken. Batch
 normalisation sees a process's own share only, as is usual.
 """
@@ -23,9 +23,9 @@ class Group:
     rank = 0
     world = 1
 
-    def add_up(self, parameters: FlatParameters, own: int, whole: int) -> None:
-        """Turn mean gradients over ``own`` pictures into those over the ``whole`` batch, in every process; sum the
-        extra numbers behind them."""
+    def add_up(self, parameters: FlatParameters, own: float, whole: float) -> None:
+        """Turn mean gradients over a share of weight ``own`` into those over the batch of weight ``whole``, in every
+        process; sum the extra numbers behind them."""
 
     def same_start(self, model: nn.Module) -> None:
         """Give every process the first one's weights and buffers."""
@@ -51,8 +51,8 @@ class Processes(Group):
         self.world = distributed.get_world_size()
         self.device = device
 
-    def add_up(self, parameters: FlatParameters, own: int, whole: int) -> None:
-        parameters.gradients.mul_(own / whole)
+    def add_up(self, parameters: FlatParameters, own: float, whole: float) -> None:
+        parameters.gradients.mul_(own / whole if whole else 0.0)
         distributed.all_reduce(parameters.exchange)
 
     def same_start(self, model: nn.Module) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from convscope import seeding
-from convscope.data.examples import Batch
+from convscope.data.examples import Batch, Examples
 from convscope.data.feed import Feed
 from convscope.data.order import Order
 from convscope.errors import TrainingError
@@ -262,7 +262,7 @@ class Run:
         config = self.config
         return rate_at(clock, self.learning_rate, config.schedule, config.schedule_options, config.warmup)
 
-    def _feed(self, epoch: int, start: int = 0) -> Feed:
+    def _feed(self, epoch: int, start: int = 0) -> Feed[Examples]:
         train, config, group = self.prepared.train, self.config, self.group
         order = Order(
             len(train), config.batch_size, config.seed, epoch, start=start, rank=group.rank, world=group.world,
