@@ -165,7 +165,7 @@ def test_inspect_of_an_untrained_architecture(call: Call, tmp_path: Path, monkey
         ),
         (["evaluate", "MODEL", "--split", "validation"], "'validation' is not one of"),
         (["evaluate", "MODEL", "--batch-size", "0"], "0 is not in the range"),
-        (["predict", "MODEL"], "Missing argument 'PATHS"),
+        (["predict", "MODEL"], "Missing argument 'INPUTS"),
         (["predict", "MODEL", "nowhere.png"], "nowhere.png: no such file or folder"),
         (["predict", "MODEL", "LABELS"], "labels.txt: not a picture that can be read"),
         (["predict", "MODEL", "EMPTY"], "empty: a folder without pictures. Picture files end in bmp, gif"),

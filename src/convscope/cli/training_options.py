@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # heading → (flags, field, type, default as shown, help); type "pairs" is repeatable KEY=VALUE, "flag" is --x/--no-x
 ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
+    "Task": [("--set", "settings", "pairs", "", "A setting of the task's own page; may be repeated.")],
     "How long": [
         ("-e --epochs", "epochs", int, "12", "Passes over the training pictures."),
         ("--max-steps", "max_steps", int, "", "At most so many descent steps in all."),

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from convscope import spec
+from convscope import spec, tasks
 from convscope.data import Dataset, load_dataset
 from convscope.experiments.base import Report, Row, Setting, register, settings
 from convscope.experiments.pictures import lines
 from convscope.layers import initialise
 from convscope.models import create_model
-from convscope.tasks import fit, run
+from convscope.tasks import fit
 from convscope.tasks.recipes import recipe_for
 from convscope.training.events import BatchDone, Event, Listener
 
@@ -106,7 +106,7 @@ def _train(setting: Setting, activation: str) -> _ErrorCurve:
     data = load_dataset("cifar10", root=setting.root)
     model = network(activation, data, setting.seed)
     listeners: list[Listener] = [curve, *setting.listeners]
-    with contextlib.closing(run(model, data, **settings(recipe, setting, f"cifar10-{activation}"))) as events:
+    with contextlib.closing(tasks.run(model, data, **settings(recipe, setting, f"cifar10-{activation}"))) as events:
         for event in events:
             for listener in listeners:
                 listener(event)

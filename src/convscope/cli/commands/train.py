@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     help="What is learned; left out, what the model is for.",
 )  # fmt: skip
 @click.option(
-    "--set", "set_pairs", multiple=True, metavar="KEY=VALUE", cls=GroupedOption, heading="Task",
-    help="A setting of the task's own page; may be repeated.",
-)  # fmt: skip
-@click.option(
     "--recipe", default="auto", metavar="NAME", cls=GroupedOption, heading="Model",
     help="Measured settings to start from: auto takes the one for model and data, none goes without; options given "
     "here override it. [default: auto]",
@@ -65,7 +61,6 @@ def command(
     weights: Path | None,
     freeze: Sequence[str],
     task: str | None,
-    set_pairs: Sequence[str],
     recipe: str,
     resume: Path | None,
     pictures: bool,
@@ -89,8 +84,6 @@ def command(
       convscope train --resume runs/lenet5-mnist-001 --epochs 20
     """
     settings = given_settings(values)
-    if set_pairs:
-        settings["settings"] = parse_pairs(set_pairs, "--set")
     if resume is not None:
         if weights is not None or freeze:
             raise click.UsageError("--resume goes on with the folder's own weights; give no --weights or --freeze.")
