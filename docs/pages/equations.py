@@ -10,12 +10,16 @@ import sys
 from pathlib import Path
 from types import FunctionType, ModuleType
 
+from torch import nn
+
+from convscope import layers as layers  # enrols its modules
 from convscope.rules.base import Rule
+from convscope.rules.elementwise import ELEMENTWISE, Elementwise, Row
 
 #: The order of chapters: as a picture meets them on its way through a network.
 CHAPTERS = (
-    "conv", "conv_transpose", "pool", "subsample", "dense", "activation", "softmax", "norm", "dropout", "rbf",
-    "combine", "reshape", "padding", "local_autograd", "loss",
+    "conv", "conv_transpose", "pool", "subsample", "dense", "elementwise", "rectifier", "prelu", "activation",
+    "functions", "softmax", "norm", "dropout", "rbf", "combine", "reshape", "padding", "local_autograd", "loss",
 )  # fmt: skip
 
 _OPENING = """# The equations
@@ -56,7 +60,7 @@ def main(arguments: list[str]) -> None:
 def _chapter(module: ModuleType) -> str:
     title, _, rest = (inspect.getdoc(module) or "").partition("\n")
     parts = [f"## {title.rstrip('.')}\n"]
-    if rest.strip():
+    if rest.strip() and not module.__name__.endswith(".elementwise"):  # that one tells how to write a row
         parts.append(_markdown(rest.strip()))
     for rule in _rules(module):
         parts.append(f"### {rule.__name__}\n\n{_markdown(inspect.getdoc(rule) or '')}{_facts(rule)}")
@@ -90,7 +94,7 @@ def _markdown(docstring: str) -> str:
 def _facts(rule: type[Rule]) -> str:
     if inspect.isabstract(rule):
         return ""
-    facts = []
+    facts = [_forms(row) for row in map(ELEMENTWISE.__getitem__, ELEMENTWISE) if row.rule is rule]
     if rule.parameters:
         facts.append("Parameters: " + ", ".join(f"`{name}`" for name in rule.parameters) + ".")
     if dataclasses.is_dataclass(rule):
@@ -99,6 +103,16 @@ def _facts(rule: type[Rule]) -> str:
             facts.append("Options: " + ", ".join(f"`{name}`" for name in options) + ".")
     facts.append("Saved: " + (", ".join(f"`{name}`" for name in rule.needs) or "nothing") + ".")
     return "\n" + " ".join(facts) + "\n"
+
+
+def _forms(row: Row) -> str:
+    """What a model may call the function by, and whether the native engine has it."""
+    named = [f"`nn.{each.__name__}`" for each in row.modules if hasattr(nn, each.__name__)]
+    named += [f"`convscope.layers.{each.__name__}`" for each in row.modules if not hasattr(nn, each.__name__)]
+    named += [f"`{name}`" for name in row.functions if not name.endswith("_")]
+    named += [f"`.{name}()`" for name in row.methods if not name.endswith("_")]
+    engine = "The native engine runs it." if row.rule.engine is not Elementwise.engine else "Not in the native engine."
+    return f"Called by: {', '.join(named) or '–'}. {engine}"
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.rules import base, tape
-from convscope.rules.activation import ReLU
 from convscope.rules.base import Applied, Rule, rule_for_function, rule_for_method, rule_for_module
+from convscope.rules.rectifier import ReLU
 
 
 class Scaled(nn.Module):

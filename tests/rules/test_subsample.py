@@ -11,7 +11,9 @@ from tests.oracles import check_rule
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.rules.activation import Activation, Linear, ReLU, ScaledTanh, Sigmoid
+from convscope.rules.activation import Linear, ScaledTanh, Sigmoid
+from convscope.rules.elementwise import Elementwise
+from convscope.rules.rectifier import ReLU
 from convscope.rules.subsample import Subsample
 
 
@@ -27,7 +29,7 @@ def test_hand_worked() -> None:
     assert gradients["bias"].tolist() == [2]
 
 
-ACTIVATIONS: list[tuple[Activation, Any]] = [
+ACTIVATIONS: list[tuple[Elementwise, Any]] = [
     (Linear(), lambda u: u),
     (Sigmoid(), torch.sigmoid),
     (ScaledTanh(), lambda u: 1.7159 * torch.tanh(2 / 3 * u)),
@@ -38,7 +40,7 @@ ACTIVATIONS: list[tuple[Activation, Any]] = [
 @pytest.mark.parametrize(("activation", "function"), ACTIVATIONS, ids=[str(a) for a, _ in ACTIVATIONS])
 @pytest.mark.parametrize("sizes", [(2, None), ((3, 2), (2, 1))])
 @pytest.mark.parametrize("batch", [1, 17])
-def test_against_torch(activation: Activation, function: Any, sizes: tuple[Any, Any], batch: int) -> None:
+def test_against_torch(activation: Elementwise, function: Any, sizes: tuple[Any, Any], batch: int) -> None:
     def reference(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         down = F.avg_pool2d(x, sizes[0], sizes[1], divisor_override=1)
         y: Tensor = function(weight[:, None, None] * down + bias[:, None, None])

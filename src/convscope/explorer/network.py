@@ -76,7 +76,7 @@ class Network:
                 and len(shown[name].inputs) == len(step.inputs)
                 and _positional(step.arguments)
             )
-            family = family_of(step.module, kind, len(above)) if plain else "other"
+            family = family_of(shown[name].rule, step.module, kind, len(above)) if plain else "other"
             shape = tuple(shown[name].y.shape[1:])
             self.nodes[name] = Node(
                 name, kind, family, step.module, step.function, step.arguments, step.keywords, above, shape
@@ -103,6 +103,7 @@ class Network:
             name=node.name,
             kind=node.kind,
             family=node.family,
+            rule=record.rule,
             module=node.module,
             function=node.function,
             arguments=node.arguments,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import arithmetic
@@ -18,8 +18,9 @@ from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
 from convscope.explorer.network import INPUT, Network
 from convscope.inspect import Trace, trace
-from convscope.layers.activations import ACTIVATION_FUNCTIONS
 from convscope.layers.losses import loss_for
+from convscope.rules.elementwise import Elementwise, rule_of
+from convscope.rules.subsample import Subsample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,20 +241,20 @@ def check_index(argument: str, index: Index, shape: tuple[int, ...]) -> None:
         raise ArgumentError(argument, list(index), f"{len(shape)} indices: {limits}")
 
 
-class _ReluRule(torch.autograd.Function):
-    """A ReLU whose way back is a deconvnet's or guided backpropagation's."""
+class _Rectifier(torch.autograd.Function):
+    """A rectifier whose way back is a deconvnet's or guided backpropagation's."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, guided: bool) -> Tensor:
-        ctx.guided = guided
+    def forward(ctx: Any, u: Tensor, rule: Elementwise, guided: bool) -> Tensor:
+        ctx.rule, ctx.guided = rule, guided
         ctx.save_for_backward(u)
-        return u.clamp_min(0)
+        return rule.f(u)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
         passed = grad_outputs[0].clamp_min(0)
-        return (passed * (u > 0) if ctx.guided else passed), None
+        return (passed * ctx.rule.slope_at(u) if ctx.guided else passed), None, None
 
 
 class _Keeper(fx.Interpreter):
@@ -268,10 +269,12 @@ class _Keeper(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         args, _ = self.fetch_args_kwargs_from_env(n)
-        name = str(getattr(n.target, "__name__", n.target))
-        relu = isinstance(module, nn.ReLU) or (n.op in ("call_function", "call_method") and name in ("relu", "relu_"))
+        rule = rule_of(module, n.target, n.args, n.kwargs) if n.op.startswith("call") else None
         source = next((item for item in args if isinstance(item, Tensor)), None)
-        result = _ReluRule.apply(args[0], self.guided) if relu else super().run_node(n)  # type: ignore[no-untyped-call]
+        if rule is not None and rule.rectifies:
+            result = _Rectifier.apply(source, rule, self.guided)  # type: ignore[no-untyped-call]
+        else:
+            result = super().run_node(n)
         if isinstance(result, Tensor) and n.op in ("call_module", "call_function", "call_method"):
             key = str(n.target) if n.op == "call_module" else n.name
             self._uses[key] = self._uses.get(key, 0) + 1
@@ -308,11 +311,8 @@ def modified_deltas(snapshot: Snapshot, rule: str) -> dict[str, Tensor]:
     for (name, kept), gradient in zip(wanted.items(), found, strict=True):
         layer = snapshot.layers[name]
         deltas[name] = torch.zeros_like(kept) if gradient is None else gradient
-        if layer.family == "subsample" and layer.module is not None:  # what was found is ∂J/∂y
-            with torch.enable_grad():
-                u = layer.u.detach().clone().requires_grad_()
-                y = ACTIVATION_FUNCTIONS[str(layer.module.activation)](u)
-                (deltas[name],) = torch.autograd.grad(y, u, deltas[name])
+        if isinstance(layer.rule, Subsample):  # what was found is ∂J/∂y
+            deltas[name] = deltas[name] * layer.rule.activation.slope_at(layer.u)
     return {name: delta.detach() for name, delta in deltas.items()}
 
 

@@ -13,6 +13,8 @@ from torch import fx, nn
 from convscope.errors import ArgumentError
 
 _OWN_LAYERS = "convscope.layers"
+LEAVES: set[type[nn.Module]] = set()
+"""Further classes that are whole layers, such as modules of a user's own in the table of element-wise functions."""
 
 
 class UntraceableError(Exception):
@@ -33,7 +35,7 @@ class _Tracer(fx.Tracer):
         self.failed: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if module_qualified_name in self.opaque or type(m).__module__.startswith(_OWN_LAYERS):
+        if module_qualified_name in self.opaque or _is_own(m):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
@@ -113,7 +115,11 @@ def find_module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 def _is_layer(model: nn.Module) -> bool:
     """Whether the model is itself one leaf, such as a lone ``nn.Conv2d``."""
-    return fx.Tracer().is_leaf_module(model, "") or type(model).__module__.startswith(_OWN_LAYERS)
+    return fx.Tracer().is_leaf_module(model, "") or _is_own(model)
+
+
+def _is_own(module: nn.Module) -> bool:
+    return type(module).__module__.startswith(_OWN_LAYERS) or type(module) in LEAVES
 
 
 def _trace(

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convscope import layers
 from convscope.graph.calls import Step, call
+from convscope.rules.elementwise import row_of
 
 Cost = tuple[int, int]  # (multiply_adds, operations)
 
@@ -48,7 +49,6 @@ _FREE = frozenset(
     }
 )
 _FREE_MODULES = (
-    nn.Identity,
     nn.Flatten,
     nn.Unflatten,
     nn.modules.dropout._DropoutNd,
@@ -65,13 +65,17 @@ _FREE_MODULES = (
 
 def cost(step: Step) -> Cost:
     """Multiply-adds and operations of one call on one picture."""
+    if isinstance(step.module, nn.Identity):
+        return 0, 0
+    if row_of(step.module, step.function) is not None or isinstance(step.module, nn.PReLU):
+        return 0, outputs(step)  # one evaluation a unit
     if step.module is None:
         return _function_cost(step)
     for kinds, formula in _FORMULAS:
         if isinstance(step.module, kinds):
             return formula(step.module, step)
     if next(step.module.parameters(), None) is None and not list(step.module.children()):
-        return 0, outputs(step)  # an activation: one evaluation a unit
+        return 0, outputs(step)  # one evaluation a unit
     return _counted(step)
 
 

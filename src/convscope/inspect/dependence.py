@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from convscope import layers
 from convscope.graph.calls import Step, TensorLike, call
+from convscope.rules.elementwise import row_of
 
 Reads = npt.NDArray[np.int64]  # (outputs, most reads of one output), −1 where there is none
 
@@ -45,77 +45,20 @@ class Dimension:
     window: Window | None
 
 
-_IDENTITY_MODULES = (
+# what leaves every place where it is, beside the element-wise functions of the table
+_IN_PLACE_MODULES = (
     nn.Identity,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
+    nn.modules.dropout._DropoutNd,
     nn.LocalResponseNorm,
     nn.CrossMapLRN2d,
     nn.modules.batchnorm._BatchNorm,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
     nn.PReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softplus,
-    nn.Softsign,
-    nn.Hardtanh,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.LogSigmoid,
-    layers.ScaledSigmoid,
-    layers.ScaledTanh,
+    nn.RReLU,
 )
-_IDENTITY_FUNCTIONS = frozenset(
-    {
-        "add",
-        "sub",
-        "mul",
-        "truediv",
-        "iadd",
-        "isub",
-        "imul",
-        "neg",
-        "abs",
-        "exp",
-        "log",
-        "sqrt",
-        "pow",
-        "clamp",
-        "maximum",
-        "minimum",
-        "relu",
-        "relu_",
-        "relu6",
-        "leaky_relu",
-        "elu",
-        "gelu",
-        "silu",
-        "sigmoid",
-        "tanh",
-        "hardtanh",
-        "dropout",
-        "batch_norm",
-        "contiguous",
-        "clone",
-        "detach",
-        "float",
-        "to",
-        "chunk",
-        "split",
-    }
-)
+_IN_PLACE_FUNCTIONS = frozenset((
+    "add", "sub", "mul", "truediv", "div", "iadd", "isub", "imul", "itruediv", "maximum", "minimum", "prelu", "rrelu",
+    "dropout", "batch_norm", "contiguous", "clone", "detach", "float", "double", "to", "chunk", "split",
+))  # fmt: skip
 
 
 def along(step: Step, source: TensorLike, axis: int) -> Dimension:
@@ -129,13 +72,14 @@ def along(step: Step, source: TensorLike, axis: int) -> Dimension:
         return _identity(axis, size)
     spatial = axis >= 2 and len(output) == len(source.shape)
     if step.module is not None:
-        if isinstance(step.module, _IDENTITY_MODULES):
+        if isinstance(step.module, _IN_PLACE_MODULES) or row_of(step.module) is not None:
             return _identity(axis, size)
         if isinstance(step.module, nn.Linear):
             return _everything(size) if axis == len(source.shape) - 1 else _identity(axis, size)
         if spatial and (window := window_of(step.module, axis - 2, len(output) - 2)) is not None:
             return window(size, output[axis], axis)
-    if step.kind in _IDENTITY_FUNCTIONS and len(output) == len(source.shape):
+    stays = step.kind in _IN_PLACE_FUNCTIONS or row_of(step.module, step.function) is not None
+    if stays and len(output) == len(source.shape):
         if output[axis] == size:
             return _identity(axis, size)
         if size == 1:

@@ -8,21 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from convscope import layers
 from convscope.columns import aligned
 from convscope.inspect.trace import LayerTrace, Trace
+from convscope.rules.elementwise import Elementwise
 
 _BINS = 40
-_RECTIFIERS = (nn.ReLU, nn.ReLU6)
-# saturated: |f(u)| within 1 % of the end of the range, where the derivative has all but vanished
-_RANGES: tuple[tuple[type[nn.Module], float, float], ...] = (
-    (nn.Sigmoid, 0.0, 1.0),
-    (layers.ScaledSigmoid, 0.0, 1.0),
-    (nn.Tanh, -1.0, 1.0),
-    (layers.ScaledTanh, -1.7159, 1.7159),
-)
+_MARGIN = 0.01  # saturated: f(u) within 1 % of half the range from its end, where the derivative has all but vanished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +45,8 @@ class LayerStatistics:
     """One layer over a batch.
 
     ``units`` are its maps (or single outputs), ``dead`` how many of them are 0 for every picture at every place, None
-    for what is no rectifier; ``saturated`` the share of values within 1 % of the range's end for sigmoid and tanh, else
-    None. ``delta`` is None without a target.
+    for what is no rectifier; ``saturated`` the share of values within 1 % of the range's end for what saturates
+    (sigmoid, tanh, hard tanh …), else None. ``delta`` is None without a target.
     """
 
     name: str
@@ -93,14 +86,14 @@ def _statistics(layer: LayerTrace) -> LayerStatistics:
     y = layer.y.detach()
     by_unit = (y.transpose(0, 1).flatten(1) if y.ndim > 1 else y[None]).double()  # (units, n·h·w)
     dead: tuple[int, ...] = ()
-    rectifier = isinstance(layer.module, _RECTIFIERS) or layer.type in ("relu", "relu_")
-    if rectifier:
+    rule = layer.rule if isinstance(layer.rule, Elementwise) else None
+    if rule is not None and rule.rectifies:
         dead = tuple(int(unit) for unit in (by_unit <= 0).all(1).nonzero().flatten())
     saturated = None
-    for kind, low, high in _RANGES:
-        if isinstance(layer.module, kind) or layer.type == kind.__name__.lower():
-            margin = 0.01 * (high - low) / 2
-            saturated = float(((y < low + margin) | (y > high - margin)).double().mean())
+    if rule is not None and (limits := rule.limits()) is not None:
+        low, high = limits
+        margin = _MARGIN * (high - low) / 2
+        saturated = float(((y < low + margin) | (y > high - margin)).double().mean())
     delta = layer.delta if isinstance(layer.delta, torch.Tensor) else None
     return LayerStatistics(
         name=layer.name,
@@ -111,7 +104,7 @@ def _statistics(layer: LayerTrace) -> LayerStatistics:
         mean=float(by_unit.mean()),
         deviation=float(by_unit.std(correction=0)),
         zero=float((by_unit == 0).double().mean()),
-        dead=len(dead) if rectifier else None,
+        dead=len(dead) if rule is not None and rule.rectifies else None,
         dead_units=dead,
         saturated=saturated,
     )

@@ -15,6 +15,7 @@ from convscope.graph.capture import source_model
 from convscope.layers.losses import loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.rules import tape
+from convscope.rules.base import Rule
 from convscope.spec import spec_of
 
 
@@ -37,6 +38,7 @@ class LayerTrace:
     non-linearity: for an activation u = x, for a node with a built-in activation what that is applied to, for every
     other node u = y. ``delta`` = ∂J/∂u has u's shape. ``grad_x`` = ∂J/∂x for each of ``inputs``, ``gradients`` = ∂J/∂θ
     by parameter name (those that require a gradient). A node with several outputs has tuples for u, y and delta.
+    ``rule`` is the rule that ran, with its options.
     Without a target ``delta`` is None and ``gradients`` and ``grad_x`` are empty.
     """
 
@@ -50,6 +52,7 @@ class LayerTrace:
     delta: Any
     grad_x: tuple[Tensor, ...]
     gradients: Mapping[str, Tensor]
+    rule: Rule
 
     @property
     def x(self) -> Tensor:
@@ -171,7 +174,8 @@ def _layer(step: tape.Step, back: tape.StepDeltas | None) -> LayerTrace:
         grad_x = tuple(torch.zeros_like(x) if d is None else d for x, d in pairs if isinstance(x, Tensor))
         gradients = back.gradients
     name = type(step.module).__name__ if step.module is not None else _function_name(step.node.target)
-    return LayerTrace(step.name, step.rule.kind, name, step.module, inputs, u, step.output, delta, grad_x, gradients)
+    values = (inputs, u, step.output, delta, grad_x, gradients)
+    return LayerTrace(step.name, step.rule.kind, name, step.module, *values, step.rule)
 
 
 def _at_u(step: tape.Step, back: tape.StepDeltas, u: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope.layers.activations import ACTIVATIONS, ScaledSigmoid, ScaledTanh, activation
+from convscope.layers.activations import ScaledSigmoid, ScaledTanh, activation, activation_names
 from convscope.layers.combined import CombinedConv2d, penalty
 from convscope.layers.connections import LENET5_C3, connection_table
 from convscope.layers.conv import Conv2d, TableConv2d
@@ -17,7 +17,6 @@ from convscope.layers.subsample import Subsample2d
 from convscope.layers.unpool import MaxUnpool
 
 __all__ = [
-    "ACTIVATIONS",
     "INITIALISERS",
     "LENET5_C3",
     "LOSSES",
@@ -38,6 +37,7 @@ __all__ = [
     "SumPool2d",
     "TableConv2d",
     "activation",
+    "activation_names",
     "connection_table",
     "convolution_costs",
     "depthwise_separable_conv2d",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.rules import activation as rules
-from convscope.rules.base import Rule, rule_for_module
+from convscope.rules.activation import ScaledTanh as _ScaledTanhRule
+from convscope.rules.elementwise import ELEMENTWISE, Elementwise, Row
 
 
 def scaled_tanh(u: torch.Tensor) -> torch.Tensor:
     """f(u) = 1.7159·tanh(2u/3), so that f(±1) = ±1 and |f″| is largest there (LeCun 1998, appendix A)."""
-    return 1.7159 * torch.tanh(u * (2.0 / 3.0))
+    return _ScaledTanhRule.a * torch.tanh(u * _ScaledTanhRule.b)
 
 
 class ScaledTanh(nn.Module):
@@ -44,35 +44,30 @@ class ScaledSigmoid(nn.Module):
         return f"beta={self.beta:g}"
 
 
-@rule_for_module(ScaledTanh)
-def _(module: ScaledTanh, x: torch.Tensor) -> Rule:
-    return rules.ScaledTanh()
+ELEMENTWISE["scaled_tanh"].bind(modules=[ScaledTanh], functions=[scaled_tanh])
+ELEMENTWISE["scaled_sigmoid"].bind(modules=[ScaledSigmoid])
 
 
-@rule_for_module(ScaledSigmoid)
-def _(module: ScaledSigmoid, x: torch.Tensor) -> Rule:
-    return rules.Sigmoid(module.beta)
-
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "scaled_tanh": ScaledTanh,
-    "relu": nn.ReLU,
-    "linear": nn.Identity,
-}
-
-ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "scaled_tanh": scaled_tanh,
-    "relu": torch.relu,
-    "linear": lambda u: u,
-}
+def activation_names() -> list[str]:
+    """The element-wise functions that have a module, and whose options all have defaults."""
+    return [name for name in ELEMENTWISE if _has_module(ELEMENTWISE[name])]
 
 
 def activation(name: str) -> nn.Module:
     """A fresh activation module by name; UnknownNameError with close matches for any other name."""
-    if name not in ACTIVATIONS:
-        raise UnknownNameError("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]()
+    return _row(name).modules[0]()
+
+
+def activation_rule(name: str) -> Elementwise:
+    """The rule of an activation by name, as ``activation`` makes it; UnknownNameError for any other name."""
+    return _row(name).rule()
+
+
+def _row(name: str) -> Row:
+    if name not in ELEMENTWISE or not _has_module(ELEMENTWISE[name]):
+        raise UnknownNameError("activation", name, activation_names())
+    return ELEMENTWISE[name]
+
+
+def _has_module(row: Row) -> bool:
+    return bool(row.modules) and dataclasses.MISSING not in row.options.values()

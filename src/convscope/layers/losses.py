@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.layers.activations import ScaledTanh
+from convscope.layers.activations import activation_rule
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.layers.subsample import Subsample2d
 from convscope.rules import loss as rules
+from convscope.rules.elementwise import row_of
 
 Outputs = Tensor | AuxiliaryOutputs
 
@@ -180,7 +181,8 @@ def loss_for(name: str | Loss, model: nn.Module | None = None) -> Loss:
 
 
 def output_range(model: nn.Module) -> tuple[float, float]:
-    """The values a model's outputs should take for "no" and "yes": (−1, 1) when its last layer is a tanh, else (0, 1).
+    """The values a model's outputs should take for "no" and "yes": (−1, 1) when its last layer saturates below 0 (a
+    tanh, for one), else (0, 1).
 
     The scaled tanh is 1 at 1, so ±1 are inside its range, where it still has slope.
     """
@@ -189,8 +191,11 @@ def output_range(model: nn.Module) -> tuple[float, float]:
         if not list(module.children()):
             last = module
     if isinstance(last, Subsample2d):
-        return (-1.0, 1.0) if "tanh" in last.activation else (0.0, 1.0)
-    return (-1.0, 1.0) if isinstance(last, nn.Tanh | ScaledTanh | nn.Hardtanh) else (0.0, 1.0)
+        limits = activation_rule(last.activation).limits()
+    else:
+        row = row_of(last)
+        limits = None if row is None or last is None else row.of_module(last).limits()
+    return (-1.0, 1.0) if limits is not None and limits[0] < 0 else (0.0, 1.0)
 
 
 def class_indices(y: Tensor, targets: Tensor) -> Tensor:

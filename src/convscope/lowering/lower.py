@@ -17,7 +17,7 @@ from torch import fx, nn
 from convscope.errors import ArgumentError, LoweringError
 from convscope.graph.capture import capture, find_module
 from convscope.layers import AuxiliaryOutputs, Loss
-from convscope.lowering import operators as operators  # fills the tables
+from convscope.lowering import operators  # fills the tables
 from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder, Value
 from convscope.lowering.folding import fold_batch_norms
 from convscope.lowering.objective import Objective, objective
@@ -157,7 +157,7 @@ class _Walk:
             module = find_module(self.graph, node)
             assert module is not None
             self._check_module(module)
-            lowering = MODULES.get(type(module))
+            lowering = operators.activations.elementwise(module, None) or MODULES.get(type(module))
             if lowering is None:
                 kind = type(module)
                 known = kind.__module__.startswith(("torch.nn.", "convscope.layers"))
@@ -165,13 +165,13 @@ class _Walk:
                 builder.refuse(f"the engine has no {kind.__name__}{traced}")
             args = (module, *args)
         elif node.op == "call_method":
-            lowering = METHODS.get(str(node.target))
+            lowering = operators.activations.elementwise(None, node.target) or METHODS.get(str(node.target))
             if lowering is None:
                 builder.refuse(f"the engine has no tensor method {node.target!r}")
         else:
             if not _has_value((args, kwargs)) and getattr(node.target, "__module__", "") in _PLAIN_MODULES:
                 return self._plain(node, args, kwargs)
-            lowering = FUNCTIONS.get(node.target)
+            lowering = operators.activations.elementwise(None, node.target) or FUNCTIONS.get(node.target)
             if lowering is None:
                 builder.refuse(f"the engine has no function {_function_name(node.target)}")
         try:

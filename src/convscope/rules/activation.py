@@ -1,222 +1,284 @@
-"""Non-linearities y = f(u), element by element, each with its derivative."""
+"""Saturating and smooth activations y = f(u), element by element, each with its derivative."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope.rules.base import (
-    Applied,
-    Deltas,
-    Gradients,
-    Rule,
-    Saved,
-    rule_for_function,
-    rule_for_method,
-    rule_for_module,
-)
+from convscope.errors import ArgumentError
+from convscope.rules.elementwise import Elementwise, Stage, affine, elementwise, stage
 
 
-class Activation(Rule):
-    """x = f(u),   δ_u = δ_x · f′(u)   element by element; Xue 2016, eq. (2)(13)(16).
-
-    A subclass gives ``value`` = f and ``slope`` = f′, the latter from what ``needs`` names: "x" (the input u) or "y".
-    """
-
-    kind = "activation"
-    needs: ClassVar[tuple[str, ...]] = ("x",)
-
-    @abstractmethod
-    def value(self, x: Tensor) -> Tensor:
-        """f(x)."""
-
-    @abstractmethod
-    def slope(self, saved: Tensor) -> Tensor:
-        """f′ from the saved x or y."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Saved]:
-        y = self.value(x)
-        return y, {"y": y} if self.needs == ("y",) else {"x": x}
-
-    def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
-        return (delta * self.slope(saved[self.needs[0]]),), {}
-
-    def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:
-        return inputs[0], None if delta is None else self.backward(saved, delta)[0][0]
-
-
+@elementwise("linear", called=(), modules=[nn.Identity])
 @dataclasses.dataclass(frozen=True)
-class Linear(Activation):
+class Linear(Elementwise):
     """f(u) = u,   f′ = 1."""
 
-    needs = ("x",)
-
-    def value(self, x: Tensor) -> Tensor:
+    def f(self, x: Tensor) -> Tensor:
         return x
 
     def slope(self, saved: Tensor) -> Tensor:
         return torch.ones_like(saved)
 
+    def engine(self) -> tuple[Stage, ...]:
+        return ()
 
+
+@elementwise("sigmoid", called=("sigmoid", "expit"), modules=[nn.Sigmoid])
 @dataclasses.dataclass(frozen=True)
-class Sigmoid(Activation):
-    """f(u) = 1/(1 + e^(−βu)),   f′ = β·y·(1 − y).   Bouvrie 2006, below eq. (3); Xue 2016, on activations."""
+class Sigmoid(Elementwise):
+    """f(u) = 1/(1 + e^(−u)),   f′ = y·(1 − y).   Bouvrie 2006, below eq. (3); Xue 2016, on activations."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved * (1 - saved)
+
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("sigmoid"),)
+
+
+@elementwise("scaled_sigmoid")
+@dataclasses.dataclass(frozen=True)
+class ScaledSigmoid(Elementwise):
+    """f(u) = 1/(1 + e^(−βu)),   f′ = β·y·(1 − y).   Xue 2016, on activations: the slope β as a constant."""
 
     needs = ("y",)
     beta: float = 1.0
 
-    def value(self, x: Tensor) -> Tensor:
+    def f(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.beta * x)
 
     def slope(self, saved: Tensor) -> Tensor:
         return self.beta * saved * (1 - saved)
 
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("sigmoid", slope=self.beta),)
+
+
+@elementwise("tanh", modules=[nn.Tanh])
 @dataclasses.dataclass(frozen=True)
-class Tanh(Activation):
+class Tanh(Elementwise):
     """f(u) = tanh u,   f′ = 1 − y²."""
 
     needs = ("y",)
 
-    def value(self, x: Tensor) -> Tensor:
+    def f(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
 
     def slope(self, saved: Tensor) -> Tensor:
         return 1 - saved * saved
 
+    def limits(self) -> tuple[float, float]:
+        return -1.0, 1.0
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("tanh"),)
+
+
+@elementwise("scaled_tanh")
 @dataclasses.dataclass(frozen=True)
-class ScaledTanh(Activation):
+class ScaledTanh(Elementwise):
     """f(u) = a·tanh(b·u),   f′ = (b/a)·(a² − y²) = a·b·(1 − tanh²(bu));   a = 1.7159, b = 2/3 give f(±1) = ±1.
 
     LeCun et al. 1998, appendix A; Bouvrie 2006, below eq. (3).
     """
 
     needs = ("y",)
-    a: float = 1.7159
-    b: float = 2 / 3
+    a: ClassVar[float] = 1.7159
+    b: ClassVar[float] = 2 / 3
 
-    def value(self, x: Tensor) -> Tensor:
+    def f(self, x: Tensor) -> Tensor:
         return self.a * torch.tanh(self.b * x)
 
     def slope(self, saved: Tensor) -> Tensor:
         return (self.b / self.a) * (self.a * self.a - saved * saved)
 
+    def limits(self) -> tuple[float, float]:
+        return -self.a, self.a
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("scaled_tanh"),)
+
+
+@elementwise("softsign", modules=[nn.Softsign])
 @dataclasses.dataclass(frozen=True)
-class ReLU(Activation):
-    """f(u) = max(0, u),   f′ = 1 where u > 0, else 0.   Xue 2016, on AlexNet."""
+class Softsign(Elementwise):
+    """f(u) = u/(1 + |u|),   f′ = 1/(1 + |u|)²."""
 
-    needs = ("y",)
-
-    def value(self, x: Tensor) -> Tensor:
-        return x.clamp(min=0)
+    def f(self, x: Tensor) -> Tensor:
+        return x / (1 + x.abs())
 
     def slope(self, saved: Tensor) -> Tensor:
-        return (saved > 0).to(saved.dtype)
+        return (1 + saved.abs()) ** -2
+
+    def limits(self) -> tuple[float, float]:
+        return -1.0, 1.0
 
 
+@elementwise("hardtanh", modules=[nn.Hardtanh])
 @dataclasses.dataclass(frozen=True)
-class LeakyReLU(Activation):
-    """f(u) = u where u > 0, else a·u,   f′ = 1 or a;   a = ``negative_slope``."""
+class HardTanh(Elementwise):
+    """f(u) = min(max(u, min_val), max_val),   f′ = 1 strictly between, else 0."""
 
-    negative_slope: float = 0.01
+    min_val: float = -1.0
+    max_val: float = 1.0
 
-    def value(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, x, self.negative_slope * x)
+    def f(self, x: Tensor) -> Tensor:
+        return x.clamp(self.min_val, self.max_val)
 
     def slope(self, saved: Tensor) -> Tensor:
-        return torch.where(saved > 0, torch.ones_like(saved), torch.full_like(saved, self.negative_slope))
+        return ((saved > self.min_val) & (saved < self.max_val)).to(saved.dtype)
+
+    def limits(self) -> tuple[float, float]:
+        return self.min_val, self.max_val
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("hard_tanh", low=self.min_val, high=self.max_val),)
 
 
+@elementwise("hardsigmoid", modules=[nn.Hardsigmoid])
 @dataclasses.dataclass(frozen=True)
-class HardTanh(Activation):
-    """f(u) = min(max(u, lowest), highest),   f′ = 1 strictly between, else 0; ReLU6 has 0 and 6."""
+class HardSigmoid(Elementwise):
+    """f(u) = min(max(u + 3, 0), 6)/6,   f′ = 1/6 for −3 < u < 3, else 0."""
 
-    lowest: float = -1.0
-    highest: float = 1.0
-
-    def value(self, x: Tensor) -> Tensor:
-        return x.clamp(self.lowest, self.highest)
+    def f(self, x: Tensor) -> Tensor:
+        return (x + 3).clamp(0, 6) / 6
 
     def slope(self, saved: Tensor) -> Tensor:
-        return ((saved > self.lowest) & (saved < self.highest)).to(saved.dtype)
+        return ((saved > -3) & (saved < 3)).to(saved.dtype) / 6
+
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def engine(self) -> tuple[Stage, ...]:
+        return affine(1, 3), stage("relu6"), affine(1 / 6)
 
 
+@elementwise("logsigmoid", called=("logsigmoid", "log_sigmoid"), modules=[nn.LogSigmoid])
 @dataclasses.dataclass(frozen=True)
-class ELU(Activation):
-    """f(u) = u where u > 0, else α·(e^u − 1),   f′ = 1, or α·e^u."""
+class LogSigmoid(Elementwise):
+    """f(u) = −ln(1 + e^(−u)),   f′ = σ(−u)."""
 
-    alpha: float = 1.0
-
-    def value(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, x, self.alpha * torch.expm1(x.clamp(max=0)))
+    def f(self, x: Tensor) -> Tensor:
+        return x.clamp(max=0) - torch.log1p(torch.exp(-x.abs()))
 
     def slope(self, saved: Tensor) -> Tensor:
-        return torch.where(saved > 0, torch.ones_like(saved), self.alpha * torch.exp(saved.clamp(max=0)))
+        return torch.sigmoid(-saved)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return affine(-1), stage("softplus"), affine(-1)
 
 
+@elementwise("softplus", modules=[nn.Softplus])
 @dataclasses.dataclass(frozen=True)
-class GELU(Activation):
+class Softplus(Elementwise):
+    """f(u) = ln(1 + e^(βu))/β,   f′ = σ(βu); the identity above βu = ``threshold``, where they agree to rounding."""
+
+    beta: float = 1.0
+    threshold: float = 20.0
+
+    def f(self, x: Tensor) -> Tensor:
+        scaled = self.beta * x
+        soft = torch.log1p(torch.exp(scaled.clamp(max=self.threshold))) / self.beta
+        return torch.where(scaled > self.threshold, x, soft)
+
+    def slope(self, saved: Tensor) -> Tensor:
+        scaled = self.beta * saved
+        return torch.where(scaled > self.threshold, torch.ones_like(saved), torch.sigmoid(scaled))
+
+    def engine(self) -> tuple[Stage, ...] | str:
+        """Beyond a threshold of 20 torch's straight line is the same number in float32."""
+        if self.threshold < 20:
+            return f"threshold={self.threshold:g}, the engine's softplus has no straight part below 20"
+        if self.beta == 1:
+            return (stage("softplus"),)
+        return affine(self.beta), stage("softplus"), affine(1 / self.beta)
+
+
+@elementwise("gelu", modules=[nn.GELU])
+@dataclasses.dataclass(frozen=True)
+class GELU(Elementwise):
     """f(u) = u·Φ(u),   f′ = Φ(u) + u·φ(u);   Φ, φ: the standard normal distribution and density.
 
-    With ``tanh_form``: f(u) = ½u·(1 + tanh v), v = √(2/π)·(u + 0.044715u³),
+    With ``approximate`` "tanh": f(u) = ½u·(1 + tanh v), v = √(2/π)·(u + 0.044715u³),
     f′ = ½(1 + tanh v) + ½u·(1 − tanh² v)·√(2/π)·(1 + 0.134145u²).
     """
 
-    tanh_form: bool = False
+    approximate: str = "none"
 
-    def value(self, x: Tensor) -> Tensor:
+    def __post_init__(self) -> None:
+        if self.approximate not in ("none", "tanh"):
+            raise ArgumentError("approximate", self.approximate, '"none" or "tanh"')
+
+    def f(self, x: Tensor) -> Tensor:
         return x * self._gate(x)
 
     def slope(self, saved: Tensor) -> Tensor:
         gate = self._gate(saved)
-        if self.tanh_form:
+        if self.approximate == "tanh":
             gate_slope = 2 * gate * (1 - gate) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * saved**2)
         else:
             gate_slope = torch.exp(-0.5 * saved**2) / math.sqrt(2 * math.pi)
         return gate + saved * gate_slope
 
     def _gate(self, x: Tensor) -> Tensor:
-        if self.tanh_form:
+        if self.approximate == "tanh":
             return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-        return 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+        return 0.5 * torch.erfc(x / -math.sqrt(2))  # 1 + erf would cancel far below 0
 
 
+@elementwise("silu", modules=[nn.SiLU])
 @dataclasses.dataclass(frozen=True)
-class SiLU(Activation):
+class SiLU(Elementwise):
     """f(u) = u·σ(u),   f′ = σ(u)·(1 + u·(1 − σ(u)))."""
 
-    def value(self, x: Tensor) -> Tensor:
+    def f(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(x)
 
     def slope(self, saved: Tensor) -> Tensor:
         gate = torch.sigmoid(saved)
         return gate * (1 + saved * (1 - gate))
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("silu"),)
 
+
+@elementwise("mish", modules=[nn.Mish])
 @dataclasses.dataclass(frozen=True)
-class HardSigmoid(Activation):
-    """f(u) = min(max(u + 3, 0), 6)/6,   f′ = 1/6 for −3 < u < 3, else 0."""
+class Mish(Elementwise):
+    """f(u) = u·t,   f′ = t + u·(1 − t²)·σ(u);   t = tanh ln(1 + e^u)."""
 
-    def value(self, x: Tensor) -> Tensor:
-        return (x + 3).clamp(0, 6) / 6
+    def f(self, x: Tensor) -> Tensor:
+        return x * self._gate(x)
 
     def slope(self, saved: Tensor) -> Tensor:
-        return ((saved > -3) & (saved < 3)).to(saved.dtype) / 6
+        gate = self._gate(saved)
+        return gate + saved * (1 - gate * gate) * torch.sigmoid(saved)
+
+    def _gate(self, x: Tensor) -> Tensor:
+        return torch.tanh(x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())))
 
 
+@elementwise("hardswish", modules=[nn.Hardswish])
 @dataclasses.dataclass(frozen=True)
-class HardSwish(Activation):
+class HardSwish(Elementwise):
     """f(u) = u·min(max(u + 3, 0), 6)/6,   f′ = 0 for u ≤ −3, 1 for u ≥ 3, (2u + 3)/6 between."""
 
-    def value(self, x: Tensor) -> Tensor:
+    def f(self, x: Tensor) -> Tensor:
         return x * (x + 3).clamp(0, 6) / 6
 
     def slope(self, saved: Tensor) -> Tensor:
@@ -226,143 +288,13 @@ class HardSwish(Activation):
         )
 
 
+@elementwise("tanhshrink", modules=[nn.Tanhshrink])
 @dataclasses.dataclass(frozen=True)
-class Softplus(Activation):
-    """f(u) = ln(1 + e^(βu))/β,   f′ = σ(βu); the identity above βu = ``threshold``, where they agree to rounding."""
+class Tanhshrink(Elementwise):
+    """f(u) = u − tanh u,   f′ = tanh² u."""
 
-    beta: float = 1.0
-    threshold: float = 20.0
-
-    def value(self, x: Tensor) -> Tensor:
-        scaled = self.beta * x
-        soft = torch.log1p(torch.exp(scaled.clamp(max=self.threshold))) / self.beta
-        return torch.where(scaled > self.threshold, x, soft)
+    def f(self, x: Tensor) -> Tensor:
+        return x - torch.tanh(x)
 
     def slope(self, saved: Tensor) -> Tensor:
-        scaled = self.beta * saved
-        return torch.where(scaled > self.threshold, torch.ones_like(saved), torch.sigmoid(scaled))
-
-
-@rule_for_module(nn.Identity)
-def _(module: nn.Identity, x: Tensor) -> Rule | None:
-    return Linear() if isinstance(x, Tensor) else None
-
-
-@rule_for_module(nn.Sigmoid)
-def _(module: nn.Sigmoid, x: Tensor) -> Rule:
-    return Sigmoid()
-
-
-@rule_for_module(nn.Tanh)
-def _(module: nn.Tanh, x: Tensor) -> Rule:
-    return Tanh()
-
-
-@rule_for_module(nn.ReLU)
-def _(module: nn.ReLU, x: Tensor) -> Rule:
-    return ReLU()
-
-
-@rule_for_module(nn.LeakyReLU)
-def _(module: nn.LeakyReLU, x: Tensor) -> Rule:
-    return LeakyReLU(module.negative_slope)
-
-
-@rule_for_module(nn.ReLU6, nn.Hardtanh)
-def _(module: nn.Hardtanh, x: Tensor) -> Rule:
-    return HardTanh(module.min_val, module.max_val)
-
-
-@rule_for_module(nn.ELU)
-def _(module: nn.ELU, x: Tensor) -> Rule:
-    return ELU(module.alpha)
-
-
-@rule_for_module(nn.GELU)
-def _(module: nn.GELU, x: Tensor) -> Rule:
-    return GELU(module.approximate == "tanh")
-
-
-@rule_for_module(nn.SiLU)
-def _(module: nn.SiLU, x: Tensor) -> Rule:
-    return SiLU()
-
-
-@rule_for_module(nn.Hardsigmoid)
-def _(module: nn.Hardsigmoid, x: Tensor) -> Rule:
-    return HardSigmoid()
-
-
-@rule_for_module(nn.Hardswish)
-def _(module: nn.Hardswish, x: Tensor) -> Rule:
-    return HardSwish()
-
-
-@rule_for_module(nn.Softplus)
-def _(module: nn.Softplus, x: Tensor) -> Rule:
-    return Softplus(module.beta, module.threshold)
-
-
-@rule_for_function(F.relu, F.relu_, torch.relu, torch.relu_)
-def _(input: Tensor, inplace: bool = False) -> Applied:
-    return Applied(ReLU(), (input,))
-
-
-@rule_for_function(F.sigmoid, torch.sigmoid)
-def _(input: Tensor) -> Applied:
-    return Applied(Sigmoid(), (input,))
-
-
-@rule_for_function(F.tanh, torch.tanh)
-def _(input: Tensor) -> Applied:
-    return Applied(Tanh(), (input,))
-
-
-@rule_for_function(F.leaky_relu)
-def _(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Applied:
-    return Applied(LeakyReLU(negative_slope), (input,))
-
-
-@rule_for_function(F.relu6)
-def _(input: Tensor, inplace: bool = False) -> Applied:
-    return Applied(HardTanh(0.0, 6.0), (input,))
-
-
-@rule_for_function(F.elu)
-def _(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Applied:
-    return Applied(ELU(alpha), (input,))
-
-
-@rule_for_function(F.gelu)
-def _(input: Tensor, approximate: str = "none") -> Applied:
-    return Applied(GELU(approximate == "tanh"), (input,))
-
-
-@rule_for_function(F.silu)
-def _(input: Tensor, inplace: bool = False) -> Applied:
-    return Applied(SiLU(), (input,))
-
-
-@rule_for_function(F.hardsigmoid)
-def _(input: Tensor, inplace: bool = False) -> Applied:
-    return Applied(HardSigmoid(), (input,))
-
-
-@rule_for_function(F.hardswish)
-def _(input: Tensor, inplace: bool = False) -> Applied:
-    return Applied(HardSwish(), (input,))
-
-
-@rule_for_method("relu", "relu_")
-def _(self: Tensor) -> Applied:
-    return Applied(ReLU(), (self,))
-
-
-@rule_for_method("sigmoid", "sigmoid_")
-def _(self: Tensor) -> Applied:
-    return Applied(Sigmoid(), (self,))
-
-
-@rule_for_method("tanh", "tanh_")
-def _(self: Tensor) -> Applied:
-    return Applied(Tanh(), (self,))
+        return torch.tanh(saved) ** 2

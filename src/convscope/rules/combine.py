@@ -167,11 +167,6 @@ def _(a: Any, b: Any) -> Applied | None:
     return _arithmetic(a, b, Divide())
 
 
-@rule_for_function(operator.neg, torch.neg)
-def _(a: Tensor) -> Applied | None:
-    return _arithmetic(a, -1.0, Multiply())
-
-
 @rule_for_function(torch.add)
 @rule_for_method("add", "add_")
 def _(input: Any, other: Any, *, alpha: float = 1) -> Applied | None:

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.rules.activation import Activation, Linear
+from convscope.rules.activation import Linear
 from convscope.rules.base import Deltas, Gradients, Rule, Saved
+from convscope.rules.elementwise import Elementwise
 from convscope.rules.pool import SumPool
 
 
@@ -29,7 +30,7 @@ class Subsample(Rule):
 
     kernel_size: Any
     stride: Any = None
-    activation: Activation = dataclasses.field(default_factory=Linear)
+    activation: Elementwise = dataclasses.field(default_factory=Linear)
     dims: int = 2
 
     def __post_init__(self) -> None:

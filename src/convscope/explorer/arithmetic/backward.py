@@ -20,6 +20,8 @@ from convscope.explorer.arithmetic.kernels import Kernels
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
 from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, follow, places
 from convscope.explorer.arithmetic.windows import window_of
+from convscope.rules.elementwise import Elementwise
+from convscope.rules.subsample import Subsample
 
 Reader = Callable[[Layer, int, Index, Floats], Terms]
 READERS: dict[str, Reader] = {}
@@ -106,20 +108,16 @@ def back_through(reader: Layer, place: int, index: Index, delta: Floats) -> Term
 
 
 def is_relu(layer: Layer) -> bool:
-    return layer.kind in ("ReLU", "relu", "relu_")
+    """Whether a deconvnet and guided backpropagation treat its δ in their own way."""
+    return isinstance(layer.rule, Elementwise) and layer.rule.rectifies
 
 
 def derivative(layer: Layer, unit: Index) -> float:
-    """f′(u) of an activation, or of a subsampling layer's own activation."""
-    u = layer.u[(0, *unit)].detach().double().requires_grad_()
-    with torch.enable_grad():
-        if layer.family == "subsample":
-            function = own.activations.ACTIVATION_FUNCTIONS[str(layer.module.activation)]  # type: ignore[union-attr]
-            y = function(u)
-        else:
-            y = layer.call(u.reshape(1, 1).clone()).reshape(())
-    (slope,) = torch.autograd.grad(y, u)
-    return scalar(slope)
+    """f′(u) of an activation, or of a subsampling layer's own activation, in float64."""
+    rule = layer.rule.activation if isinstance(layer.rule, Subsample) else layer.rule
+    if isinstance(rule, Elementwise):
+        return scalar(rule.slope_at(layer.u[(0, *unit)].detach().double().reshape(1)))
+    return float(local.row(layer, unit)[0][unit])
 
 
 def _factor(through: Layer, unit: Index, above: float, rule: str) -> Step:

@@ -17,6 +17,7 @@ from convscope.explorer.arithmetic.kernels import Kernels
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
 from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, places
 from convscope.explorer.arithmetic.windows import adaptive_range, window_of
+from convscope.rules.elementwise import row_of
 
 Writer = Callable[[Layer, Index], Explanation]
 FORWARD: dict[str, Writer] = {}
@@ -255,7 +256,18 @@ def _rbf(layer: Layer, unit: Index) -> Explanation:
 def _activation(layer: Layer, unit: Index) -> Explanation:
     y = number(layer.y, unit)
     terms = _itself(layer, unit)
-    return _explanation(layer, unit, "y = f(u)", ("", "u", "u"), terms, Step("f", layer.kind, y), Step("=", "y", y))
+    steps = (Step("f", layer.kind, y), Step("=", "y", y))
+    return _explanation(layer, unit, _formula(layer), ("", "u", "u"), terms, *steps)
+
+
+def _formula(layer: Layer) -> str:
+    """f as the table has it, with the options of this layer where there are some."""
+    row = row_of(layer.module, layer.function)
+    if row is None:
+        return "y = f(u)"
+    rule: Any = layer.rule
+    options = [f"{name} = {value:g}" for name in row.options if isinstance(value := getattr(rule, name), int | float)]
+    return ",  ".join([f"y = {row.formulas[0]}", *options])
 
 
 @family("identity")

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from convscope import layers as own
 from convscope.graph.calls import TensorLike
+from convscope.rules.activation import Linear
+from convscope.rules.base import Rule
+from convscope.rules.elementwise import Elementwise
+from convscope.rules.prelu import PReLU
 
 Floats = npt.NDArray[np.float64]
 Index = tuple[int, ...]
@@ -34,19 +38,8 @@ _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.Softmax,), "softmax"),
     ((nn.Flatten, nn.Unflatten), "reshape"),
     ((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity), "identity"),
-    (
-        (
-            nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
-            nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
-            own.ScaledSigmoid, own.ScaledTanh,
-        ),
-        "activation",
-    ),
-)  # fmt: skip
+)
 _FUNCTIONS = {
-    "relu": "activation", "relu_": "activation", "sigmoid": "activation", "tanh": "activation", "relu6": "activation",
-    "leaky_relu": "activation", "elu": "activation", "gelu": "activation", "silu": "activation",
-    "hardtanh": "activation", "softplus": "activation", "hardswish": "activation", "hardsigmoid": "activation",
     "add": "add", "iadd": "add", "cat": "concat", "concat": "concat",
     "flatten": "reshape", "view": "reshape", "reshape": "reshape", "squeeze": "reshape", "unsqueeze": "reshape",
     "contiguous": "identity", "clone": "identity", "dropout": "identity", "detach": "identity",
@@ -54,8 +47,12 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 
-def family_of(module: nn.Module | None, kind: str, parents: int = 1) -> str:
+def family_of(rule: Rule, module: nn.Module | None, kind: str, parents: int = 1) -> str:
     """The arithmetic that a layer follows; "other" where only its local derivative can be shown."""
+    if isinstance(rule, Linear):
+        return "identity"
+    if isinstance(rule, Elementwise | PReLU):
+        return "activation"
     if module is not None:
         for classes, family in _MODULES:
             if isinstance(module, classes):
@@ -73,7 +70,8 @@ def family_of(module: nn.Module | None, kind: str, parents: int = 1) -> str:
 class Layer:
     """One call of the graph for one input (batch of 1).
 
-    ``sources`` are the names of the calls whose outputs come in, "input" for the picture itself. ``y`` is the output,
+    ``rule`` is the rule that ran it, ``sources`` are the names of the calls whose outputs come in, "input" for the
+    picture itself. ``y`` is the output,
     ``u`` the value before the layer's own non-linearity (u = y where it has none, u = x for an activation), ``delta`` =
     ∂J/∂u and ``upstream`` = ∂J/∂y, None while there is no loss. ``gradients`` are ∂J/∂parameter by the module's own
     parameter names. ``call(*inputs)`` runs the layer again. All tensors are detached.
@@ -82,6 +80,7 @@ class Layer:
     name: str
     kind: str
     family: str
+    rule: Rule
     module: nn.Module | None
     function: Any
     arguments: tuple[Any, ...]

@@ -52,12 +52,6 @@ def _(b: Builder, input: Any, other: Any, *, rounding_mode: str | None = None) -
     return b.affine(b.tensor(input), 1 / other, 0.0)
 
 
-@lowers_function(operator.neg, torch.neg)
-@lowers_method("neg", "neg_")
-def _(b: Builder, input: Any) -> Value:
-    return b.affine(b.tensor(input), -1.0, 0.0)
-
-
 @lowers_function(torch.cat, torch.concat, torch.concatenate)
 def _(b: Builder, tensors: Any, dim: int = 0) -> Value:
     parts = [b.tensor(each) for each in tensors]

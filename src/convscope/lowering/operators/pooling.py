@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
 from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, Subsample2d, SumPool2d
+from convscope.layers.activations import activation_rule
 from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
 from convscope.lowering.operators import activations
 from convscope.lowering.plan import Attribute
@@ -129,7 +130,7 @@ def _(b: Builder, m: Subsample2d, x: Any) -> Value:
     attributes = {"kernel_size": list(m.kernel_size), "stride": list(m.stride)}
     parameters = {"weight": m.weight, "bias": m.bias}
     u = b.record("subsample", x, (m.channels, height, width), attributes, parameters)
-    return activations.named(b, m.activation, u)
+    return activations.pointwise(b, activation_rule(m.activation), u)
 
 
 def global_mean(b: Builder, x: Value, flat: bool = False) -> Value:

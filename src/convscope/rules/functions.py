@@ -1,0 +1,411 @@
+"""Powers, roots, exponentials, circular functions and the like: y = f(u), element by element, with its derivative."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ArgumentError
+from convscope.rules.elementwise import Elementwise, Stage, affine, elementwise, stage
+
+
+@elementwise("neg", called=("neg", "negative"))
+@dataclasses.dataclass(frozen=True)
+class Negative(Elementwise):
+    """f(u) = −u,   f′ = −1."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return -x
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return -torch.ones_like(saved)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (affine(-1),)
+
+
+@elementwise("abs", called=("abs", "absolute"))
+@dataclasses.dataclass(frozen=True)
+class Absolute(Elementwise):
+    """f(u) = |u|,   f′ = sign u, 0 at 0."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.abs()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved.sign()
+
+
+@elementwise("square")
+@dataclasses.dataclass(frozen=True)
+class Square(Elementwise):
+    """f(u) = u²,   f′ = 2u."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x * x
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 2 * saved
+
+
+@elementwise("pow")
+@dataclasses.dataclass(frozen=True)
+class Power(Elementwise):
+    """f(u) = u^n,   f′ = n·u^(n−1), 0 for n = 0;   n = ``exponent``, a plain number."""
+
+    exponent: float
+
+    def f(self, x: Tensor) -> Tensor:
+        return x**self.exponent
+
+    def slope(self, saved: Tensor) -> Tensor:
+        if self.exponent == 0:  # u^(−1) is infinite at 0, 0 times it no number
+            return torch.zeros_like(saved)
+        return self.exponent * saved ** (self.exponent - 1)
+
+
+@elementwise("sqrt")
+@dataclasses.dataclass(frozen=True)
+class Root(Elementwise):
+    """f(u) = √u,   f′ = 1/(2y)."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.sqrt()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 0.5 / saved
+
+
+@elementwise("rsqrt")
+@dataclasses.dataclass(frozen=True)
+class ReciprocalRoot(Elementwise):
+    """f(u) = 1/√u,   f′ = −½·y³."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.rsqrt()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return -0.5 * saved**3
+
+
+@elementwise("reciprocal")
+@dataclasses.dataclass(frozen=True)
+class Reciprocal(Elementwise):
+    """f(u) = 1/u,   f′ = −y²."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.reciprocal()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return -saved * saved
+
+
+@elementwise("exp")
+@dataclasses.dataclass(frozen=True)
+class Exponential(Elementwise):
+    """f(u) = e^u,   f′ = y."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved
+
+
+@elementwise("exp2")
+@dataclasses.dataclass(frozen=True)
+class PowerOfTwo(Elementwise):
+    """f(u) = 2^u,   f′ = y·ln 2."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.exp2()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved * math.log(2)
+
+
+@elementwise("expm1")
+@dataclasses.dataclass(frozen=True)
+class ExponentialLessOne(Elementwise):
+    """f(u) = e^u − 1,   f′ = y + 1."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.expm1()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved + 1
+
+
+@elementwise("log")
+@dataclasses.dataclass(frozen=True)
+class Logarithm(Elementwise):
+    """f(u) = ln u,   f′ = 1/u."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.log()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 1 / saved
+
+
+@elementwise("log2")
+@dataclasses.dataclass(frozen=True)
+class BinaryLogarithm(Elementwise):
+    """f(u) = log₂ u,   f′ = 1/(u·ln 2)."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.log2()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 1 / (saved * math.log(2))
+
+
+@elementwise("log10")
+@dataclasses.dataclass(frozen=True)
+class DecimalLogarithm(Elementwise):
+    """f(u) = log₁₀ u,   f′ = 1/(u·ln 10)."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.log10()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 1 / (saved * math.log(10))
+
+
+@elementwise("log1p")
+@dataclasses.dataclass(frozen=True)
+class LogarithmOfOneMore(Elementwise):
+    """f(u) = ln(1 + u),   f′ = 1/(1 + u)."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.log1p()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 1 / (1 + saved)
+
+
+@elementwise("sin")
+@dataclasses.dataclass(frozen=True)
+class Sine(Elementwise):
+    """f(u) = sin u,   f′ = cos u."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved.cos()
+
+
+@elementwise("cos")
+@dataclasses.dataclass(frozen=True)
+class Cosine(Elementwise):
+    """f(u) = cos u,   f′ = −sin u."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.cos()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return -saved.sin()
+
+
+@elementwise("tan")
+@dataclasses.dataclass(frozen=True)
+class Tangent(Elementwise):
+    """f(u) = tan u,   f′ = 1 + y²."""
+
+    needs = ("y",)
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.tan()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 1 + saved * saved
+
+
+@elementwise("atan", called=("atan", "arctan"))
+@dataclasses.dataclass(frozen=True)
+class Arctangent(Elementwise):
+    """f(u) = arctan u,   f′ = 1/(1 + u²)."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.atan()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 1 / (1 + saved * saved)
+
+    def limits(self) -> tuple[float, float]:
+        return -math.pi / 2, math.pi / 2
+
+
+@elementwise("sinh")
+@dataclasses.dataclass(frozen=True)
+class HyperbolicSine(Elementwise):
+    """f(u) = sinh u,   f′ = cosh u."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.sinh()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved.cosh()
+
+
+@elementwise("cosh")
+@dataclasses.dataclass(frozen=True)
+class HyperbolicCosine(Elementwise):
+    """f(u) = cosh u,   f′ = sinh u."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.cosh()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return saved.sinh()
+
+
+@elementwise("erf")
+@dataclasses.dataclass(frozen=True)
+class ErrorFunction(Elementwise):
+    """f(u) = erf u,   f′ = 2/√π·e^(−u²)."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.erf()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return 2 / math.sqrt(math.pi) * torch.exp(-saved * saved)
+
+    def limits(self) -> tuple[float, float]:
+        return -1.0, 1.0
+
+
+@elementwise("erfc")
+@dataclasses.dataclass(frozen=True)
+class ComplementaryErrorFunction(Elementwise):
+    """f(u) = 1 − erf u,   f′ = −2/√π·e^(−u²)."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.erfc()
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return -2 / math.sqrt(math.pi) * torch.exp(-saved * saved)
+
+
+@elementwise("clamp", called=("clamp", "clip"))
+@dataclasses.dataclass(frozen=True)
+class Clamp(Elementwise):
+    """f(u) = min(max(u, a), b),   f′ = 1 for a ≤ u ≤ b, else 0;   a = ``min``, b = ``max``, either may be left out.
+
+    Unlike the hard tanh's and the ReLU's, f′ is 1 at the bends themselves: torch lets δ through there.
+    """
+
+    min: float | None = None
+    max: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min is None and self.max is None:
+            raise ArgumentError("min", None, "a number, or one for max")
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.clamp(self.min, self.max)
+
+    def slope(self, saved: Tensor) -> Tensor:
+        inside = torch.ones_like(saved, dtype=torch.bool)
+        if self.min is not None:
+            inside &= saved >= self.min
+        if self.max is not None:
+            inside &= saved <= self.max
+        return inside.to(saved.dtype)
+
+    def engine(self) -> tuple[Stage, ...] | str:
+        if (self.min, self.max) == (0, None):
+            return (stage("relu"),)
+        if self.min is None or self.max is None or not math.isfinite(self.min) or not math.isfinite(self.max):
+            return f"clamps to {self.min}…{self.max}, the engine needs two finite numbers, or 0 and none"
+        return (stage("hard_tanh", low=self.min, high=self.max),)
+
+
+@elementwise("clamp_min")
+@dataclasses.dataclass(frozen=True)
+class ClampBelow(Elementwise):
+    """f(u) = max(u, a),   f′ = 1 where u ≥ a, else 0;   a = ``min``."""
+
+    min: float
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.clamp(min=self.min)
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return (saved >= self.min).to(saved.dtype)
+
+    def engine(self) -> tuple[Stage, ...] | str | None:
+        return Clamp(self.min, None).engine()
+
+
+@elementwise("clamp_max")
+@dataclasses.dataclass(frozen=True)
+class ClampAbove(Elementwise):
+    """f(u) = min(u, b),   f′ = 1 where u ≤ b, else 0;   b = ``max``."""
+
+    max: float
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.clamp(max=self.max)
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return (saved <= self.max).to(saved.dtype)
+
+
+class _Steps(Elementwise):
+    """f is constant but for jumps."""
+
+    def slope(self, saved: Tensor) -> Tensor:
+        return torch.zeros_like(saved)
+
+
+@elementwise("sign", called=("sign", "sgn"))
+@dataclasses.dataclass(frozen=True)
+class Sign(_Steps):
+    """f(u) = −1, 0 or 1,   f′ = 0."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.sign()
+
+
+@elementwise("floor")
+@dataclasses.dataclass(frozen=True)
+class Floor(_Steps):
+    """f(u) = ⌊u⌋,   f′ = 0."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.floor()
+
+
+@elementwise("ceil")
+@dataclasses.dataclass(frozen=True)
+class Ceiling(_Steps):
+    """f(u) = ⌈u⌉,   f′ = 0."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.ceil()
+
+
+@elementwise("round")
+@dataclasses.dataclass(frozen=True)
+class Round(_Steps):
+    """f(u) = the nearest whole number, of two the even one,   f′ = 0."""
+
+    def f(self, x: Tensor) -> Tensor:
+        return x.round()
