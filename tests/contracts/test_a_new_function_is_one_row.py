@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import convscope
 from convscope import layers
-from convscope.data import Dataset, Split
+from convscope.data import Dataset, Labelled
 from convscope.errors import LoweringError
 from convscope.explorer.network import Network
 from convscope.explorer.snapshot import Question, Snapshot
@@ -109,7 +109,7 @@ def test_trace_and_rules(row: Any) -> None:
 def test_training_by_the_rules_and_by_torch_agree(row: Any, tmp_path: Path) -> None:
     images = torch.randint(0, 256, (32, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(32) % 2
-    split = Split(images, labels, ("no", "yes"))
+    split = Labelled(images, labels, ("no", "yes"))
     data = Dataset("noise", split, split)
     weights = []
     for engine in ("rules", "torch"):
