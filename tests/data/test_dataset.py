@@ -76,7 +76,7 @@ def test_bad_fraction(fraction: float) -> None:
 
 
 def test_fraction_that_leaves_nothing_to_test() -> None:
-    with pytest.raises(ArgumentError, match="leaves test pictures, of 3 in all"):
+    with pytest.raises(ArgumentError, match="leaves test examples, of 3 in all"):
         stratified_split(split([0, 1, 2]), 0.2, 0)
 
 

@@ -86,9 +86,11 @@ class Feed(Generic[E]):
 
     def __iter__(self) -> Iterator[Batch]:
         fetched = self._read_ahead() if self.examples.on_disk else self._at_hand()
+        moves = self.device is not None and self.device != device_of(self.examples)
         with contextlib.closing(fetched):
             for index, batch in enumerate(fetched, self.order.start):
-                yield self._staged(batch if self.device is None else batch.map(self._moved), index)
+                here = batch.map(self._moved) if moves else batch
+                yield self._staged(here, index) if self.stages else here
 
     def _at_hand(self) -> Generator[Batch]:
         home = device_of(self.examples)

@@ -6,10 +6,10 @@ that a camera noted (EXIF) is applied. Of an animation the first frame is taken.
 
 from __future__ import annotations
 
-import contextlib
 import io
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
@@ -63,7 +63,7 @@ def is_picture(path: Path) -> bool:
 def probe_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
     """(channels, height, width) that ``load_picture`` will give, from the file's head alone (about 0.1 ms)."""
     path = Path(path)
-    with _quiet(), _opened(path, None, max_pixels) as image:
+    with _QUIET, _opened(path, None, max_pixels) as image:
         width, height = image.size
         known = "exif" in image.info or image.format == "TIFF"  # asking a PNG without would decode it
         if known and image.getexif().get(_ORIENTATION_TAG, 1) >= 5:  # 5 … 8 lie on their side
@@ -73,7 +73,7 @@ def probe_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, 
 
 def decode_pixels(content: bytes | None, path: Path, max_pixels: int = MAX_PIXELS) -> numpy.ndarray:
     """uint8 (h, w) of a grey picture, (h, w, 3) of any other, from ``content`` or else from the file ``path``."""
-    with _quiet(), _opened(path, content, max_pixels) as image:
+    with _QUIET, _opened(path, content, max_pixels) as image:
         try:
             image.load()  # only now is everything known that the file says of itself
             # asking every picture for its orientation costs as much as decoding 32×32 pixels
@@ -85,13 +85,34 @@ def decode_pixels(content: bytes | None, path: Path, max_pixels: int = MAX_PIXEL
             raise DataError(path, f"damaged or cut short picture ({error})") from error
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow's warnings of odd metadata are nobody's concern; that of a huge picture is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
+class _Quiet:
+    """While any thread is inside, Pillow's warnings of odd metadata are left out: they are nobody's concern.
+
+    Filters belong to the whole process, and restoring them is not made for threads: so the first to come in sets them
+    and the last to go out restores them, and other modules' warnings are left as they are.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            self._inside += 1
+
+    def __exit__(self, *problem: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 def _as_tensor(pixels: numpy.ndarray) -> torch.Tensor:
@@ -103,7 +124,7 @@ def _opened(path: Path, content: bytes | None, max_pixels: int) -> Image.Image:
         image = Image.open(path if content is None else io.BytesIO(content))
     except FileNotFoundError as error:
         raise DataError(path, "no such file") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise DataError(path, f"picture too large, more than {max_pixels:,} pixels", _SCALE_DOWN) from error
     except UnidentifiedImageError as error:
         raise DataError(path, "not a picture that can be read (PNG, JPEG, PGM, BMP, …)") from error

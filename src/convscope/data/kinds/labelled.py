@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 
 from convscope import seeding
 from convscope.data.examples import Batch
+from convscope.data.figures import mean_and_deviation
+from convscope.data.kinds.classes import check_names, check_numbers, check_same, renumbering
 from convscope.data.transforms import convert_channels
 from convscope.errors import ArgumentError
+
+
+class _Classed(Protocol):
+    """Examples of one class each."""
+
+    @property
+    def labels(self) -> torch.Tensor: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def select(self, indices: torch.Tensor) -> Self: ...
+
+
+L = TypeVar("L", bound=_Classed)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,21 +55,10 @@ class Labelled:
             raise ArgumentError("images", _described(images), "a uint8 tensor of shape (n, c, h, w)")
         if images.numel() == 0 and len(images):
             raise ArgumentError("images", tuple(images.shape), "pictures of at least one pixel")
-        if labels.dtype != torch.int64 or labels.ndim != 1:
-            raise ArgumentError("labels", _described(labels), "an int64 tensor of shape (n,)")
+        check_names(self.classes)
+        check_numbers(labels, self.classes)
         if len(images) != len(labels):
             raise ArgumentError("labels", len(labels), f"one for each of the {len(images)} pictures")
-        if not self.classes:
-            raise ArgumentError("classes", self.classes, "at least one class name")
-        if len(set(self.classes)) != len(self.classes):
-            twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise ArgumentError("classes", twice, "every class name once")
-        if len(labels):
-            low, high = int(labels.min()), int(labels.max())
-            if low < 0 or high >= len(self.classes):
-                raise ArgumentError(
-                    "labels", low if low < 0 else high, f"class numbers 0 … {len(self.classes) - 1}, one a class name"
-                )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,6 +71,15 @@ class Labelled:
         """(channels, height, width) of a picture."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def channels(self) -> int:
+        """1 where the pictures are grey, 3 where they are in colour."""
+        return self.images.shape[1]
+
+    def some_pictures(self, most: int) -> Iterator[torch.Tensor]:
+        """About ``most`` pictures, evenly spaced, 512 at a time: uint8 (m, c, h, w)."""
+        yield from torch.split(self.images[:: max(1, len(self) // most)], 512)
 
     @property
     def device(self) -> torch.device:
@@ -93,8 +107,7 @@ class Labelled:
 
     def check_test(self, test: Labelled) -> None:
         """ArgumentError where ``test`` cannot be the test part to this training part."""
-        if self.classes != test.classes:
-            raise ArgumentError("test", test.classes, f"the classes of train, {self.classes}")
+        check_same(self.classes, test.classes)
         if self.shape != test.shape:
             raise ArgumentError("test", test.shape, f"pictures of train's shape, {self.shape}")
 
@@ -102,7 +115,7 @@ class Labelled:
         """Exact mean and standard deviation of each channel, pixels taken as 0 … 1; of the pictures in ``channels``
         channels where given. A deviation is never 0: that of a constant channel is given as 1."""
         images = self.images if channels is None else convert_channels(self.images, channels)
-        return _statistics(images)
+        return mean_and_deviation([images])
 
     def to(self, device: torch.device | str) -> Labelled:
         """The same pictures on another device."""
@@ -119,56 +132,37 @@ class Labelled:
 
     def restrict(self, classes: Sequence[str]) -> Labelled:
         """Only the pictures of ``classes``, numbered anew in that order."""
-        chosen = tuple(classes)
-        for name in chosen:
-            if name not in self.classes:
-                raise ArgumentError("classes", name, f"names among {', '.join(self.classes)}")
-        if len(set(chosen)) != len(chosen) or not chosen:
-            raise ArgumentError("classes", chosen, "at least one class name, each once")
-        renumber = torch.full((len(self.classes),), -1, dtype=torch.int64)
-        renumber[[self.classes.index(name) for name in chosen]] = torch.arange(len(chosen))
-        labels = renumber.to(self.labels.device)[self.labels]
+        labels = renumbering(self.classes, classes).to(self.labels.device)[self.labels]
         kept = torch.nonzero(labels >= 0).flatten()
-        return Labelled(self.images.index_select(0, kept), labels.index_select(0, kept), chosen)
+        return Labelled(self.images.index_select(0, kept), labels.index_select(0, kept), tuple(classes))
 
 
-def stratified_split(split: Labelled, test_fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+def stratified_split(split: L, test_fraction: float, seed: int) -> tuple[L, L]:
     """Set ``test_fraction`` (between 0 and 1) of every class aside for testing; which ones depends on ``seed`` alone.
 
-    A class of n pictures gives round(n·fraction) of them, but keeps at least one for training. Both parts keep the
-    order that the pictures had.
+    A class of n examples gives round(n·fraction) of them, but keeps at least one for training. Both parts keep the
+    order that the examples had.
     """
+    train, test = stratified_places(split.labels.cpu(), len(split.classes), test_fraction, seed)
+    return split.select(train), split.select(test)
+
+
+def stratified_places(
+    labels: torch.Tensor, classes: int, test_fraction: float, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``stratified_split`` of the class numbers ``labels`` alone: the places of both parts, int64."""
     if not isinstance(test_fraction, (int, float)) or not 0 < test_fraction < 1:
         raise ArgumentError("test_fraction", test_fraction, "a number between 0 and 1, for example 0.2")
-    labels = split.labels.cpu()
-    tested = torch.zeros(len(split), dtype=torch.bool)
-    for number in range(len(split.classes)):
+    tested = torch.zeros(len(labels), dtype=torch.bool)
+    for number in range(classes):
         members = torch.nonzero(labels == number).flatten()
         order = torch.randperm(len(members), generator=seeding.generator(seed, "split", number))
         count = min(round(len(members) * test_fraction), max(len(members) - 1, 0))
         tested[members[order[:count]]] = True
     if not tested.any():
-        raise ArgumentError(
-            "test_fraction", test_fraction, f"a fraction that leaves test pictures, of {len(split)} in all"
-        )
-    return split.select(torch.nonzero(~tested).flatten()), split.select(torch.nonzero(tested).flatten())
-
-
-def _statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel by counts of the 256 grey values, as fractions of 255."""
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means: list[float] = []
-    deviations: list[float] = []
-    for channel in range(images.shape[1]):
-        counts = torch.zeros(256, dtype=torch.float64)
-        for part in torch.split(images[:, channel], 4096):  # bincount widens to int64: 8 times the part's size
-            counts += torch.bincount(part.flatten(), minlength=256).cpu()
-        weights = counts / counts.sum()
-        mean = float(weights @ values)
-        deviation = float(weights @ (values - mean) ** 2) ** 0.5
-        means.append(mean)
-        deviations.append(deviation if deviation > 1e-6 else 1.0)  # a constant channel is only shifted
-    return tuple(means), tuple(deviations)
+        wanted = f"a fraction that leaves test examples, of {len(labels)} in all"
+        raise ArgumentError("test_fraction", test_fraction, wanted)
+    return torch.nonzero(~tested).flatten(), torch.nonzero(tested).flatten()
 
 
 def _described(value: torch.Tensor) -> str:
