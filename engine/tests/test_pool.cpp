@@ -110,11 +110,14 @@ int main() {
     check_all("chosen", run_on_threads);
     check(describe_threads() == "own threads", "without torch the threads are the engine's own");
     check(openmp_of_torch() == nullptr, "without torch there is no runtime of torch");
-#if !defined(__SANITIZE_THREAD__)  // which refuses threads after a fork
-    check_fork();
+#if defined(__SANITIZE_THREAD__)  // which refuses threads after a fork, and does not see the barriers of GNU's runtime
+    constexpr bool watched = true;
+#else
+    constexpr bool watched = false;
 #endif
-#if defined(__linux__) && !defined(__SANITIZE_THREAD__)  // nor does it see the barriers of GNU's runtime
-    if (void* const library = dlopen("libgomp.so.1", RTLD_NOW)) {
+    if (!watched) check_fork();
+#if defined(__linux__)
+    if (void* const library = watched ? nullptr : dlopen("libgomp.so.1", RTLD_NOW)) {
         const OpenMP runtime = openmp_of(library);
         check(runtime.complete() && runtime.path.find("gomp") != std::string::npos, "a runtime is found in its library");
         check_all("OpenMP", [&](int threads, const Work& work) { run_on_openmp(runtime, threads, work); });
