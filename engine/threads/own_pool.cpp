@@ -5,11 +5,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 namespace convscope {
 namespace {
@@ -41,46 +41,65 @@ void wait_while_equal(const std::atomic<std::uint32_t>& value, std::uint32_t old
 
 thread_local bool inside = false;  // a region of this pool
 
+// A round offers each number but 0 to its own worker. The caller, done with number 0, takes what no worker has begun: on a
+// machine that has other things to do a worker may wait for a processor longer than its whole part takes. Which thread runs a
+// number changes no result, for memory and sums go by numbers.
 class Pool {
 public:
     ~Pool() {
         stopping_ = true;
-        announce();
-        for (std::thread& worker : workers_) worker.join();
+        begin(round_.load(std::memory_order_relaxed) + 1);
+        for (Worker& each : workers_) each.thread.join();
     }
 
     void run(int threads, const Work& work) {
         while (static_cast<int>(workers_.size()) < threads - 1) {
-            const int number = static_cast<int>(workers_.size()) + 1;
-            workers_.emplace_back([this, number, seen = round_.load()] { serve(number, seen); });
+            Worker& fresh = workers_.emplace_back();
+            const int number = static_cast<int>(workers_.size());
+            fresh.thread = std::thread([this, &fresh, number, seen = round_.load()] { serve(fresh, number, seen); });
         }
         work_ = &work;
         threads_ = threads;
         failure_ = nullptr;
-        // Every worker answers every round, also those that have no part in it, so that none can miss one.
-        unfinished_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
-        announce();
+        left_.store(static_cast<std::uint32_t>(threads - 1), std::memory_order_relaxed);
+        const std::uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+        for (int number = 1; number < threads; ++number) worker(number).offer.store(2 * round, std::memory_order_release);
+        begin(round);
         attempt(0);
-        for (std::uint32_t left = unfinished_.load(std::memory_order_acquire); left != 0;
-             left = unfinished_.load(std::memory_order_acquire))
-            wait_while_equal(unfinished_, left, kCallerSpins);
+        for (int number = 1; number < threads; ++number) take(worker(number), number, round);
+        for (std::uint32_t left = left_.load(std::memory_order_acquire); left != 0;
+             left = left_.load(std::memory_order_acquire))
+            wait_while_equal(left_, left, kCallerSpins);
         if (failure_) std::rethrow_exception(failure_);
     }
 
 private:
-    void announce() {
-        round_.fetch_add(1, std::memory_order_release);
+    struct Worker {
+        std::atomic<std::uint32_t> offer{0};  // 2·round while its number of that round is free, 2·round + 1 once it is taken
+        std::thread thread;
+    };
+
+    Worker& worker(int number) { return workers_[static_cast<std::size_t>(number - 1)]; }
+
+    void begin(std::uint32_t round) {
+        round_.store(round, std::memory_order_release);
         round_.notify_all();
     }
 
-    void serve(int number, std::uint32_t seen) {
+    void serve(Worker& own, int number, std::uint32_t seen) {
         while (true) {
             wait_while_equal(round_, seen, kWorkerSpins);
-            ++seen;
+            seen = round_.load(std::memory_order_acquire);  // maybe later by several: others took its numbers
             if (stopping_) return;
-            if (number < threads_) attempt(number);
-            if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_all();
+            take(own, number, seen);
         }
+    }
+
+    void take(Worker& from, int number, std::uint32_t round) {
+        std::uint32_t free = 2 * round;
+        if (!from.offer.compare_exchange_strong(free, 2 * round + 1, std::memory_order_acq_rel)) return;
+        attempt(number);
+        if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1) left_.notify_all();
     }
 
     void attempt(int number) {
@@ -94,9 +113,9 @@ private:
         inside = false;
     }
 
-    std::vector<std::thread> workers_;
+    std::deque<Worker> workers_;
     std::atomic<std::uint32_t> round_{0};
-    std::atomic<std::uint32_t> unfinished_{0};
+    std::atomic<std::uint32_t> left_{0};
     std::atomic<bool> stopping_{false};
     const Work* work_ = nullptr;
     int threads_ = 0;

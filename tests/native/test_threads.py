@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,14 @@ from convscope.native import NativeNetwork, availability
 pytestmark = pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
 
 _OPENMP = "OpenMP, "
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def network(threads: int = 2) -> NativeNetwork:
@@ -53,6 +62,14 @@ def test_the_runtime_is_the_one_that_torch_loaded() -> None:
         net.forward(x)
         torch.randn(500, 500) @ torch.randn(500, 500)
     assert _tasks() <= before
+
+
+def test_own_threads_where_torch_has_one() -> None:
+    net, x = network(2), pictures()
+    on_openmp = net.forward(x)
+    torch.set_num_threads(1)
+    assert availability.engine().threads() == "own threads"
+    assert torch.equal(net.forward(x), on_openmp)
 
 
 def _tasks() -> int:
