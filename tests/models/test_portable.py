@@ -177,8 +177,28 @@ class UsesOwnFunction(nn.Module):
 
 
 class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(4, 2)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
+        return self.first(x) - self.second(y)
+
+
+class FiveInputs(nn.Module):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor, d: Tensor, e: Tensor) -> Tensor:
+        return a + b + c + d + e
+
+
+def test_several_inputs_keep_their_order() -> None:
+    model = TwoInputs()
+    rebuilt = portable.build(portable.describe(model))
+    rebuilt.load_state_dict(model.state_dict())
+    x, y = torch.randn(5, 3), torch.randn(5, 4)
+    assert torch.equal(rebuilt(x, y), model(x, y))
+    again = portable.build(portable.describe(rebuilt))
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(x, y), model(x, y))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +207,7 @@ class TwoInputs(nn.Module):
         (nn.Sequential(nn.Conv2d(1, 2, 3), Odd()), "module '1' of class Odd"),
         (Odd(), "module 'model' of class Odd"),
         (UsesOwnFunction(), "the function .*gammaln"),
-        (TwoInputs(), "inputs x, y, wanted one input|got 'inputs x, y'"),
+        (FiveInputs(), "model: got '5 inputs', wanted one to 4 inputs"),
         (nn.Conv2d(1, 1, 1), "wrap it into nn.Sequential|module 'model'"),
     ],
 )

@@ -20,7 +20,7 @@ from convscope.errors import ArgumentError
 from convscope.graph.capture import capture
 from convscope.layers import TableConv2d
 from convscope.models.catalog import create_model
-from convscope.models.portable_model import VERSION, PortableModel, find
+from convscope.models.portable_model import VERSION, PortableModel, find, portable_model
 from convscope.models.portable_names import ATTRIBUTES, CLASS_NAMES, FUNCTION_NAMES, METHODS
 from convscope.models.portable_values import encode
 
@@ -32,7 +32,7 @@ _LARGEST_INLINE = 65_536  # elements of a tensor that no state dict holds and th
 def describe(model: nn.Module) -> Description:
     """The architecture of ``model`` as JSON data; ``build`` makes a model with the same state-dict keys of it.
 
-    The model takes one input. Raises ArgumentError, naming the part and its class, for a module, function or argument
+    The model takes one to four inputs. Raises ArgumentError, naming the part and its class, for a module, function or argument
     that cannot be described.
     """
     if isinstance(model, PortableModel):
@@ -65,7 +65,7 @@ def build(description: Description) -> nn.Module:
         got = description.get("version") if isinstance(description, Mapping) else type(description).__name__
         raise ArgumentError("description", got, f"the description of a model, version {VERSION}")
     try:
-        return PortableModel(dict(description))
+        return portable_model(dict(description))
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise ArgumentError("description", str(error), "a complete description of a model") from error
 

@@ -40,14 +40,18 @@ class PortableModel(nn.Module):
             _check_nodes(nodes)
 
     def forward(self, x: Any) -> Any:
+        return self._run((x,))
+
+    def _run(self, inputs: tuple[Any, ...]) -> Any:
         values: dict[str, Any] = {}
+        given = iter(inputs)
         for node in self.graphs["train" if self.training else "eval"]:
             args, kwargs = decode(node.get("args", []), values), decode({"dict": node.get("kwargs", {})}, values)
             target = node.get("target", "")
             if node["op"] == "output":
                 return args[0]
             if node["op"] == "placeholder":
-                values[node["name"]] = args[0] if args else x
+                values[node["name"]] = args[0] if args else next(given)
             elif node["op"] == "call_module":
                 values[node["name"]] = self.get_submodule(target)(*args, **kwargs)
             elif node["op"] == "call_function":
@@ -57,6 +61,39 @@ class PortableModel(nn.Module):
             else:
                 values[node["name"]] = find(self, target)
         raise AssertionError("checked when built: a graph ends in its output")
+
+
+# torch.fx reads the number of inputs off the forward's own parameters, so that each number has a class of its own.
+class _TwoInputs(PortableModel):
+    def forward(self, x: Any, second: Any) -> Any:  # type: ignore[override]
+        return self._run((x, second))
+
+
+class _ThreeInputs(PortableModel):
+    def forward(self, x: Any, second: Any, third: Any) -> Any:  # type: ignore[override]
+        return self._run((x, second, third))
+
+
+class _FourInputs(PortableModel):
+    def forward(self, x: Any, second: Any, third: Any, fourth: Any) -> Any:  # type: ignore[override]
+        return self._run((x, second, third, fourth))
+
+
+_BY_INPUTS = (PortableModel, _TwoInputs, _ThreeInputs, _FourInputs)
+
+
+def portable_model(description: dict[str, Any]) -> PortableModel:
+    """The model of a description; ArgumentError for one that takes no input or more than four."""
+    graph = description["graph"]
+    count = len(_inputs(graph if isinstance(graph, list) else graph["eval"]))
+    if not 1 <= count <= len(_BY_INPUTS):
+        raise ArgumentError("model", f"{count} inputs", f"one to {len(_BY_INPUTS)} inputs")
+    return _BY_INPUTS[count - 1](description)
+
+
+def _inputs(nodes: Any) -> list[str]:
+    """The names of the inputs that have no usual value."""
+    return [node["name"] for node in nodes if node["op"] == "placeholder" and not node.get("args")]
 
 
 def find(root: nn.Module, path: str) -> Any:
@@ -101,9 +138,6 @@ def _check_nodes(nodes: Any) -> None:
     """Refuse everything that the lists of allowed names do not hold, before anything runs."""
     if not isinstance(nodes, list) or not nodes or nodes[-1]["op"] != "output":
         raise ArgumentError("description", "a graph without output", "a graph that ends in its output")
-    inputs = [node["name"] for node in nodes if node["op"] == "placeholder" and not node.get("args")]
-    if len(inputs) != 1:
-        raise ArgumentError("model", f"inputs {', '.join(inputs) or 'none'}", "one input")
     for node in nodes:
         op, target = node["op"], node.get("target", "")
         if op not in _OPS:
