@@ -182,7 +182,8 @@ class TwoInputs(nn.Module):
         self.first, self.second = nn.Linear(3, 2), nn.Linear(4, 2)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.first(x) - self.second(y)
+        difference: Tensor = self.first(x) - self.second(y)
+        return difference
 
 
 class FiveInputs(nn.Module):

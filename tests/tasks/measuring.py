@@ -52,8 +52,8 @@ class Measured:
         return float(self.known[indices].sum())
 
     def select(self, indices: Tensor) -> Measured:
-        parts = (self.pictures, self.numbers, self.values, self.known)
-        return Measured(*(part[indices] for part in parts), self.alone)
+        pictures, numbers = self.pictures[indices], self.numbers[indices]
+        return Measured(pictures, numbers, self.values[indices], self.known[indices], self.alone)
 
     def fingerprint(self, checksum: int = 0) -> int:
         return zlib.crc32(self.values.numpy().tobytes(), checksum)
@@ -87,7 +87,8 @@ class Net(nn.Module):
 
     def forward(self, picture: Tensor, numbers: Tensor) -> Tensor:
         seen = self.drop(self.flatten(torch.tanh(self.conv(picture))))
-        return self.out(torch.cat((seen, numbers), 1))
+        outputs: Tensor = self.out(torch.cat((seen, numbers), 1))
+        return outputs
 
 
 class AloneNet(Net):
@@ -95,7 +96,8 @@ class AloneNet(Net):
         super().__init__(alone=True)
 
     def forward(self, picture: Tensor) -> Tensor:  # type: ignore[override]
-        return self.out(self.drop(self.flatten(torch.tanh(self.conv(picture)))))
+        outputs: Tensor = self.out(self.drop(self.flatten(torch.tanh(self.conv(picture)))))
+        return outputs
 
 
 class MaskedSquares(Objective):

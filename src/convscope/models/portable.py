@@ -32,8 +32,8 @@ _LARGEST_INLINE = 65_536  # elements of a tensor that no state dict holds and th
 def describe(model: nn.Module) -> Description:
     """The architecture of ``model`` as JSON data; ``build`` makes a model with the same state-dict keys of it.
 
-    The model takes one to four inputs. Raises ArgumentError, naming the part and its class, for a module, function or argument
-    that cannot be described.
+    The model takes one to four inputs. Raises ArgumentError, naming the part and its class, for a module, function or
+    argument that cannot be described.
     """
     if isinstance(model, PortableModel):
         return model.description
