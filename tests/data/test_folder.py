@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy
@@ -176,3 +177,33 @@ def test_many_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Image.new("RGB", (8, 6), (255, 0, 0)).save(tmp_path / "set" / "cat" / "0.png")
     assert int(load_dataset(tmp_path / "set").train.images.max()) == 255
     assert len(list((tmp_path / "set" / ".convscope").iterdir())) == 1  # the old copy is gone
+
+
+def test_names_that_are_no_utf8_become_text(tmp_path: Path) -> None:
+    whole = Path(os.fsdecode(os.fsencode(tmp_path) + b"/fleurs s\xe9ch\xe9es"))
+    for name in (b"caf\xe9", "th\u00e9".encode()):
+        folder = Path(os.fsdecode(os.fsencode(whole) + b"/" + name))
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (6, 5), number * 20).save(folder / f"{number}.png")
+    dataset = load_dataset(whole)
+    assert dataset.classes == ("caf\\xe9", "thé")
+    assert dataset.name == "fleurs s\\xe9ch\\xe9es"
+    assert all(name.encode() for name in (*dataset.classes, dataset.name))  # what can be written anywhere
+    assert load_dataset(whole, classes=["thé", "caf\\xe9"]).classes == ("thé", "caf\\xe9")
+    drawn = load_dataset(whole, train_per_class=2, test_per_class=1)
+    assert drawn.train.counts() == [2, 2]
+    with pytest.raises(ArgumentError, match=r"classes: got 'café', wanted folders in .*: caf\\xe9, thé"):
+        load_dataset(whole, classes=["café", "thé"])
+
+
+def test_decoded_copies_of_such_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convscope.data.folder._WORTH_KEEPING", 1)
+    for name in (b"a\xff", b"b"):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        folder.mkdir()
+        for number in range(3):
+            Image.new("L", (6, 5), number * 20).save(os.fsencode(folder) + b"/%d.png" % number, "PNG")
+    first = load_dataset(tmp_path)
+    assert list((tmp_path / ".convscope").glob("*.safetensors"))
+    assert torch.equal(load_dataset(tmp_path).train.images, first.train.images)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from convscope.data.pictures import decode_picture, find_pictures, load_picture, load_pictures, probe_picture
+from convscope.data.pictures import (
+    decode_picture,
+    find_pictures,
+    find_pictures_below,
+    load_picture,
+    load_pictures,
+    probe_picture,
+)
 from convscope.errors import DataError
 from convscope.spec import Preprocessing
 
@@ -106,7 +114,7 @@ def test_too_large_is_refused_before_decoding(tmp_path: Path) -> None:
     head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0"
     bomb = head + zlib.crc32(head[12:]).to_bytes(4, "big") + b"\0\0\0\0IDAT" + zlib.crc32(b"IDAT").to_bytes(4, "big")
     (tmp_path / "bomb.png").write_bytes(bomb)
-    with pytest.raises(DataError, match=r"bomb\.png: picture too large, more than 80,000,000 pixels"):
+    with pytest.raises(DataError, match=r"bomb\.png: picture too large, 3,600,000,000 pixels are more than 80,000,000"):
         load_picture(tmp_path / "bomb.png")
 
 
@@ -163,3 +171,97 @@ def test_many_pictures_prepared_for_a_model(tmp_path: Path) -> None:
     batch = load_pictures(paths, Preprocessing(1, (8, 8), (0.5,), (0.2,), "pad"))
     assert batch.shape == (2, 1, 8, 8)
     assert numpy.array_equal(batch[0, 0, 1:7, 2:6].numpy(), RAMP)
+
+
+def png(rows: numpy.ndarray, bits: int, kind: int, clear: int | tuple[int, int, int]) -> bytes:
+    """A PNG of this bit depth with one clear grey (kind 0) or colour (kind 2); ``rows`` are its packed bytes."""
+    height, width = 2, 4
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    numbers = (clear,) if isinstance(clear, int) else clear
+    head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"tRNS", struct.pack(f">{len(numbers)}H", *numbers))
+        + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_clear_grey_of_any_depth(bits: int, which: int) -> None:
+    top = 2**bits - 1
+    values = numpy.array([[0, 1, top // 2, top], [top, top // 2, 1, 0]])
+    clear = int(values[0, which])
+    if bits == 16:
+        packed = values.astype(">u2")
+    else:
+        bit = numpy.unpackbits(values.astype(numpy.uint8)[:, :, None], axis=2)[:, :, 8 - bits :]
+        packed = numpy.packbits(bit.reshape(2, -1), axis=1)
+    expected = numpy.where(values == clear, 255, numpy.rint(values * 255 / top)).astype(numpy.uint8)
+    content = png(packed, bits, 0, clear)
+    assert decode_picture(content, "x")[0].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_clear_colour_of_any_depth(bits: int) -> None:
+    unit = 257 if bits == 16 else 1
+    values = numpy.full((2, 4, 3), 9 * unit)
+    values[1, 2] = 10 * unit, 20 * unit, 30 * unit
+    values[1, 3] = values[1, 2] + (int(bits == 8), 0, 1)  # of 16 bits the upper 8 are those of the clear colour
+    content = png(values.astype(">u2" if bits == 16 else "u1"), bits, 2, tuple(map(int, values[1, 2])))  # type: ignore[arg-type]
+    picture = decode_picture(content, "x").permute(1, 2, 0)
+    assert picture[1, 2].tolist() == [255, 255, 255]
+    assert (picture == 255).sum() == 3
+    assert picture[0, 0].tolist() == [9, 9, 9]
+
+
+def test_deep_grey_with_opacity_stays_grey(tmp_path: Path) -> None:
+    values = numpy.array([[[0, 0], [100, 65535], [200, 65535], [50, 0]]] * 2) * numpy.array([257, 1])
+    content = png(values.astype(">u2"), 16, 4, 0)
+    content = content.replace(content[33 : 33 + 14], b"")  # without the clear grey, which this kind must not have
+    (tmp_path / "x.png").write_bytes(content)
+    picture = load_picture(tmp_path / "x.png")
+    assert picture[0].tolist() == [[255, 100, 200, 255]] * 2  # on white
+    assert probe_picture(tmp_path / "x.png") == picture.shape
+
+
+def test_no_program_is_run_for_a_picture(tmp_path: Path) -> None:
+    """PostScript is a program, and Pillow hands it to an interpreter."""
+    (tmp_path / "x.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(DataError, match="not a picture that can be read"):
+        load_picture(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000, 60_000])
+def test_a_huge_picture_is_named_with_its_size(tmp_path: Path, side: int) -> None:
+    head = struct.pack(">II", side, side) + b"\x08\0\0\0\0"
+    content = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + head + zlib.crc32(b"IHDR" + head).to_bytes(4, "big")
+    content += b"\0\0\0\0IDAT" + zlib.crc32(b"IDAT").to_bytes(4, "big")
+    size = f"({side}×{side} is|{side * side:,} pixels are)"
+    (tmp_path / "x.png").write_bytes(content)
+    for read in (load_picture, probe_picture):
+        with pytest.raises(DataError, match=rf"x\.png: picture too large, {size} more than 80,000,000 pixels"):
+            read(tmp_path / "x.png")
+
+
+def test_hidden_folders_are_left_out(tmp_path: Path) -> None:
+    for name in (
+        "b/1.png",
+        "b/.2.png",
+        "a/c/3.jpg",
+        ".ipynb_checkpoints/4.png",
+        "a/.git/5.png",
+        "a/notes.txt",
+        "6.bmp",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a/folder.png").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in find_pictures_below(tmp_path)]
+    assert found == ["6.bmp", "a/c/3.jpg", "b/1.png"]
+    assert len(find_pictures_below(tmp_path / ".ipynb_checkpoints")) == 1  # one that was named itself

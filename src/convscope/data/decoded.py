@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def fingerprint_of(files: Iterable[Path], **options: object) -> str:
     digest = hashlib.sha256(json.dumps(options, sort_keys=True, default=str).encode())
     for path in files:
         status = path.stat()
-        digest.update(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        digest.update(os.fsencode(f"\0{path}\0{status.st_size}\0{status.st_mtime_ns}"))
     return digest.hexdigest()[:16]
 
 

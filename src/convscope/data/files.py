@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def read_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(path, "holds no class names")
     return names
+
+
+def readable(name: str) -> str:
+    """A file's name as text: a byte that is no UTF-8 (an old archive's name, unpacked as it was) becomes ``\\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def make_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from convscope.data.choosing import class_list, draw_per_class
 from convscope.data.dataset import Dataset
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
-from convscope.data.files import MissingFileError, naming
+from convscope.data.files import MissingFileError, naming, readable
 from convscope.data.kinds.labelled import Labelled, stratified_split
 from convscope.data.pictures import find_pictures, is_picture, load_picture, probe_picture
 from convscope.data.transforms import convert_channels, fit_size
@@ -77,9 +77,10 @@ def load_folder(
     counts = _counts(train_per_class, test_per_class)
     if not folder.is_dir():
         raise MissingFileError(folder, "no such folder", "Put a folder of pictures for each class into it")
-    name = name or folder.resolve().name
+    name = name or readable(folder.resolve().name)
     train_folder, test_folder = _parts(folder)
     names = _class_folders(train_folder, class_list(classes, subsets), exclude)
+    shown = tuple(map(readable, names))
     train = _list_files(train_folder, names)
     test = (
         None
@@ -89,7 +90,7 @@ def load_folder(
     if counts is not None:
         if test is not None:
             raise ArgumentError("train_per_class", train_per_class, f"a folder without its own {test_folder} folder")
-        drawn, held = draw_per_class(train.labels, names, counts, seed)
+        drawn, held = draw_per_class(train.labels, shown, counts, seed)
         train, test = train.select(drawn), train.select(held)
 
     files = train.paths + (test.paths if test else [])
@@ -103,7 +104,7 @@ def load_folder(
             "Choose a smaller size, fewer classes, or a higher limit",
         )
     images = _decoded(folder, name, files, shape, fit)
-    whole = Labelled(images, torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64), names)
+    whole = Labelled(images, torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64), shown)
     with naming(folder):
         if test is not None:
             places = torch.arange(len(whole))
@@ -147,12 +148,13 @@ def _class_folders(
         problem = f"{len(loose)} pictures but no class folders" if loose else "empty: no class folders with pictures"
         raise DataError(folder, problem, "Put the pictures of each class into a folder named after the class")
     if wanted is not None:
+        folders = {readable(name): name for name in found} | {name: name for name in found}
         for name in wanted:
-            if name not in found:
-                raise ArgumentError("classes", name, f"folders in {folder}: {', '.join(found[:12])}")
+            if name not in folders:
+                raise ArgumentError("classes", name, f"folders in {folder}: {', '.join(map(readable, found[:12]))}")
         if not wanted or len(set(wanted)) != len(wanted):
             raise ArgumentError("classes", wanted, "at least one class name, each once")
-        return wanted
+        return tuple(folders[name] for name in wanted)
     if len(found) < least:
         raise DataError(folder, f"only one class folder, {found[0]}", f"Perhaps {folder / found[0]} is meant")
     return tuple(found)

@@ -13,13 +13,15 @@ import torch
 
 from convscope.data.dataset import Dataset
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
-from convscope.data.files import MissingFileError, naming, read_names
+from convscope.data.files import UNPACKED_LIMIT, MissingFileError, naming, read_names
 from convscope.data.kinds.labelled import Labelled, stratified_split
+from convscope.data.labels import Labels, class_numbers
 from convscope.data.pictures import decode_pixels
 from convscope.data.transforms import convert_channels
 from convscope.errors import DataError
 
 _PICTURE_COLUMNS = ("img", "image")
+_ROWS = 1024  # read at once, at most
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
@@ -37,7 +39,8 @@ def load_parquet(
 ) -> Dataset:
     """The data set in ``folder``: train and test (or validation) files; decoded once, then kept.
 
-    Class names come from classes.txt, else from the file's own description, else from ``classes``, else are numbers.
+    Class names come from classes.txt, else from the file's own description, else from ``classes``, else are the labels'
+    own numbers.
     Without test files ``test_fraction`` of every class is set aside. Raises DataError for missing or damaged files,
     wrong columns, or pictures of different sizes.
     """
@@ -57,25 +60,20 @@ def load_parquet(
 
     places = [folder / DECODED_FOLDER, home_cache(name)]
     tensors = cached(f"{name}-parquet", places, fingerprint_of(files), build)
-    names = _class_names(folder, train_files[0], classes, tensors)
     with naming(folder):
-        train = Labelled(tensors["train_images"], tensors["train_labels"], names)
+        given: dict[str, Labels] = {f"{part}_labels": tensors[f"{part}_labels"] for part in parts if parts[part]}
+        numbers, names = class_numbers(given, _class_names(folder, train_files[0], classes))
+        train = Labelled(tensors["train_images"], numbers[0], names)
         if "test_images" in tensors:
-            return Dataset(name, train, Labelled(tensors["test_images"], tensors["test_labels"], names))
+            return Dataset(name, train, Labelled(tensors["test_images"], numbers[1], names))
         train, test = stratified_split(train, test_fraction, seed)
         return Dataset(name, train, test)
 
 
-def _class_names(
-    folder: Path, file: Path, default: tuple[str, ...] | None, tensors: dict[str, torch.Tensor]
-) -> tuple[str, ...]:
+def _class_names(folder: Path, file: Path, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if (folder / "classes.txt").is_file():
         return read_names(folder / "classes.txt")
-    described = _described_names(file)
-    if described or default:
-        return described or default or ()
-    highest = max(int(labels.max()) for key, labels in tensors.items() if key.endswith("labels") and len(labels))
-    return tuple(str(number) for number in range(highest + 1))
+    return _described_names(file) or default
 
 
 def _described_names(file: Path) -> tuple[str, ...]:
@@ -105,7 +103,18 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(path, f"not a Parquet file, or damaged ({error})", "Fetch the file again") from error
 
 
-def _read(paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
+def _rows_at_once(path: Path, size: int, limit: int) -> int:
+    """How many rows of a group of ``size`` bytes may be unpacked together: one value that stands there once may be
+    repeated in every row. DataError where the group alone is more than the limit."""
+    if size > limit:
+        raise DataError(
+            path, f"a row group unpacks to {size:,} bytes, more than the limit of {limit:,}", "Choose fewer"
+        )
+    return max(1, min(_ROWS, limit // max(size, 1)))
+
+
+def _read(paths: list[Path], limit: int = UNPACKED_LIMIT) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures and labels of several files, of at most ``limit`` bytes decoded."""
     images: list[torch.Tensor] = []
     labels: list[torch.Tensor] = []
     for path in paths:
@@ -116,9 +125,11 @@ def _read(paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
             if picture_column is None or label_column is None:
                 raise DataError(path, f"columns {', '.join(columns)}, wanted img = {{bytes, path}} and label")
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=[picture_column, label_column])
-                images.append(_decode(table.column(picture_column), path, sum(map(len, images))))
-                labels.append(_numbers(table.column(label_column), path))
+                rows = _rows_at_once(path, file.metadata.row_group(group).total_byte_size, limit)
+                for batch in file.iter_batches(rows, [group], [picture_column, label_column]):
+                    decoded = sum(part.numel() for part in images)
+                    images.append(_decode(batch.column(picture_column), path, sum(map(len, images)), decoded, limit))
+                    labels.append(_numbers(batch.column(label_column), path))
     sizes = sorted({tuple(part.shape[2:]) for part in images})
     if len(sizes) != 1:
         shown = ", ".join(f"{height}×{width}" for height, width in sizes[:5])
@@ -129,13 +140,13 @@ def _read(paths: list[Path]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _numbers(column: Any, path: Path) -> torch.Tensor:
     numbers = column.to_pylist()
-    if not all(isinstance(number, int) for number in numbers):
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
         raise DataError(path, f"label column of type {column.type}, wanted class numbers without gaps")
     return torch.tensor(numbers, dtype=torch.int64)
 
 
-def _decode(column: Any, path: Path, first: int) -> torch.Tensor:
-    """All pictures of a row group as one uint8 (n, c, h, w).
+def _decode(column: Any, path: Path, first: int, decoded: int, limit: int) -> torch.Tensor:
+    """All pictures of some rows as one uint8 (n, c, h, w): with the ``decoded`` bytes before at most ``limit``.
 
     One thread: of the 0.1 ms that a picture of 32×32 takes, most is Python's; two threads were twice as slow.
     """
@@ -144,13 +155,16 @@ def _decode(column: Any, path: Path, first: int) -> torch.Tensor:
     kind = column.type
     if not pyarrow.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise DataError(path, f"picture column of type {kind}, wanted a struct of bytes and path")
-    contents: list[bytes | None] = [item for chunk in column.chunks for item in chunk.field("bytes").to_pylist()]
+    contents: list[bytes | None] = column.field("bytes").to_pylist()
 
     pictures: list[numpy.ndarray] = []
     for place, content in enumerate(contents):
         if content is None:
             raise DataError(path, f"row {first + place} has no picture bytes")
         pictures.append(decode_pixels(content, Path(f"{path} row {first + place}")))
+        decoded += pictures[-1].size
+        if decoded > limit:
+            raise DataError(path, f"its pictures take more than the limit of {limit:,} bytes", "Choose fewer")
     sizes = sorted({picture.shape[:2] for picture in pictures})
     if len(sizes) > 1:
         raise DataError(path, f"pictures of different sizes: {', '.join(f'{h}×{w}' for h, w in sizes[:5])}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,38 @@ def test_real_test_part(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path, test_fraction=0.5)
     assert dataset.train.counts() == dataset.test.counts() == [500] * 10
     assert dataset.mean == pytest.approx((0.4942, 0.4851, 0.4504), abs=0.01)  # of the original test pictures
+
+
+def test_labels_that_begin_at_one_or_are_missing(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "train.parquet", PICTURES, [place % 4 + 1 for place in range(20)])
+    assert load_dataset(tmp_path).classes == ("1", "2", "3", "4")
+    write_parquet(tmp_path / "test.parquet", PICTURES, [-1] * 20)
+    with pytest.raises(DataError, match="test_labels: got -1, wanted class numbers from 0 on. -1 often marks"):
+        load_dataset(tmp_path)
+
+
+def test_what_unpacks_to_far_more_is_refused_by_its_header(tmp_path: Path) -> None:
+    blank = encoded(numpy.zeros((3000, 3000), numpy.uint8))
+    path = tmp_path / "train.parquet"
+    write_parquet(path, [blank] * 7, [0, 1, 0, 1, 0, 1, 1])
+    assert path.stat().st_size < 200_000
+    with pytest.raises(DataError, match=r"train\.parquet: its pictures take more than the limit of 20,000,000 bytes"):
+        parquet_module._read([path], limit=20_000_000)
+    write_parquet(path, [bytes([number]) * 1_000_000 for number in range(7)], [0] * 7)
+    with pytest.raises(DataError, match=r"a row group unpacks to 7,\d{3},\d{3} bytes, more than the limit of 5,0"):
+        parquet_module._read([path], limit=5_000_000)
+
+
+def test_a_value_that_every_row_repeats_is_not_unpacked_for_all(tmp_path: Path) -> None:
+    """1,000 rows share 1 MB, which the file holds once: unpacked together they would take 1 GB."""
+    path = tmp_path / "train.parquet"
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    one = pyarrow.array([{"bytes": bytes(1_000_000), "path": None}], kind)
+    column = pyarrow.chunked_array([one] * 1000)
+    table = pyarrow.table({"img": column, "label": pyarrow.array([0] * 1000)})
+    parquet.write_table(table, path)
+    assert path.stat().st_size < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="row 0: not a picture"):
+        parquet_module._read([path], limit=100_000_000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
