@@ -20,6 +20,7 @@ from convscope.explorer.application import Explorer
 from convscope.explorer.cards import Card
 from convscope.explorer.protocol import MAX_BINARY
 from convscope.explorer.session import Session
+from convscope.explorer.waiting import PatientProtocol
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8899
@@ -36,6 +37,7 @@ class Handle:
         self._explorer = Explorer(session, self.token, self.port, lang)
         config = uvicorn.Config(
             self._explorer.app,
+            http=PatientProtocol,
             log_level="warning",
             access_log=False,
             ws="websockets-sansio",
