@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -29,6 +30,21 @@ def test_nothing_is_pickled(path: Path) -> None:
         assert "weights_only=True" in call, call
     assert "allow_pickle=True" not in text  # numpy's own default refuses
     assert not re.search(r"^\s*torch\.save\(", text, re.MULTILINE)
+
+
+def test_every_rule_lives_in_its_room() -> None:
+    """The page of equations is written from ``rules/``: a rule elsewhere would be missing from it."""
+    from convscope.rules.base import Rule, discover
+
+    for path in SOURCES:
+        if path.parent.name in ("layers", "inspect", "explorer"):
+            importlib.import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts))
+    discover()
+    found, pending = set(), [Rule]
+    while pending:
+        pending += (subclasses := pending.pop().__subclasses__())
+        found |= {each.__module__.rpartition(".")[0] for each in subclasses if each.__module__.startswith("convscope")}
+    assert found == {"convscope.rules"}
 
 
 def test_public_names_are_there() -> None:

@@ -30,6 +30,23 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+class Reused(nn.Module):
+    """One ReLU and one pooling, called three times and twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 2)
+        self.relu, self.pool = nn.ReLU(inplace=True), nn.AvgPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pool(self.relu(self.a(x)))
+        z: torch.Tensor = self.relu(self.c(self.pool(self.relu(self.b(y)))))
+        return z
+
+
+CASES["reused"] = (Reused, (1, 19, 15))
+
+
 def positive(model: nn.Module) -> nn.Module:
     """Weights above zero and no ReLU that could die: then a derivative is zero only where there is no path."""
     for parameter in model.parameters():

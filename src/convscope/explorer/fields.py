@@ -191,7 +191,7 @@ class Fields:
         return [list(side) for side in found.padded_box] if found.padded_box is not None else None
 
     def _step_name(self, layer: str) -> str:
-        return self._input_name if layer == INPUT else layer.replace(":", "#")
+        return self._input_name if layer == INPUT else layer
 
     def _shown(self, name: str) -> str:
-        return INPUT if name == self._input_name else name.replace("#", ":")
+        return INPUT if name == self._input_name else name

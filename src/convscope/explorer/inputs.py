@@ -15,7 +15,7 @@ from convscope.data import Dataset, Labelled, prepare
 from convscope.data.pictures import decode_picture
 from convscope.data.transforms import convert_channels, fit_size
 from convscope.errors import ArgumentError
-from convscope.spec import Preprocessing, spec_of
+from convscope.inspect.inputs import InputOfModel
 
 MAX_UPLOAD_BYTES = 12 * 1024 * 1024
 MAX_UPLOAD_PIXELS = 24_000_000  # a 24-megapixel camera; decoded 72 MB
@@ -45,25 +45,11 @@ class Desk:
     """Makes pictures for one model; ``x(picture)`` is the model's input, its only way from pixels to floats being
     ``Preprocessing.normalise``."""
 
-    def __init__(self, model: Any, input_shape: tuple[int, ...], data: Dataset | None) -> None:
-        described = spec_of(model)
-        self.input_shape = input_shape
-        channels, height, width = self.picture_shape
-        known = described.preprocessing if described is not None else None
-        self.assumed = known is None
-        if known is None and data is not None and data.train.images.shape[1] == channels:
-            known = data.preprocessing(size=(height, width), channels=channels)
-        self.preprocessing = known or Preprocessing(channels, (height, width), (0.0,) * channels, (1.0,) * channels)
+    def __init__(self, takes: InputOfModel, data: Dataset[Labelled] | None) -> None:
+        self.input_shape, self.preprocessing = takes.shape, takes.preprocessing
+        self.picture_shape = takes.picture_shape
+        self.known_from = takes.known_from
         self.data = data
-
-    @property
-    def picture_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width): an input of fewer dimensions is drawn as one row, or one map."""
-        shape = self.input_shape
-        if len(shape) > 3:
-            raise ArgumentError("input_shape", shape, "at most (channels, height, width)")
-        padded = (1,) * (3 - len(shape)) + shape
-        return padded[0], padded[1], padded[2]
 
     def x(self, picture: Picture) -> Tensor:
         return self.preprocessing.normalise(picture.pixels).reshape(1, *self.input_shape)
@@ -156,7 +142,7 @@ class Desk:
             "std": [round(value, 4) for value in self.preprocessing.std],
             "low": float(x.min()),
             "high": float(x.max()),
-            "assumed": self.assumed,
+            "known_from": self.known_from,
         }
         return (Stage("normalise", values, pixels),)
 

@@ -55,7 +55,7 @@ class Network:
         visible = {steps.input_name}
         ways: list[tuple[str, str, int | None]] = []  # (source, reader, number of the reader's input or None)
         for step in steps:
-            name = step.name.replace("#", ":")
+            name = step.name
             above = tuple(source for item in step.inputs for source in alias.get(item.source, ()))
             if name not in shown:
                 alias[step.name] = tuple(dict.fromkeys(above))

@@ -9,12 +9,13 @@ import socket
 import threading
 import time
 import webbrowser
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
 from torch import nn
 
-from convscope.data import Dataset, load_dataset
+from convscope.data import Dataset, Labelled, load_dataset
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer.application import Explorer
 from convscope.explorer.cards import Card
@@ -91,29 +92,31 @@ class Handle:
 
 def explore(
     model: nn.Module,
-    data: Dataset | str | None = None,
+    data: Dataset[Labelled] | str | None = None,
     port: int | None = None,
     *,
     item: int | None = None,
     lang: str | None = None,
     browser: bool = False,
     name: str = "",
+    input_shape: Sequence[int] | None = None,
 ) -> Handle:
     """Open the explorer on a model and return at once: ``handle.url`` is the page, ``handle.close()`` ends it.
 
     ``data`` is a data set or its name; without it the page begins with a blank picture. ``port`` None takes 8899, or a
     free one if that is taken; 0 any free one. ``item`` is the test item to begin with, ``lang`` "en" or "zh"
-    (default: the browser's), ``browser=True`` opens the page. The server listens on this computer only. The model is
+    (default: the browser's), ``browser=True`` opens the page. ``input_shape`` (channels, height, width) is needed where
+    neither the model nor data say it. The server listens on this computer only. The model is
     put into evaluation mode, and training steps made on the page change its weights.
 
-    Raises ArgumentError for a port in use, for a model that says nothing of its input while there is no data either.
+    Raises ArgumentError for a port in use, for a model of whose input's shape nothing tells.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")
     if lang not in (None, "en", "zh"):
         raise ArgumentError("lang", lang, '"en" or "zh"')
     chosen = load_dataset(data) if isinstance(data, str) else data
-    return serve(Session(model, chosen, name, item), port, lang, browser)
+    return serve(Session(model, chosen, name, item, input_shape), port, lang, browser)
 
 
 def serve(

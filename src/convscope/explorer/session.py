@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from convscope.data import Dataset
-from convscope.errors import ArgumentError
+from convscope.data import Dataset, Labelled
 from convscope.explorer.fields import Fields
 from convscope.explorer.inputs import Desk, Picture
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
+from convscope.inspect.inputs import input_of
 from convscope.models import MODELS
 from convscope.registry import Registry
 from convscope.spec import ModelSpec, spec_of
@@ -57,16 +57,21 @@ class Session:
     ``x`` changes only in ``job`` operations, which run one after another; everything else reads the current snapshot.
     """
 
-    def __init__(self, model: nn.Module, data: Dataset | None = None, name: str = "", start: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset[Labelled] | None = None,
+        name: str = "",
+        start: int | None = None,
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
         self.model = model.eval()
         described = spec_of(model)
-        shape = tuple(described.input_shape) if described is not None else None
-        if shape is None:
-            shape = _shape_from(model, data)
+        takes = input_of(model, data, input_shape)
         self.name = name or (described.architecture if described is not None else type(model).__name__)
-        self.network = Network(model, shape)
+        self.network = Network(model, takes.shape)
         self.large = sum(item.numel() for item in model.parameters()) > LARGE
-        self.desk = Desk(model, shape, data)
+        self.desk = Desk(takes, data)
         self.loss = self._default_loss(described)
         self.classes = self._classes(described, data)
         self.stepper = Stepper(model)
@@ -144,7 +149,7 @@ class Session:
             return MODELS[described.architecture].card.loss
         return "cross_entropy"
 
-    def _classes(self, described: ModelSpec | None, data: Dataset | None) -> list[str]:
+    def _classes(self, described: ModelSpec | None, data: Dataset[Labelled] | None) -> list[str]:
         count = self.output_count()
         for names in (
             described.classes if described is not None else (),
@@ -172,14 +177,3 @@ class Session:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="convscope-explorer-")
         return Path(self._folder.name)
-
-
-def _shape_from(model: nn.Module, data: Dataset | None) -> tuple[int, ...]:
-    if data is not None:
-        return tuple(data.train.images.shape[1:])
-    raise ArgumentError(
-        "model",
-        type(model).__name__,
-        "a model that says what its input is",
-        "Give data as well, or attach a description: convscope.spec.attach(model, ModelSpec(…)).",
-    )

@@ -17,6 +17,7 @@ from convscope.explorer.arithmetic import Explanation, Layer, Step, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
 from convscope.explorer.network import INPUT, Network
+from convscope.graph.calls import Names
 from convscope.inspect import Trace, trace
 from convscope.layers.losses import loss_for
 from convscope.rules.elementwise import Elementwise, rule_of
@@ -264,7 +265,7 @@ class _Keeper(fx.Interpreter):
         super().__init__(captured)
         self.guided = guided
         self.kept: dict[str, tuple[Tensor | None, Tensor]] = {}
-        self._uses: dict[str, int] = {}
+        self._name = Names()
 
     def run_node(self, n: fx.Node) -> Any:
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
@@ -276,9 +277,7 @@ class _Keeper(fx.Interpreter):
         else:
             result = super().run_node(n)
         if isinstance(result, Tensor) and n.op in ("call_module", "call_function", "call_method"):
-            key = str(n.target) if n.op == "call_module" else n.name
-            self._uses[key] = self._uses.get(key, 0) + 1
-            key = key if self._uses[key] == 1 else f"{key}:{self._uses[key]}"
+            key = self._name(n)
             if result.requires_grad:
                 self.kept[key] = (source, result)
                 return result.view_as(result)  # a later in-place call must not change what is kept

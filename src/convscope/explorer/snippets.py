@@ -18,6 +18,7 @@ import base64, zlib
 import torch
 from torch.nn import functional as F
 import convscope
+from convscope.graph.calls import Names
 from convscope.graph.capture import capture
 from convscope.layers.losses import loss_for
 
@@ -30,14 +31,12 @@ x = ((pixels.float() - mean * 255) / (std * 255)).reshape(1, *{shape}).requires_
 _KEEP = '''
 class Keep(torch.fx.Interpreter):
     """Runs the model call by call and keeps every value."""
-    kept, uses = {}, {}
+    kept, name_of = {}, Names()
 
     def run_node(self, node):
         y = super().run_node(node)
         if node.op.startswith("call") and isinstance(y, torch.Tensor):
-            name = node.target if node.op == "call_module" else node.name
-            self.uses[name] = self.uses.get(name, 0) + 1
-            self.kept[name if self.uses[name] == 1 else f"{name}:{self.uses[name]}"] = y
+            self.kept[self.name_of(node)] = y
             return y.clone()  # so that an in-place call does not change what is kept
         return y
 

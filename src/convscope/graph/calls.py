@@ -172,6 +172,19 @@ def _still(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).cpu().eval()
 
 
+class Names:
+    """What calls are called, asked in forward order: a module by its path, with ":2" behind it from the second call on,
+    a function or method by its node's name. Every reader of a graph names calls so."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, int] = {}
+
+    def __call__(self, node: fx.Node) -> str:
+        base = str(node.target) if node.op == "call_module" else node.name
+        self._calls[base] = self._calls.get(base, 0) + 1
+        return base if self._calls[base] == 1 else f"{base}:{self._calls[base]}"
+
+
 class _Recorder(fx.Interpreter):
     """Runs the graph node by node, keeping shapes."""
 
@@ -179,7 +192,7 @@ class _Recorder(fx.Interpreter):
         super().__init__(captured)
         self.steps: list[Step] = []
         self.names: dict[fx.Node, str] = {}
-        self._calls: dict[str, int] = {}
+        self._name = Names()
 
     def run(self, *inputs: Any, **keywords: Any) -> Any:
         with torch.no_grad():
@@ -205,11 +218,6 @@ class _Recorder(fx.Interpreter):
                 )
             )
         return result
-
-    def _name(self, node: fx.Node) -> str:
-        base = str(node.target) if node.op == "call_module" else node.name
-        self._calls[base] = self._calls.get(base, 0) + 1
-        return base if self._calls[base] == 1 else f"{base}:{self._calls[base]}"
 
 
 def _describe(value: Any, source: str) -> Any:

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor, fx
 
 from convscope.errors import UnknownNameError
+from convscope.graph.calls import Names
 
 
 def value_of(captured: fx.GraphModule, x: Tensor, name: str) -> Tensor:
     """The output of the call ``name`` for input x, with its way back to x. Raises UnknownNameError."""
     runner = fx.Interpreter(captured)
     runner.args_iter = iter((x.clone(),))
-    uses: dict[str, int] = {}
+    name_of, met = Names(), []
     for node in captured.graph.nodes:
         value: Any = runner.run_node(node)
         if node.op in ("call_module", "call_function", "call_method"):
-            key = str(node.target) if node.op == "call_module" else node.name
-            uses[key] = uses.get(key, 0) + 1
-            if name == (key if uses[key] == 1 else f"{key}:{uses[key]}") and isinstance(value, Tensor):
+            met.append(name_of(node))
+            if met[-1] == name and isinstance(value, Tensor):
                 return value
         runner.env[node] = value.view_as(value) if isinstance(value, Tensor) else value  # in-place calls meet no leaf
-    raise UnknownNameError("layer", name, uses)
+    raise UnknownNameError("layer", name, met)
 
 
 def unit_gradient(captured: fx.GraphModule, x: Tensor, name: str, unit: tuple[int, ...]) -> Tensor:

@@ -14,7 +14,6 @@ from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.rbf import RBF
 from convscope.layers.separable import convolution_costs, depthwise_separable_conv2d, spatially_separable_conv2d
 from convscope.layers.subsample import Subsample2d
-from convscope.layers.unpool import MaxUnpool
 
 __all__ = [
     "INITIALISERS",
@@ -28,7 +27,6 @@ __all__ = [
     "LocallyConnected2d",
     "LocallySharedConv2d",
     "Loss",
-    "MaxUnpool",
     "MedianPool2d",
     "MinPool2d",
     "ScaledSigmoid",

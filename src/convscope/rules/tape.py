@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph import capture as graphs
+from convscope.graph.calls import Names
 from convscope.rules import base
 from convscope.rules.base import Applied, Gradients, Rule, Saved
 from convscope.rules.lazy_gradients import Later
@@ -199,7 +200,7 @@ class _Run:
         self.buffers: dict[fx.Node, Tensor] = {}
         self.versions: dict[fx.Node, int] = {}
         self.steps: list[Step] = []
-        self.uses: dict[str, int] = {}
+        self.name_of = Names()
 
     def run(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tape:
         placeholders = [node for node in self.graph.graph.nodes if node.op == "placeholder"]
@@ -239,7 +240,7 @@ class _Run:
 
     def _step(self, node: fx.Node) -> None:
         module = graphs.find_module(self.graph, node)
-        name = self._name(node)
+        name = self.name_of(node)
         slots: dict[int, Slot] = {}
         args, kwargs = self._aliases(node.args, slots), self._aliases(node.kwargs, slots)
         try:
@@ -271,13 +272,6 @@ class _Run:
                 source = sources[index]
                 if source is not None:
                     self.stale[source.node] = node.name
-
-    def _name(self, node: fx.Node) -> str:
-        if node.op != "call_module":
-            return node.name
-        path = str(node.target)
-        self.uses[path] = self.uses.get(path, 0) + 1
-        return path if self.uses[path] == 1 else f"{path}:{self.uses[path]}"
 
     def _aliases(self, args: Any, slots: dict[int, Slot]) -> Any:
         """``args`` with every node replaced by its value; each tensor is a new alias, by whose identity its δ finds

@@ -110,25 +110,24 @@ def _example(
     from convscope.data import prepare
     from convscope.data.pictures import load_picture
     from convscope.errors import ArgumentError
+    from convscope.inspect.inputs import input_of
     from convscope.inspect.report import Example
-    from convscope.spec import Preprocessing, spec_of
+    from convscope.spec import spec_of
 
     described = spec_of(network)
-    shape = described.input_shape if described is not None else (1, 28, 28)
-    preprocessing = described.preprocessing if described is not None else None
     classes = described.classes if described is not None else ()
+    dataset = load_data(data, root, data_pairs) if data is not None else None
+    takes = input_of(network, dataset)
+    preprocessing = takes.preprocessing
+    if takes.note:
+        click.echo(takes.note, err=True)
     if image is not None:
-        preprocessing = preprocessing or Preprocessing(
-            shape[0], (shape[1], shape[2]), (0.5,) * shape[0], (0.5,) * shape[0]
-        )
         pixels, labels = load_picture(image)[None], None
         place = 0
     else:
-        assert data is not None
-        dataset = load_data(data, root, data_pairs)
+        assert dataset is not None
         if index >= len(dataset.test):
             raise ArgumentError("index", index, f"a test picture's number, 0…{len(dataset.test) - 1}")
-        preprocessing = preprocessing or dataset.preprocessing((shape[1], shape[2]), shape[0])
         chosen = torch.arange(min(_BATCH, len(dataset.test)))
         if index >= len(chosen):
             chosen[0] = index
@@ -138,7 +137,7 @@ def _example(
             labels = None  # other classes than the model's: no true class to take back from
         classes = classes or dataset.classes
     pixels = prepare(pixels, preprocessing)
-    x = preprocessing.normalise(pixels)
+    x = preprocessing.normalise(pixels).reshape(len(pixels), *takes.shape)
     wanted: int | None = None
     if target is not None:
         wanted = _class(target, classes)

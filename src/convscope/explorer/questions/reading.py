@@ -41,7 +41,7 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
                 "architecture": described.architecture if described is not None else None,
                 "parameters": parameters,
                 "described": described is not None and described.preprocessing is not None,
-                "assumed": session.desk.assumed,
+                "known_from": session.desk.known_from,
             },
             "input_shape": list(session.network.input_shape),
             "picture_shape": list(session.desk.picture_shape),

@@ -248,7 +248,7 @@ export function mountInput(app) {
       h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
         h("button.button.small", { type: "button", id: "evidence-gradient", onclick: () => evidence("gradient_input") }, t("gradient_input")),
         h("button.button.small", { type: "button", id: "evidence-occlusion", onclick: () => evidence("occlusion") }, t("occlusion"))),
-      app.model.model.assumed ? h("p.note.warn", {}, t("assumed")) : null,
+      app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
     );
   }
 
