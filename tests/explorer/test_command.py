@@ -52,6 +52,20 @@ def test_a_saved_model_a_name_and_bare_weights_open(tmp_path: Path) -> None:
     assert isinstance(opened[-1].session, Card)
 
 
+def test_the_loss_is_the_one_it_was_trained_with(tmp_path: Path) -> None:
+    saved = tmp_path / "model.safetensors"
+    save(create_model("lenet5"), saved, config={"loss": "mean_squared_error"})
+    run(str(saved))
+    session = opened[-1].session
+    assert isinstance(session, Session)
+    assert session.loss == "mean_squared_error"
+    save(create_model("lenet5"), saved)
+    run(str(saved))
+    session = opened[-1].session
+    assert isinstance(session, Session)
+    assert session.loss == "cross_entropy"
+
+
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     assert "--model says whose weights a FILE holds" in run("lenet5", "--model", "lenet5")
     saved = tmp_path / "model.safetensors"

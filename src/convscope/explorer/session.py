@@ -19,13 +19,13 @@ from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
 from convscope.inspect.inputs import input_of
-from convscope.models import MODELS
+from convscope.models.catalog import default_loss
 from convscope.registry import Registry
 from convscope.spec import ModelSpec, spec_of
 
 Run = Callable[..., Reply]
 LARGE = 3_000_000  # parameters; above, the backward pass waits until it is asked for
-LOSS_NAMES = ("cross_entropy", "squared_error", "hinge", "rbf", "binary_cross_entropy")
+LOSS_NAMES = ("cross_entropy", "squared_error", "mean_squared_error", "hinge", "rbf", "binary_cross_entropy")
 NUDGE_DOUBLE_LIMIT = 30_000_000
 
 
@@ -64,6 +64,7 @@ class Session:
         name: str = "",
         start: int | None = None,
         input_shape: Sequence[int] | None = None,
+        loss: str | None = None,
     ) -> None:
         self.model = model.eval()
         described = spec_of(model)
@@ -72,7 +73,7 @@ class Session:
         self.network = Network(model, takes.shape)
         self.large = sum(item.numel() for item in model.parameters()) > LARGE
         self.desk = Desk(takes, data)
-        self.loss = self._default_loss(described)
+        self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data)
         self.stepper = Stepper(model)
         self.target: int | None = None
@@ -143,11 +144,6 @@ class Session:
     def output_count(self) -> int:
         shape = self.network.nodes[self.network.output].shape
         return shape[0] if len(shape) == 1 else 0
-
-    def _default_loss(self, described: ModelSpec | None) -> str:
-        if described is not None and described.architecture in MODELS:
-            return MODELS[described.architecture].card.loss
-        return "cross_entropy"
 
     def _classes(self, described: ModelSpec | None, data: Dataset[Labelled] | None) -> list[str]:
         count = self.output_count()

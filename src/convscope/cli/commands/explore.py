@@ -70,7 +70,7 @@ def _session(
     from convscope.explorer.cards import card_for
     from convscope.explorer.session import Session
     from convscope.models import create_model
-    from convscope.training import load
+    from convscope.training import describe, load
 
     path = Path(model)
     if not (path.suffix == ".safetensors" or path.is_file()):
@@ -85,6 +85,7 @@ def _session(
     if not path.is_file():
         return Session(load(path), data, path.name, item)  # the error names what is missing
     try:
-        return Session(load(path), data, path.name, item)
+        trained_with = (describe(path).get("config") or {}).get("loss")
+        return Session(load(path), data, path.name, item, loss=trained_with)
     except CheckpointError as error:
         return card_for(path, error)
