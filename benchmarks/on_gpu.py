@@ -114,7 +114,8 @@ def by_hand(model: nn.Module, data: Dataset, batch: int, compiled: bool, seconds
 
 def speed(epoch: Callable[[], int], seconds: float) -> float:
     epoch()  # warm-up, compilation
-    rates, begun = [], time.perf_counter()
+    rates: list[float] = []
+    begun = time.perf_counter()
     while time.perf_counter() - begun < seconds or len(rates) < 3:
         started = time.perf_counter()
         done = epoch()
