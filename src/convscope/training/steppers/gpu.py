@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from convscope.data.examples import Batch
+from convscope.training.optimisers import capturable
 from convscope.training.steppers.base import Assignment, Share, reseed
 from convscope.training.steppers.torch import TorchStepper
 
@@ -29,7 +30,8 @@ class GpuStepper(TorchStepper):
     reads_every = 20
 
     def __init__(self, assignment: Assignment) -> None:
-        self.capturable = assignment.group.world == 1 and assignment.config.compile is not False
+        config = assignment.config
+        self.capturable = assignment.group.world == 1 and config.compile is not False and capturable(config.optimiser)
         super().__init__(assignment)
         self.fallback: str | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -86,6 +88,13 @@ class GpuStepper(TorchStepper):
         except RuntimeError as problem:  # a layer or optimiser that waits for the GPU in its step
             self.fallback = str(problem).split("\n")[0]
             torch.cuda.synchronize(self.device)
+            self._leave_capture()
+
+    def _leave_capture(self) -> None:
+        """A capture that failed leaves torch's generator waiting for its end: every later draw on the GPU would raise
+        "Offset increment outside graph capture". A capture that ends well lets it go."""
+        with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=self._stream):
+            self._weight.zero_()
 
     def forward(self, inputs: tuple[Tensor, ...], examples: int) -> Any:
         return self._compiled(*inputs) if examples == self._full else self.model(*inputs)
