@@ -121,17 +121,27 @@ def keys_agree(model: nn.Module, reference: Reference) -> bool:
     return (len(own), layout_digest(own)) == (reference.entries, reference.digest)
 
 
-def compare(name: str, reference: Reference) -> Compared:
-    """Build catalogue model ``name``, fill it by formula and compare it with the reference in float64."""
+def by_formula(name: str) -> nn.Module:
+    """Catalogue model ``name`` in float64, filled by formula."""
     with torch.device("meta"):  # no time spent on random weights that the formula replaces
         model = MODELS[name].create(1000, 3, {})
-    agree = keys_agree(model, reference)
     model = model.to_empty(device="cpu").double().eval()
     with torch.no_grad():
         for key, value in model.state_dict().items():
             value.copy_(formula(key, value))
-        x = reference_input(reference.input_shape)
-        logits = model(x)
+    return model
+
+
+def compare(name: str, reference: Reference) -> Compared:
+    """Build catalogue model ``name``, fill it by formula and compare it with the reference in float64."""
+    return compared(by_formula(name), reference)
+
+
+def compared(model: nn.Module, reference: Reference) -> Compared:
+    """Compare a model in float64 with the reference."""
+    x = reference_input(reference.input_shape)
+    with torch.no_grad():
+        logits = model.eval()(x)
         in_training = _training_norms(model, x) if reference.training_norms else []
     wanted = torch.tensor(reference.logits, dtype=torch.float64)
     error = (logits[:, : wanted.shape[1]] - wanted).abs().max() / wanted.abs().max()
@@ -140,6 +150,7 @@ def compare(name: str, reference: Reference) -> Compared:
     if reference.training_norms:
         pairs = zip(in_training, reference.training_norms, strict=True)
         training_error = max(abs(own / its - 1) for own, its in pairs)
+    agree = keys_agree(model, reference)
     return Compared(count_parameters(model), agree, float(error), norm_error, training_error)
 
 

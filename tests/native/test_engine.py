@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 import torch
 from tests.native import cases
-from tests.native.comparing import ONE_LAYER, WHOLE_NETWORK, differences, pictures, randomised, worst
+from tests.native.comparing import ONE_LAYER, WHOLE_NETWORK, check, check_step, pictures, randomised
 from torch import nn
 
 from convscope import create_model
 from convscope.models import MODELS
 from convscope.native import NativeNetwork, accelerate, availability
-from convscope.native.benchmarking import Subject, verify
 from convscope.spec import spec_of
 
 pytestmark = pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
@@ -51,8 +50,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.parametrize("name", cases.ALL)
 def test_every_operator_on_every_instruction_set(name: str, isa: str) -> None:
     make, shape = cases.ALL[name]
-    what, value = worst(differences(randomised(make()).train(), pictures(19, shape)))
-    assert value <= (WHOLE_NETWORK if "residual" in name or "chain" in name else ONE_LAYER), what
+    tolerance = WHOLE_NETWORK if "residual" in name or "chain" in name else ONE_LAYER
+    check(randomised(make()).train(), pictures(19, shape), tolerance)
 
 
 @pytest.mark.parametrize("name", SIX)
@@ -62,8 +61,9 @@ def test_whole_networks(name: str, isa: str) -> None:
     assert described is not None
     channels, height, width = described.input_shape
     card = MODELS[name].card
-    counts = (1, 16, 17) if height > 50 else (1, 15, 16, 17, 33, 64)
-    verify(Subject(name, model, card.loss, (channels, height, width), card.classes), counts)
+    for count in (1, 16, 17) if height > 50 else (1, 15, 16, 17, 33, 64):
+        x, targets = pictures(count, (channels, height, width)), torch.arange(count) % card.classes
+        check_step(model, card.loss, x, targets, WHOLE_NETWORK)
 
 
 @pytest.mark.parametrize("name", ["conv everything", "residual", "batch norm chain", "inception", "linear wide"])
@@ -71,8 +71,7 @@ def test_whole_networks(name: str, isa: str) -> None:
 def test_threads(name: str, count: int, threads: int) -> None:
     make, shape = cases.ALL[name]
     count = max(count, 2) if "norm" in name or name == "residual" else count
-    what, value = worst(differences(randomised(make()).train(), pictures(count, shape)))
-    assert value <= WHOLE_NETWORK, what
+    check(randomised(make()).train(), pictures(count, shape), WHOLE_NETWORK)
 
 
 def test_runs_repeat_bit_for_bit(threads: int, isa: str) -> None:
@@ -200,7 +199,7 @@ def test_interrupting_a_step_leaves_a_consistent_model() -> None:
     assert torch.isfinite(flat.values).all()
     assert not torch.equal(flat.values, before)
     loss, _ = network.loss_and_grad(x, targets)
-    assert worst(differences(model, x[:5]))[1] < WHOLE_NETWORK
+    check(model, x[:5], WHOLE_NETWORK)
     assert loss == loss
 
 

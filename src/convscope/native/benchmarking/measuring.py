@@ -9,7 +9,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 
@@ -23,7 +22,10 @@ from convscope.native.cost import training_operations
 from convscope.native.network import NativeNetwork
 
 TOLERANCE = 1e-4  # of the largest number in each gradient
-_BATCHES = 3
+# A whole network rounds some times as much as one rounding of every parameter moves it: torch's own float32 gradients
+# are up to 3 times as far off, the engine's up to 7 times (Inception-v4, 5 images).
+_ROUNDINGS = 16
+_BATCHES = 8  # a quarter of those of slides_stl10 jump somewhere
 _TURN = 0.06  # seconds that one contestant computes before the next has its turn
 # Threads of OpenMP spin for some milliseconds after their last work, on the processors that the next contestant needs:
 # a LeNet-5 step of 0.9 ms took 1.3 ms right after torch's. So nobody begins before they sleep, nor with a cold cache.
@@ -39,23 +41,23 @@ class WrongGradientsError(ConvscopeError):
 def verify(subject: Subject, batch_sizes: Sequence[int] = (17,)) -> float:
     """Compare loss, outputs and gradients with torch's in float64; the largest relative difference.
 
-    Dropout is off, since its random numbers differ. Where a ReLU's input or the difference of two candidates of a
-    maximum is within rounding of 0, either side is right, but the gradients jump: so four times torch's own error in
-    float32 is forgiven, and of ``_BATCHES`` batches one has to agree. A wrong kernel is wrong on all of them.
-    Raises WrongGradientsError where none agrees within ``TOLERANCE``.
+    Dropout is off, since its random numbers differ. Allowed is ``TOLERANCE`` or, for networks that make more of
+    rounding, ``_ROUNDINGS`` times what they make of one rounding of every parameter. Where a ReLU's input or the
+    difference of two candidates of a maximum is within rounding of 0, either side is right, but the gradients jump: so
+    of ``_BATCHES`` batches one has to agree. A wrong kernel is wrong on all of them.
+    Raises WrongGradientsError where none agrees.
     """
     largest = 0.0
     for count in batch_sizes:
         for seed in range(_BATCHES):
-            found = _differences(subject, count, seed)
-            wrong = [each for each in found if not each.value <= max(TOLERANCE, each.forgiven)]
-            if not wrong:
+            what, value, agrees = _compared(subject, count, seed)
+            if agrees:
                 break
         else:
             raise WrongGradientsError(
-                f"{subject.name}, {count} images: {wrong[0].what} differs by {wrong[0].value:.2e}, so nothing is timed"
+                f"{subject.name}, {count} images: {what} differs by {value:.2e}, so nothing is timed"
             )
-        largest = max(largest, *(each.value for each in found))
+        largest = max(largest, value)
     return largest
 
 
@@ -65,35 +67,51 @@ def _images_verified(subject: Subject) -> int:
     return 17 if training_operations(plan) < 2e8 else 2
 
 
-class _Difference(NamedTuple):
-    what: str
-    value: float  # in parts of the largest number
-    forgiven: float
-
-
-def _differences(subject: Subject, count: int, seed: int) -> list[_Difference]:
+def _compared(subject: Subject, count: int, seed: int) -> tuple[str, float, bool]:
+    """What differs most from torch's float64, by how much, and whether rounding alone may have done it."""
     images, targets = subject.batch(count, seed)
     model = _without_dropout(copy.deepcopy(subject.model).train())
-    exact = _by_torch(copy.deepcopy(model), subject, images, targets, torch.float64)
-    usual = _by_torch(copy.deepcopy(model), subject, images, targets, torch.float32)
+    double = copy.deepcopy(model).double()
+    exact = _by_torch(copy.deepcopy(double), subject, images, targets)
     network = NativeNetwork(model, subject.input_shape, subject.loss, preprocessing=subject.preprocessing)
     loss, outputs = network.loss_and_grad(images, targets)
     got = {"the loss": torch.tensor(loss), "the outputs": outputs[0]}
     got |= {f"the gradient of {n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    what, value = _furthest(got, exact)
+    if value <= TOLERANCE or not math.isfinite(value):
+        return what, value, value <= TOLERANCE
+    moved = []
+    for draw in range(2):  # the smaller of two, since a jump at a kink is not to be allowed for
+        other = copy.deepcopy(double)
+        _round_anew(other, draw)
+        moved.append(_furthest(_by_torch(other, subject, images, targets), exact)[1])
+    return what, value, value <= _ROUNDINGS * min(moved)
+
+
+def _furthest(got: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> tuple[str, float]:
+    """What differs most, in parts of its largest number (not a number counts as most)."""
     # A gradient that cancels out to 0, as a bias's before batch normalisation, is compared with the other ones.
     least = 0.02 * max((float(g.abs().max()) for name, g in exact.items() if "gradient" in name), default=0.0)
-    found = []
+    found = {}
     for what, right in exact.items():
         scale = max(float(right.abs().max()), least if "gradient" in what else 0.0, 1e-12)
-        value, own = (float((each[what].double() - right).abs().max()) / scale for each in (got, usual))
-        found.append(_Difference(what, value, 4 * own))
-    return found
+        found[what] = float((got[what].double() - right).abs().max()) / scale
+    return max(found.items(), key=lambda each: each[1] if each[1] == each[1] else math.inf)
+
+
+def _round_anew(model: torch.nn.Module, seed: int) -> None:
+    """Move every parameter by as much as one rounding in float32 does, at random."""
+    stream = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.mul_(1 + torch.finfo(torch.float32).eps * torch.randn(each.shape, generator=stream).to(each))
 
 
 def _by_torch(
-    model: torch.nn.Module, subject: Subject, images: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+    model: torch.nn.Module, subject: Subject, images: torch.Tensor, targets: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    outputs = model.to(dtype)(subject.preprocessing.normalise(images).to(dtype))
+    """By torch's autograd in float64, as ``model`` is."""
+    outputs = model(subject.preprocessing.normalise(images).double())
     value = loss_for(subject.loss, subject.model).value(outputs, targets)
     value.backward()  # type: ignore[no-untyped-call]
     main = outputs.logits if isinstance(outputs, AuxiliaryOutputs) else outputs
