@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from tests.browser.pages import exact, select, settle
+from tests.explorer.fixtures import printed_by
 
 from convscope.explorer import Handle, serve
 from convscope.explorer.session import Session
@@ -111,9 +110,7 @@ def test_the_copied_code_prints_the_number(visit: Callable[..., Any], lenet: Han
     page.locator(".copy-pytorch").click()
     page.wait_for_selector("#notice:has-text('Copied')")
     code = page.evaluate("() => navigator.clipboard.readText()")
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    assert float(ran.stdout) == pytest.approx(shown, rel=1e-4, abs=1e-8)
+    assert float(printed_by(code)) == pytest.approx(shown, rel=1e-4, abs=1e-8)
 
 
 def test_a_stopped_server_is_said_and_found_again(visit: Callable[..., Any], lenet: Handle) -> None:

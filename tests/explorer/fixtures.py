@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import io
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +91,17 @@ def reference(
         logits=logits.detach(),
         loss=loss.detach(),
     )
+
+
+def printed_by(code: str, alone: bool = False) -> str:
+    """What a program prints that starts from nothing: in this process, or ``alone`` in one of its own."""
+    if alone:
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed, torch.random.fork_rng(devices=[]):
+        exec(compile(code, "copied", "exec"), {"__name__": "__main__"})
+    return printed.getvalue()
 
 
 class Residual(nn.Module):

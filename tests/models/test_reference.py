@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +26,16 @@ needs_reference = pytest.mark.skipif(
     REFERENCE is None or not REFERENCE.exists(), reason="no torchvision_parity.json beside CONVSCOPE_DATA"
 )
 REFERENCES = report.read_reference(HERE)
+# The wide ones take seconds for their 10⁸ parameters by formula, and every one of them is a longer VGG-11.
+LONG = {
+    "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "resnet101", "resnet152", "densenet161",
+}  # fmt: skip
+
+
+def tiered(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in names]
+
+
 FULL_SIZE = (
     "alexnet",
     "vgg11",
@@ -38,26 +50,65 @@ FULL_SIZE = (
 )
 
 
-def check(name: str, reference: report.Reference) -> None:
-    compared = report.compare(name, reference)
+#: From here on no layer differs, whatever the network makes of it.
+NEARLY = 1e-9
+#: Our rounding and torchvision's are some times what one rounding of every parameter does: up to 6 times here.
+ROUNDINGS = 16
+
+
+def figures(compared: report.Compared) -> dict[str, float]:
+    return {
+        "logits": compared.logits_error, "norm": compared.norm_error, "training": compared.training_error or 0.0,
+    }  # fmt: skip
+
+
+def allowed(name: str, reference: report.Reference) -> dict[str, float]:
+    """What rounding may do to each figure: it depends on the processor's order of summing and on the network.
+
+    Most networks give the same figures everywhere to 1e-12. Of the deepest residual networks by formula weights, one
+    rounding of every parameter (2⁻⁵² of it) moves the logits by 1e-7 (101 layers) and by 2 % (152 layers), so that much
+    is measured, and ``ROUNDINGS`` times as much allowed.
+    """
+    moved = []
+    for draw in range(2):
+        model, stream = report.by_formula(name), torch.Generator().manual_seed(draw)
+        with torch.no_grad():
+            for each in model.parameters():
+                each.mul_(1 + 2**-52 * torch.randn(each.shape, generator=stream, dtype=torch.float64))
+        moved.append(figures(report.compared(model, reference)))
+    return {what: max(NEARLY, ROUNDINGS * max(each[what] for each in moved)) for what in moved[0]}
+
+
+def check(name: str, reference: report.Reference, model: torch.nn.Module | None = None) -> None:
+    compared = report.compare(name, reference) if model is None else report.compared(model, reference)
     assert compared.parameters == reference.parameters
     assert compared.keys_agree
-    assert compared.logits_error < 1e-8
-    assert compared.norm_error < 1e-8
-    assert (compared.training_error or 0.0) < 1e-8
+    found = figures(compared)
+    if not max(found.values()) < NEARLY:
+        bounds = allowed(name, reference)
+        assert found == {what: value if value < bounds[what] else bounds[what] for what, value in found.items()}
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", tiered(REFERENCES))
 def test_same_network_as_torchvision(name: str) -> None:
     assert REFERENCES[name].training_norms
     check(name, REFERENCES[name])
 
 
 @needs_reference
-@pytest.mark.parametrize("name", FULL_SIZE)
+@pytest.mark.parametrize("name", tiered(FULL_SIZE))
 def test_same_network_as_torchvision_at_full_size(name: str) -> None:
     assert REFERENCE is not None
     check(name, report.read_reference(REFERENCE)[name])
+
+
+@pytest.mark.parametrize("name", tiered(["resnet18", "resnet101"]))
+def test_a_slightly_wrong_layer_is_not_rounding(name: str) -> None:
+    """One normalisation of a hundred with an ε of 1.001e-5: 1e-8 of one layer's output."""
+    model = report.by_formula(name)
+    model.get_submodule("layer2.1.bn2").eps = 1.001e-5  # type: ignore[assignment]
+    with pytest.raises(AssertionError, match="logits"):
+        check(name, REFERENCES[name], model)
 
 
 def test_no_model_of_torchvisions_layout_is_left_out() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.native.comparing import WHOLE_NETWORK, check, pictures, randomised, relative
+from tests.native.comparing import WHOLE_NETWORK, check, check_step, pictures, randomised, relative
+from tests.tiers import by_family
 from torch import nn
 
 from convscope import create_model
 from convscope.errors import LoweringError
 from convscope.models import MODELS
 from convscope.native import accelerate, availability, lower
-from convscope.native.benchmarking import Subject, verify
 from convscope.spec import spec_of
 
 #: With a layer each that the engine does not have.
@@ -54,7 +54,7 @@ def test_it_lowers_or_names_the_layer(name: str) -> None:
 
 
 @pytest.mark.skipif(not availability.available(), reason="the engine is not built")
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", by_family(MODELS.names()))
 def test_it_computes_what_torch_computes(name: str) -> None:
     card = MODELS[name].card
     small_form = "small" in MODELS[name].option_names() or card.minimum_size is None
@@ -66,7 +66,7 @@ def test_it_computes_what_torch_computes(name: str) -> None:
     check(randomised(model).eval(), pictures(3, shape), WHOLE_NETWORK)
     # Dozens of rectifiers on the statistics of few values: which side of 0 an input is on is often a matter of
     # rounding, in torch as here. Smooth ones in their places show whether everything else is right.
-    verify(Subject(name, smooth(built(name)), card.loss, shape, card.classes), batch_sizes=(5,))
+    check_step(smooth(built(name)), card.loss, pictures(5, shape), torch.arange(5), WHOLE_NETWORK)
 
 
 def compare_once(name: str) -> None:
@@ -78,7 +78,7 @@ def compare_once(name: str) -> None:
         got = accelerate(copy.deepcopy(model).eval())(x)
         exact = copy.deepcopy(model).double().eval()(x.double())
     assert relative(got, exact) <= WHOLE_NETWORK
-    verify(Subject(name, smooth(model), card.loss, shape, 10), batch_sizes=(5,))
+    check_step(smooth(model), card.loss, pictures(5, shape), torch.arange(5), WHOLE_NETWORK)
 
 
 def smallest_that_lowers(name: str) -> nn.Module:

@@ -78,23 +78,23 @@ def snippet(
     backward = f"J = loss_for({loss!r}, model).value(logits, torch.tensor([{target}]))\n"
     match kind:
         case "activation":
-            return head + _KEEP + f"print(float(keep.kept[{layer!r}][{at}]))\n"
+            return head + _KEEP + f"print(keep.kept[{layer!r}][{at}].item())\n"
         case "input":
-            return head + f"print(float(x[{at}]))\n"
+            return head + f"print(x[{at}].item())\n"
         case "delta":
             key = "x" if before == INPUT else f"keep.kept[{(before or layer)!r}]"
-            return head + _KEEP + backward + f"(delta,) = torch.autograd.grad(J, {key})\nprint(float(delta[{at}]))\n"
+            return head + _KEEP + backward + f"(delta,) = torch.autograd.grad(J, {key})\nprint(delta[{at}].item())\n"
         case "weight":
             place = ", ".join(str(each) for each in index)
-            return head + f"print(float(model.get_submodule({layer!r}).{asked['parameter']}[{place}]))\n"
+            return head + f"print(model.get_submodule({layer!r}).{asked['parameter']}[{place}].item())\n"
         case "gradient":
             place = ", ".join(str(each) for each in index)
             lines = f"w = model.get_submodule({layer.split(':')[0]!r}).{asked['parameter']}\n"
-            return head + _KEEP + backward + lines + f"(g,) = torch.autograd.grad(J, w)\nprint(float(g[{place}]))\n"
+            return head + _KEEP + backward + lines + f"(g,) = torch.autograd.grad(J, w)\nprint(g[{place}].item())\n"
         case "logit":
-            return head + f"logits = model(x)\nprint(float(logits[{at}]))\n"
+            return head + f"logits = model(x)\nprint(logits[{at}].item())\n"
         case "probability":
             lines = f"logits = model(x)\nscores = loss_for({loss!r}, model).predictions(logits)\n"
-            return head + lines + f"print(float(F.softmax(scores.double(), 1)[{at}]))\n"
+            return head + lines + f"print(F.softmax(scores.double(), 1)[{at}].item())\n"
         case _:
-            return head + "logits = model(x)\n" + backward + "print(float(J))\n"
+            return head + "logits = model(x)\n" + backward + "print(J.item())\n"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 from tests.oracles import worst
+from tests.tiers import by_family
 from torch import Tensor, nn
 
+from convscope import load, save
 from convscope.layers import LOSSES, AuxiliaryOutputs, Loss, initialise, loss_for
 from convscope.models import MODELS, Entry, create_model, list_models, portable, spec_of
 from convscope.rules import tape
@@ -28,6 +30,14 @@ def economical(name: str) -> nn.Module:
     if card.minimum_size is not None:
         options["input_size"] = card.minimum_size
     return create_model(name, **options)
+
+
+@functools.lru_cache(maxsize=1)
+def hollow(name: str) -> nn.Module:
+    """The paper's build without memory for its weights: the largest would fill half a gigabyte."""
+    entry = MODELS[name]
+    with torch.device("meta"):
+        return entry.create(entry.card.classes, entry.card.input_shape[0], {}).eval()
 
 
 def picture_shape(model: nn.Module) -> tuple[int, ...]:
@@ -55,14 +65,17 @@ def card_loss(entry: Entry, model: nn.Module) -> Loss:
     return loss_for(entry.card.loss, model)
 
 
-@pytest.fixture(scope="module", params=list_models())
+@pytest.fixture(scope="module", params=by_family(list_models()))
 def name(request: pytest.FixtureRequest) -> str:
     """Each entry in turn; of module scope, so that all tests of one entry run before the next is built."""
     found: str = request.param
     return found
 
 
-class TestEveryModel:
+@pytest.mark.parametrize("name", list_models(), scope="class")
+class TestEveryCard:
+    """Without weights: shapes and counts alone."""
+
     def test_card(self, name: str) -> None:
         card = MODELS[name].card
         assert card.loss in LOSSES
@@ -72,9 +85,7 @@ class TestEveryModel:
 
     def test_parameters_are_exactly_the_cards(self, name: str) -> None:
         entry = MODELS[name]
-        with torch.device("meta"):  # shapes only: the largest would fill half a gigabyte
-            model = entry.create(entry.card.classes, entry.card.input_shape[0], {})
-        assert sum(each.numel() for each in model.parameters()) == entry.card.parameters
+        assert sum(each.numel() for each in hollow(name).parameters()) == entry.card.parameters
 
     def test_other_classes_and_channels(self, name: str) -> None:
         card = MODELS[name].card
@@ -91,13 +102,28 @@ class TestEveryModel:
         def note(path: str) -> Any:
             return lambda module, inputs, output: found.__setitem__(path, tuple(output.shape[1:]))
 
+        model = hollow(name)
         with torch.device("meta"):
-            model = entry.create(entry.card.classes, entry.card.input_shape[0], {}).eval()
             for path, _ in entry.card.shapes:
                 model.get_submodule(path).register_forward_hook(note(path))
             y = model(torch.zeros(3, *entry.card.input_shape))
         assert y.shape == (3, entry.card.classes)
         assert found == dict(entry.card.shapes)
+
+    def test_small_pictures(self, name: str) -> None:
+        entry = MODELS[name]
+        if "small" not in entry.options():
+            assert "small" not in dict(entry.card.economical)
+            return
+        with torch.device("meta"):
+            model = create_model(name, classes=10, small=True)
+            y = model.eval()(torch.zeros(2, *picture_shape(model)))
+        assert picture_shape(model)[1:] == (entry.card.small_size,) * 2
+        assert y.shape == (2, 10)
+
+
+class TestEveryModel:
+    """With weights, in the cheapest build."""
 
     def test_every_parameter_gets_a_finite_gradient(self, name: str) -> None:
         model = without_chance(economical(name))
@@ -111,17 +137,6 @@ class TestEveryModel:
         for path, gradient in zip(parameters, gradients, strict=True):
             assert torch.isfinite(gradient).all(), path
         assert any(gradient.any() for gradient in gradients)
-
-    def test_small_pictures(self, name: str) -> None:
-        entry = MODELS[name]
-        if "small" not in entry.options():
-            assert "small" not in dict(entry.card.economical)
-            return
-        with torch.device("meta"):
-            model = create_model(name, classes=10, small=True)
-            y = model.eval()(torch.zeros(2, *picture_shape(model)))
-        assert picture_shape(model)[1:] == (entry.card.small_size,) * 2
-        assert y.shape == (2, 10)
 
     def test_rules_equal_autograd(self, name: str) -> None:
         model = economical(name)
@@ -174,14 +189,11 @@ class TestEveryModel:
             optimiser.step()
         assert (right, value.item() < first / 4) == (8, True), f"loss {first} → {value.item()}"
 
-    def test_weights_round_trip_through_a_file(self, name: str) -> None:
+    def test_its_file_is_the_same_network(self, name: str, tmp_path: Path) -> None:
         model = economical(name).eval()
-        content = safetensors.torch.save({path: value.contiguous() for path, value in model.state_dict().items()})
-        described = spec_of(model)
-        assert described is not None
-        torch.manual_seed(1)
-        again = portable.rebuild(described).eval()
-        again.load_state_dict(safetensors.torch.load(content))
+        again = load(save(model, tmp_path / "model.safetensors")).eval()
+        assert spec_of(again) == spec_of(model)
+        assert list(again.state_dict()) == list(model.state_dict())
         x, _ = pictures(model, 1)
         with torch.no_grad():
             assert torch.equal(again(x), model(x))
