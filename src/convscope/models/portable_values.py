@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,36 +15,80 @@ from convscope.errors import ArgumentError
 from convscope.layers import AuxiliaryOutputs
 
 
+@functools.singledispatch
 def encode(value: Any, where: str) -> Any:
     """JSON data for an argument; what JSON lacks becomes a dict of one key that tells its kind.
 
     Raises ArgumentError naming ``where`` (the call) for a value of another kind.
     """
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if isinstance(value, fx.Node):
-        return {"node": value.name}
-    if isinstance(value, AuxiliaryOutputs):
-        return {"auxiliary_outputs": [encode(item, where) for item in value]}
-    if isinstance(value, list):
-        return [encode(item, where) for item in value]
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return {"tuple": [encode(item, where) for item in value]}
-    if isinstance(value, slice):
-        return {"slice": [encode(item, where) for item in (value.start, value.stop, value.step)]}
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: encode(item, where) for key, item in value.items()}}
-    if isinstance(value, torch.dtype):
-        return {"dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, torch.device):
-        return {"device": str(value)}
-    if value is Ellipsis:
-        return {"ellipsis": True}
     raise ArgumentError(
         "model", f"{type(value).__name__} in the call of {where}", "numbers, strings, tensors and lists"
     )
+
+
+_refuse = encode.dispatch(object)
+
+
+@encode.register(type(None))
+@encode.register(bool)
+@encode.register(int)
+@encode.register(str)
+def _(value: Any, where: str) -> Any:
+    return value
+
+
+@encode.register
+def _(value: float, where: str) -> Any:
+    return value if math.isfinite(value) else {"float": repr(value)}
+
+
+@encode.register
+def _(value: fx.Node, where: str) -> Any:
+    return {"node": value.name}
+
+
+@encode.register
+def _(value: AuxiliaryOutputs, where: str) -> Any:
+    return {"auxiliary_outputs": [encode(item, where) for item in value]}
+
+
+@encode.register
+def _(value: list, where: str) -> Any:  # type: ignore[type-arg]  # the dispatch takes no list[Any]
+    return [encode(item, where) for item in value]
+
+
+@encode.register
+def _(value: tuple, where: str) -> Any:  # type: ignore[type-arg]
+    if hasattr(value, "_fields"):  # a named tuple is more than its items
+        return _refuse(value, where)
+    return {"tuple": [encode(item, where) for item in value]}
+
+
+@encode.register
+def _(value: slice, where: str) -> Any:
+    return {"slice": [encode(item, where) for item in (value.start, value.stop, value.step)]}
+
+
+@encode.register(Mapping)
+def _(value: Mapping[Any, Any], where: str) -> Any:
+    if not all(isinstance(key, str) for key in value):
+        return _refuse(value, where)
+    return {"dict": {key: encode(item, where) for key, item in value.items()}}
+
+
+@encode.register
+def _(value: torch.dtype, where: str) -> Any:
+    return {"dtype": str(value).removeprefix("torch.")}
+
+
+@encode.register
+def _(value: torch.device, where: str) -> Any:
+    return {"device": str(value)}
+
+
+@encode.register
+def _(value: types.EllipsisType, where: str) -> Any:
+    return {"ellipsis": True}
 
 
 def decode(value: Any, values: Mapping[str, Any]) -> Any:
