@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: setup train test check bench engine-test clean
+.PHONY: setup train test test-long test-all check bench engine-test clean
 
 setup: $(STAMP)
 
@@ -21,8 +21,15 @@ $(STAMP): pyproject.toml constraints.txt $(ENGINE)
 train: setup
 	$(BIN)/convscope train
 
+# What is quick, in minutes; what is slow by nature (every member of every family of architectures, soaks, every
+# experiment) is test-long. Work stealing keeps both processors busy to the end.
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long"
+
+test-long: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
+
+test-all: test test-long
 
 check: setup
 	$(BIN)/ruff check .

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 from tests.browser.pages import exact, printed, select, settle, table
-from tests.explorer.fixtures import MODELS, reference
+from tests.explorer.fixtures import MODELS, Reference, reference
 from torch import nn
 
 from convscope.explorer import Handle, explore
@@ -30,15 +30,19 @@ def closes(found: dict[str, Any]) -> None:
     raise AssertionError("no result in the table")
 
 
-@pytest.mark.parametrize("layer", ["c1", "s2", "c3", "s4", "f5", "f6", "output"])
-def test_forward_sums_close_and_agree_with_torch(visit: Callable[..., Any], lenet: Handle, layer: str) -> None:
+def units(layers: Sequence[str], truth: Reference) -> Iterator[tuple[str, list[int]]]:
+    """``UNITS`` units of every layer, drawn."""
+    for layer in layers:
+        chosen = random.Random(layer)
+        for _ in range(UNITS):
+            yield layer, [chosen.randrange(side) for side in truth.y[layer].shape[1:]]
+
+
+def test_forward_sums_close_and_agree_with_torch(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet)
     assert isinstance(lenet.session, Session)
     truth = reference(lenet.session.model, lenet.session.snapshot.question.x, 3)
-    chosen = random.Random(layer)
-    shape = truth.y[layer].shape[1:]
-    for _ in range(UNITS):
-        unit = [chosen.randrange(side) for side in shape]
+    for layer, unit in units(["c1", "s2", "c3", "s4", "f5", "f6", "output"], truth):
         select(page, layer, unit[0], unit)
         z = float(truth.y[layer][(0, *unit)])
         assert exact(page, "#result .num") == pytest.approx(z, rel=1e-5, abs=1e-5)
@@ -48,17 +52,14 @@ def test_forward_sums_close_and_agree_with_torch(visit: Callable[..., Any], lene
         assert printed(found["rows"][-1]["text"]) == pytest.approx(z, abs=2e-4 * max(1, abs(z)))
 
 
-@pytest.mark.parametrize("layer", ["c1", "s2", "c3", "f5", "f6", "output"])
-def test_deltas_agree_with_autograd(visit: Callable[..., Any], lenet: Handle, layer: str) -> None:
+def test_deltas_agree_with_autograd(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet, "#/?target=8")  # not what it says: then δ is not all but zero
     assert isinstance(lenet.session, Session)
     snapshot = lenet.session.snapshot
     assert snapshot.question.target == 8
     truth = reference(lenet.session.model, snapshot.question.x, snapshot.question.target or 0)
-    chosen = random.Random(layer)
-    size = float(truth.grad_y[layer].abs().max())
-    for _ in range(UNITS):
-        unit = [chosen.randrange(side) for side in truth.y[layer].shape[1:]]
+    for layer, unit in units(["c1", "s2", "c3", "f5", "f6", "output"], truth):
+        size = float(truth.grad_y[layer].abs().max())
         select(page, layer, unit[0], unit, tab="backward")
         delta = float(truth.grad_y[layer][(0, *unit)])
         assert exact(page, "#result .num") == pytest.approx(delta, rel=1e-4, abs=1e-5 * size + 1e-12)

@@ -18,8 +18,13 @@ from convscope.explorer.cards import card_for
 from convscope.explorer.session import Session
 from convscope.models import create_model
 
+#: One of each kind of panel; that every model opens is tested without a browser in ``tests/explorer``.
+AT_ONCE = ("branching", "residual", "dense_only", "non_square", "detector")
 
-@pytest.mark.parametrize("name", MODELS)
+
+@pytest.mark.parametrize(
+    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.long) for name in MODELS]
+)
 def test_twelve_kinds_of_networks_open(visit: Callable[..., Any], name: str) -> None:
     torch.manual_seed(4)
     model = MODELS[name]()
@@ -42,7 +47,7 @@ def test_twelve_kinds_of_networks_open(visit: Callable[..., Any], name: str) -> 
             assert page.locator("#tab-body table.sum, #tab-body p").count()
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("lang", [pytest.param("en", marks=pytest.mark.long), "zh"])
 def test_a_file_without_description_gives_a_card_in_both_languages(
     visit: Callable[..., Any], tmp_path: Path, lang: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def clipped(page: Any) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("lang", [pytest.param("en", marks=pytest.mark.long), "zh"])
 def test_every_text_is_there_and_fits(visit: Callable[..., Any], lenet: Handle, lang: str) -> None:
     page = visit(lenet, lang=lang)
     for view in VIEWS:
@@ -109,8 +110,15 @@ def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) ->
     assert page.locator("[role=dialog]").count() == 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+@pytest.mark.parametrize(
+    ("size", "theme"),
+    [
+        ((1440, 900), "light"),
+        pytest.param((1440, 900), "dark", marks=pytest.mark.long),
+        pytest.param((390, 844), "light", marks=pytest.mark.long),
+        ((390, 844), "dark"),
+    ],
+)
 def test_axe_finds_nothing_serious(visit: Callable[..., Any], lenet: Handle, theme: str, size: tuple[int, int]) -> None:
     page = visit(lenet, theme=theme, size=size)
     for view in VIEWS:
@@ -125,22 +133,23 @@ def test_axe_finds_nothing_serious(visit: Callable[..., Any], lenet: Handle, the
         assert serious == [], view
 
 
-@pytest.mark.parametrize("deficiency", ["protanopia", "deuteranopia", "tritanopia", "achromatopsia"])
-def test_signs_can_be_told_apart(visit: Callable[..., Any], lenet: Handle, deficiency: str) -> None:
+def test_signs_can_be_told_apart(visit: Callable[..., Any], lenet: Handle) -> None:
     """Each kind's two ends stay apart under every deficiency (in full colour blindness the sign is written out)."""
     page = visit(lenet)
-    page.context.new_cdp_session(page).send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
-    settle(page)
-    ramps = page.locator("#legend canvas").all()
-    assert len(ramps) == 4
-    for ramp in ramps:
-        picture = np.asarray(Image.open(__import__("io").BytesIO(ramp.screenshot())).convert("RGB"), float)
-        row = picture[picture.shape[0] // 2]
-        left, right, middle = row[3], row[-4], row[len(row) // 2]
-        if deficiency != "achromatopsia":
-            assert np.linalg.norm(left - right) > 40
-        assert np.linalg.norm(left - middle) > 60
-        assert np.linalg.norm(right - middle) > 60
+    devtools = page.context.new_cdp_session(page)
+    for deficiency in ("protanopia", "deuteranopia", "tritanopia", "achromatopsia"):
+        devtools.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
+        settle(page)
+        ramps = page.locator("#legend canvas").all()
+        assert len(ramps) == 4
+        for ramp in ramps:
+            picture = np.asarray(Image.open(io.BytesIO(ramp.screenshot())).convert("RGB"), float)
+            row = picture[picture.shape[0] // 2]
+            left, right, middle = row[3], row[-4], row[len(row) // 2]
+            if deficiency != "achromatopsia":
+                assert np.linalg.norm(left - right) > 40, deficiency
+            assert np.linalg.norm(left - middle) > 60, deficiency
+            assert np.linalg.norm(right - middle) > 60, deficiency
     select(page, "c3", 5, [5, 3, 7])
     assert "−" in page.locator("#tab-body table.sum").inner_text()
     assert page.locator(".legend .scale").first.inner_text().count("−") == 1
@@ -167,7 +176,7 @@ def test_a_phone_shows_everything_without_overlap(visit: Callable[..., Any], len
         assert overlaps == [], view
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("lang", [pytest.param("en", marks=pytest.mark.long), "zh"])
 def test_the_tour_by_keys(visit: Callable[..., Any], lenet: Handle, lang: str) -> None:
     """A first visit shows within a minute why, which strokes, and what a step would change; it is not shown again."""
     page = visit(lenet, lang=lang, tour=True)

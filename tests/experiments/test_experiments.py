@@ -95,8 +95,14 @@ def test_the_command_lists_and_refuses() -> None:
     assert "Did you mean 'lenet5_mnist'?" in refused.output + refused.stderr
 
 
+#: The others train for tens of seconds even in eight steps: several trainings, or large pictures.
+AT_ONCE = ("lenet5_mnist", "slides_cifar10")
+
+
 @needs_data
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS))
+@pytest.mark.parametrize(
+    "name", [name if name in AT_ONCE else pytest.param(name, marks=pytest.mark.long) for name in sorted(EXPERIMENTS)]
+)
 def test_every_experiment_runs_on_real_data(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
     arguments = ["experiment", name, "--out", str(out), "--quiet"]

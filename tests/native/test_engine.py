@@ -245,6 +245,7 @@ def _soak() -> ModuleType:
     return module
 
 
+@pytest.mark.long
 def test_a_short_soak_does_not_grow() -> None:
     found = _soak().soak(8.0)
     assert found["rounds"] >= 8
