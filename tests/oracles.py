@@ -1,11 +1,12 @@
 """Independent answers to compare with: plain loops in float64, finite differences, and autograd on torch's own layers.
 
-Nothing here uses ``convscope.rules``. The loops are written from the definitions, index by index, and are meant for
-small sizes.
+Nothing here uses ``convscope.rules`` but ``check_model``, which checks them. The loops are written from the
+definitions, index by index, and are meant for small sizes.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Array = npt.NDArray[np.float64]
 Sizes = Sequence[int]
@@ -146,6 +147,46 @@ def check_rule(
         size = float(loss(tensor)) * 1e-4  # below it the differences are rounding: eps·J/step
         scale = max(abs(numeric), float((own * direction).abs().sum()), abs(size), 1e-6)
         assert abs(numeric - analytic) <= by_differences * scale, f"{label}: {analytic} but the slope is {numeric}"
+
+
+def check_model(model: nn.Module, *inputs: Tensor, expected_rules: int | None = None, exactly: float = 1e-9) -> Any:
+    """Output, δ of every input and gradient of every parameter equal autograd's, also the buffers afterwards.
+
+    ``expected_rules``: how many steps the model has, all of which must be by rules. Returns the tape.
+    """
+    from convscope.rules.tape import forward
+
+    model = model.double()
+    inputs = tuple(item.double() if item.is_floating_point() else item for item in inputs)
+    other = copy.deepcopy(model)
+    leaves = [item.clone().requires_grad_() if item.is_floating_point() else item for item in inputs]
+    torch.manual_seed(11)
+    # a copy goes in, because a model may change its input in place
+    y = other(*(leaf.clone() for leaf in leaves))
+    delta = torch.randn_like(y)
+    y.backward(delta)
+    torch.manual_seed(11)
+    ran = forward(model, *inputs)
+    back = ran.backward(delta)
+    assert worst(ran.output, y.detach()) <= exactly
+    for mine, leaf in zip(back.inputs, leaves, strict=True):
+        if leaf.grad is not None:
+            assert mine is not None
+            assert worst(mine, leaf.grad) <= exactly
+    wanted = {name: parameter.grad for name, parameter in other.named_parameters() if parameter.grad is not None}
+    assert set(back.gradients) >= set(wanted)
+    for name, found in back.gradients.items():
+        expected = wanted.get(name, torch.zeros_like(found))
+        assert expected is not None
+        assert worst(found, expected) <= exactly, name
+    for name, buffer in other.named_buffers():
+        torch.testing.assert_close(model.get_buffer(name), buffer, msg=name)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    by_rule = sum(step.rule.kind != "other" for step in ran)
+    assert expected_rules is None or by_rule == len(ran.steps) == expected_rules, [
+        step.name for step in ran if step.rule.kind == "other"
+    ]
+    return ran
 
 
 def well_apart(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

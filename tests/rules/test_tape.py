@@ -9,48 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.oracles import worst
+from tests.oracles import check_model, worst
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph.capture import capture
 from convscope.rules import tape
 from convscope.rules.conv import Conv
-
-
-def check_model(model: nn.Module, *inputs: Tensor, expected_rules: int | None = None) -> tape.Tape:
-    """Output, δ of every input and gradient of every parameter equal autograd's, also the buffers afterwards."""
-    model = model.double()
-    inputs = tuple(item.double() if item.is_floating_point() else item for item in inputs)
-    other = copy.deepcopy(model)
-    leaves = [item.clone().requires_grad_() if item.is_floating_point() else item for item in inputs]
-    torch.manual_seed(11)
-    # a copy goes in, because a model may change its input in place
-    y = other(*(leaf.clone() for leaf in leaves))
-    delta = torch.randn_like(y)
-    y.backward(delta)
-    torch.manual_seed(11)
-    ran = tape.forward(model, *inputs)
-    back = ran.backward(delta)
-    assert worst(ran.output, y.detach()) <= 1e-9
-    for mine, leaf in zip(back.inputs, leaves, strict=True):
-        if leaf.grad is not None:
-            assert mine is not None
-            assert worst(mine, leaf.grad) <= 1e-9
-    wanted = {name: parameter.grad for name, parameter in other.named_parameters() if parameter.grad is not None}
-    assert set(back.gradients) >= set(wanted)
-    for name, found in back.gradients.items():
-        expected = wanted.get(name, torch.zeros_like(found))
-        assert expected is not None
-        assert worst(found, expected) <= 1e-9, name
-    for name, buffer in other.named_buffers():
-        torch.testing.assert_close(model.get_buffer(name), buffer, msg=name)
-    assert all(parameter.grad is None for parameter in model.parameters())
-    by_rule = sum(step.rule.kind != "other" for step in ran)
-    assert expected_rules is None or by_rule == len(ran.steps) == expected_rules, [
-        step.name for step in ran if step.rule.kind == "other"
-    ]
-    return ran
 
 
 def lenet() -> nn.Sequential:

@@ -81,13 +81,15 @@ def _(module: nn.LogSoftmax, x: Tensor) -> Rule:
 
 
 @rule_for_function(F.softmax)
-def _(input: Tensor, dim: int | None = None, _stacklevel: int = 3) -> Applied:
-    return Applied(Softmax(_default_dim(input, dim)), (input,))
+def _(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Applied | None:
+    # a captured call has every argument, also those that were left out
+    return Applied(Softmax(_default_dim(input, dim)), (input,)) if dtype is None else None
 
 
 @rule_for_function(F.log_softmax)
-def _(input: Tensor, dim: int | None = None, _stacklevel: int = 3) -> Applied:
-    return Applied(LogSoftmax(_default_dim(input, dim)), (input,))
+def _(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Applied | None:
+    # a captured call has every argument, also those that were left out
+    return Applied(LogSoftmax(_default_dim(input, dim)), (input,)) if dtype is None else None
 
 
 @rule_for_function(torch.softmax)

@@ -1,0 +1,97 @@
+"""An example call of every layer and function, found by itself: arguments by their usual names, inputs by trying.
+
+A new layer whose arguments have torch's names, and a new function of one tensor, need nothing here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope import layers
+
+#: Required arguments of constructors.
+ARGUMENTS: dict[str, Any] = {
+    "in_channels": 6, "out_channels": 4, "num_channels": 6, "num_features": 6, "in_features": 6, "out_features": 5,
+    "channels": 6, "kernel_size": 2, "output_size": 2, "padding": 1, "size": 3, "groups": 3, "num_groups": 3,
+    "normalized_shape": 7, "norm_type": 2.0, "threshold": 0.1, "value": 0.2, "dim": 1, "unflattened_size": (2, 3),
+    "input_size": (9, 7), "region_size": 2, "upscale_factor": 2,
+}  # fmt: skip
+#: Awkward sizes: height is not width, and neither is a multiple of a stride.
+SHAPES = [(3, 6, 9, 7), (3, 6), (3, 6, 7), (3, 6, 5, 4, 7), (3, 84), (3, 7)]
+
+
+def tensors(*shapes: Sequence[int], seed: int = 0) -> tuple[Tensor, ...]:
+    """Numbers of 0.2 to 0.9, none near another's kink: what every function of one tensor takes."""
+    stream = torch.Generator().manual_seed(seed)
+    return tuple(0.2 + 0.7 * torch.rand(*shape, generator=stream, dtype=torch.float64) for shape in shapes)
+
+
+def signed(shape: Sequence[int]) -> Tensor:
+    """Numbers of −0.9 to −0.2 and of 0.2 to 0.9."""
+    (size,) = tensors(shape)
+    return size * torch.where(torch.arange(size.numel()).reshape(shape) % 3 == 1, -1, 1)
+
+
+def _unpool(dimensions: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    pool: Any = getattr(F, f"max_pool{dimensions}d")
+    y, places = pool(signed((3, 6, 8, 6, 4)[: 2 + dimensions]), 2, return_indices=True)
+    unpool: nn.Module = getattr(nn, f"MaxUnpool{dimensions}d")(2)
+    return unpool, (y, places)
+
+
+#: Layers whose arguments or inputs cannot be found so.
+LAYERS: dict[type[nn.Module], Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]] = {
+    nn.MaxUnpool1d: lambda: _unpool(1),
+    nn.MaxUnpool2d: lambda: _unpool(2),
+    nn.MaxUnpool3d: lambda: _unpool(3),
+    layers.TableConv2d: lambda: (layers.TableConv2d(6, 16, 5, table="lenet5_c3"), (signed((3, 6, 9, 7)),)),
+}
+
+
+def layer_call(cls: type[nn.Module]) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A layer of the class, in float64, and inputs that it takes; the layer has been called once."""
+    if cls in LAYERS:
+        layer, inputs = LAYERS[cls]()
+        return layer.double(), inputs
+    required = [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if (parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+        or (name == "dim" and parameter.default is None)  # softmax: torch wants it, and warns
+    ]
+    unknown = [name for name in required if name not in ARGUMENTS]
+    assert not unknown, f"{cls.__name__}: which {', '.join(unknown)}? Say so in tests/contracts/calls.py"
+    torch.manual_seed(1)
+    layer = cls(**{name: ARGUMENTS[name] for name in required}).double()
+    dimensions = next((d for d in (1, 2, 3) if cls.__name__.endswith(f"{d}d")), None)
+    for shape in SHAPES:
+        if dimensions is not None and len(shape) != dimensions + 2:
+            continue
+        try:
+            layer(signed(shape))
+        except (RuntimeError, ValueError, IndexError, AssertionError):
+            continue
+        return layer, (signed(shape),)
+    raise AssertionError(f"{cls.__name__} takes none of {SHAPES}: say what it takes in tests/contracts/calls.py")
+
+
+def function_calls() -> list[tuple[Any, ...]]:
+    """Arguments to try a function with, one after another."""
+    x, y, square, kernel, mean, variance = tensors((3, 6, 9, 7), (3, 6, 9, 7), (3, 4, 4), (4, 6, 2, 2), (6,), (6,))
+    line, volume, row, matrix = tensors((3, 6, 9), (2, 6, 4, 5, 3), (3, 6), (5, 6))
+    flat_kernel, deep_kernel = tensors((4, 6, 2), (4, 6, 2, 2, 2))
+    back, flat_back, deep_back = tensors((6, 4, 2, 2), (6, 4, 2), (6, 4, 2, 2, 2))
+    return [
+        (x,), (x, y), (x, 2), (x, 2.0), (square, square), (row, matrix.T.contiguous()), (row, matrix), ([x, y],),
+        (x, kernel), (line, flat_kernel), (volume, deep_kernel), (x, back), (line, flat_back), (volume, deep_back),
+        (line, 2), (volume, 2), (x, mean), (x, mean, variance), (x, 3), (x, (3, -1)), (x, (1, 1, 2, 0)), (x, 1),
+        (x, 0, 1), (x, (0, 2, 1, 3)), (x, [3, 3], 1), (x, 2, 1), (x, slice(1, 3)), (x, (slice(None), [2, 0, 2])), (x, (slice(None), 1)), ([x, y], 1), (x, 0.3, 0.7), (x, 3, 0.2),
+        (x, (7,)), (x, -1), (x, 0.5, False), (line, 2), (x, 0.4, 0.1), (row, 0, 1), (row.unsqueeze(0).repeat(3, 1, 1),),
+        (row,), (x, 3, 6, 9, 7), (x, 18, 63), (x[:, :1], 3, 6, 9, 7),
+    ]  # fmt: skip
