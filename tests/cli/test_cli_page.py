@@ -27,11 +27,6 @@ def test_every_line_is_a_command_that_parses(line: str) -> None:
         command.make_context(name, arguments, parent=context, resilient_parsing=False)
 
 
-def test_every_command_is_described() -> None:
-    for name in group.list_commands(click.Context(group)):
-        assert f"| `{name}` |" in PAGE, name
-
-
 def test_the_textbook_example_is_as_counted() -> None:
     layer = count(nn.Sequential(nn.Conv2d(1, 1, (1, 2), bias=False)), (1, 280, 320))[0]
     for number in (layer.operations, layer.dense.operations, layer.dense.elements, layer.dense.nonzero):

@@ -14,8 +14,6 @@ from tests.cli.conftest import Call
 import convscope
 from convscope.cli import main
 
-COMMANDS = main.group.list_commands(click.Context(main.group))
-
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     source = str(Path(convscope.__file__).parent.parent)
@@ -29,36 +27,9 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_help_does_not_load_torch() -> None:
-    code = "import sys; from convscope.cli.main import group\ntry: group.main(['ARGUMENTS'])\nexcept SystemExit: pass\n"
-    code += "heavy = {'torch', 'numpy', 'matplotlib', 'rich'} & set(sys.modules); sys.exit(repr(heavy) if heavy else 0)"
-    for arguments in ("--help", "train', '--help", "inspect', '--help"):
-        done = python("-c", code.replace("ARGUMENTS", arguments))
-        assert done.returncode == 0, done.stderr
-        assert "Usage: " in done.stdout
-
-
 def test_the_module_runs() -> None:
     done = python("-m", "convscope", "--version")
     assert done.stdout.strip() == f"convscope, version {convscope.__version__}"
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_examples_and_describes_every_option(call: Call, command: str) -> None:
-    text = call(command, "--help").stdout
-    assert f"convscope {command}" in text.split("Example", 1)[1]
-    loaded = main.group.get_command(click.Context(main.group), command)
-    assert loaded is not None
-    for parameter in loaded.params:
-        if isinstance(parameter, click.Option):
-            assert max(parameter.opts, key=len) in text
-            if parameter.name not in ("split", "batch_size", "index"):
-                assert parameter.help, parameter.name
-
-
-def test_all_commands_are_listed(call: Call) -> None:
-    text = call("--help").stdout
-    assert all(f"  {command} " in text for command in COMMANDS)
 
 
 def test_unknown_command_offers_the_close_one(error: Call) -> None:

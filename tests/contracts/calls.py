@@ -91,7 +91,8 @@ def function_calls() -> list[tuple[Any, ...]]:
         (x,), (x, y), (x, 2), (x, 2.0), (square, square), (row, matrix.T.contiguous()), (row, matrix), ([x, y],),
         (x, kernel), (line, flat_kernel), (volume, deep_kernel), (x, back), (line, flat_back), (volume, deep_back),
         (line, 2), (volume, 2), (x, mean), (x, mean, variance), (x, 3), (x, (3, -1)), (x, (1, 1, 2, 0)), (x, 1),
-        (x, 0, 1), (x, (0, 2, 1, 3)), (x, [3, 3], 1), (x, 2, 1), (x, slice(1, 3)), (x, (slice(None), [2, 0, 2])), (x, (slice(None), 1)), ([x, y], 1), (x, 0.3, 0.7), (x, 3, 0.2),
-        (x, (7,)), (x, -1), (x, 0.5, False), (line, 2), (x, 0.4, 0.1), (row, 0, 1), (row.unsqueeze(0).repeat(3, 1, 1),),
-        (row,), (x, 3, 6, 9, 7), (x, 18, 63), (x[:, :1], 3, 6, 9, 7),
+        (x, 0, 1), (x, (0, 2, 1, 3)), (x, [3, 3], 1), (x, 2, 1), (x, slice(1, 3)), (x, (slice(None), [2, 0, 2])),
+        (x, (slice(None), 1)), ([x, y], 1), (x, 0.3, 0.7), (x, 3, 0.2), (x, (7,)), (x, -1), (x, 0.5, False),
+        (x, 0.4, 0.1), (row, 0, 1), (row.unsqueeze(0).repeat(3, 1, 1),), (row,), (x, 3, 6, 9, 7), (x, 18, 63),
+        (x[:, :1], 3, 6, 9, 7),
     ]  # fmt: skip

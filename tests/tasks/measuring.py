@@ -174,6 +174,8 @@ class MeasuringSettings:
 
 
 class Measuring(Task):
+    """Two measurements of a picture and three numbers."""
+
     name = "measuring"
     kinds = ("measured",)
     unit = "measurements"
