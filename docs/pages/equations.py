@@ -19,8 +19,8 @@ from convscope.rules.elementwise import ELEMENTWISE, Elementwise, Row
 #: The order of chapters: as a picture meets them on its way through a network.
 CHAPTERS = (
     "conv", "combined", "locally_shared", "conv_transpose", "pool", "unpool", "subsample", "dense", "elementwise",
-    "rectifier", "prelu", "activation", "functions", "softmax", "norm", "dropout", "rbf", "combine", "reshape",
-    "padding", "local_autograd", "loss",
+    "rectifier", "prelu", "activation", "powers", "functions", "softmax", "norm", "dropout", "rbf", "combine",
+    "reshape", "padding", "local_autograd", "loss",
 )  # fmt: skip
 
 _OPENING = """# The equations
