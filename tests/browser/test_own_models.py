@@ -14,8 +14,8 @@ from tests.explorer.fixtures import MODELS
 
 from convscope.errors import CheckpointError
 from convscope.explorer import explore, serve
-from convscope.explorer.cards import card_for
 from convscope.explorer.session import Session
+from convscope.explorer.unopened import unopened_file
 from convscope.models import create_model
 
 #: One of each kind of panel; that every model opens is tested without a browser in ``tests/explorer``.
@@ -53,7 +53,7 @@ def test_a_file_without_description_gives_a_card_in_both_languages(
 ) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(create_model("lenet5").state_dict(), path)
-    with serve(card_for(path, CheckpointError(path, "no description")), port=0) as handle:
+    with serve(unopened_file(path, CheckpointError(path, "no description")), port=0) as handle:
         page = visit(handle, lang=lang, expect="card")
         text = page.locator("#card").inner_text()
         assert "weights.safetensors holds weights" in text

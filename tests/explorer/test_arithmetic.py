@@ -12,7 +12,7 @@ from tests.explorer.fixtures import LAYERS, MODELS, Reference, Residual, around,
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.explorer.arithmetic import Explanation, Step, Terms, follow
+from convscope.explorer.arithmetic import Explanation, Line, Terms, follow
 from convscope.explorer.network import Network
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.layers.losses import LOSSES
@@ -206,9 +206,9 @@ def test_a_perturbed_weight_is_caught() -> None:
 
 
 def test_steps_are_followed_in_order() -> None:
-    steps = (Step("×", "a", 3.0), Step("−", "b", 1.0), Step("÷", "c", 2.0), Step("^", "p", 2.0), Step("√", "√", 0.0))
+    steps = (Line("×", "a", 3.0), Line("−", "b", 1.0), Line("÷", "c", 2.0), Line("^", "p", 2.0), Line("√", "√", 0.0))
     assert follow(3.0, steps) == 4.0
-    assert follow(3.0, (Step("=", "y", 9.0), Step("f", "g", 7.0), Step("+", "d", 1.0))) == 8.0
+    assert follow(3.0, (Line("=", "y", 9.0), Line("f", "g", 7.0), Line("+", "d", 1.0))) == 8.0
 
 
 def test_joined_terms_keep_their_origins() -> None:

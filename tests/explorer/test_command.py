@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from convscope.cli.commands import explore
 from convscope.errors import ArgumentError
-from convscope.explorer.cards import Card
 from convscope.explorer.serve import Handle
 from convscope.explorer.session import Session
+from convscope.explorer.unopened import UnopenedFile
 from convscope.models import create_model
 from convscope.models.modelfile import save
 
@@ -49,7 +49,7 @@ def test_a_saved_model_a_name_and_bare_weights_open(tmp_path: Path) -> None:
         if "--item" in args:
             assert session.picture.source["index"] == 4
     run(str(bare))
-    assert isinstance(opened[-1].session, Card)
+    assert isinstance(opened[-1].session, UnopenedFile)
 
 
 def test_the_loss_is_the_one_it_was_trained_with(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from websockets.typing import Subprotocol
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.explorer import Handle, explore, serve
 from convscope.explorer.application import static_files
-from convscope.explorer.cards import card_for
 from convscope.explorer.session import Session
+from convscope.explorer.unopened import unopened_file
 from convscope.models import create_model
 
 
@@ -282,9 +282,9 @@ def test_a_port_in_use_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ArgumentError, match=r"port: got \d+, wanted a free port .* Give another --port"):
-            serve(card_for(Path("nothing.safetensors"), ValueError("x")), taken.getsockname()[1])
+            serve(unopened_file(Path("nothing.safetensors"), ValueError("x")), taken.getsockname()[1])
     with pytest.raises(ArgumentError, match="port: got 70000"):
-        serve(card_for(Path("nothing.safetensors"), ValueError("x")), 70000)
+        serve(unopened_file(Path("nothing.safetensors"), ValueError("x")), 70000)
 
 
 def test_arguments_of_explore() -> None:
@@ -312,18 +312,18 @@ def test_cards_for_files_that_are_no_models(tmp_path: Path) -> None:
     model = create_model("lenet5", classes=7)
     bare = tmp_path / "bare.safetensors"
     save_file(model.state_dict(), bare)
-    card = card_for(bare, CheckpointError(bare, "not a model"))
+    card = unopened_file(bare, CheckpointError(bare, "not a model"))
     assert card.reason == "no_description"
     assert "lenet5" in card.candidates
     assert ("c1.weight", (6, 1, 5, 5)) in card.tensors
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"\xff" * 40)
-    assert card_for(broken, ValueError("x")).reason == "unreadable"
+    assert unopened_file(broken, ValueError("x")).reason == "unreadable"
     published = tmp_path / "published.pth"
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, published)
-    assert dict(card_for(published, ValueError("x")).tensors) == dict(card.tensors)
+    assert dict(unopened_file(published, ValueError("x")).tensors) == dict(card.tensors)
     torch.save(model, tmp_path / "whole.pth")
-    assert card_for(tmp_path / "whole.pth", ValueError("x")).reason == "unreadable"
+    assert unopened_file(tmp_path / "whole.pth", ValueError("x")).reason == "unreadable"
     with serve(card, port=0) as opened:
 
         async def talk() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Layer, doubles
 from convscope.explorer.arithmetic.windows import window_of
 from convscope.explorer.network import INPUT
@@ -113,7 +113,7 @@ def _panels(snapshot: Snapshot, layer: Layer, number: int) -> tuple[list[Panel],
 
 
 def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
-    kernels, window = Kernels(layer), window_of(layer)
+    kernels, window = KernelsByMap(layer), window_of(layer)
     assert window is not None
     maps, weights, where = kernels.feeding(number)
     dims = layer.y.ndim - 2

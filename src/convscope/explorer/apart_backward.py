@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.explorer.apart import ROWS, Panel, describe
-from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Layer
 from convscope.explorer.arithmetic.windows import Window, window_of
 from convscope.explorer.pictures import as_maps, vector_picture
@@ -71,7 +71,7 @@ def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -
 def _convolution(
     reader: Layer, layer: Layer, number: int, deltas: Mapping[str, Tensor]
 ) -> tuple[list[Panel], int, Window | None]:
-    kernels, window = Kernels(reader), window_of(reader)
+    kernels, window = KernelsByMap(reader), window_of(reader)
     assert window is not None
     maps, weights, where = kernels.fed_by(number)
     delta = deltas[reader.name][:, torch.from_numpy(maps)]

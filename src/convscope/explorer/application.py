@@ -20,10 +20,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer import inputs
-from convscope.explorer.cards import Card
 from convscope.explorer.protocol import Arguments, Reply, pack, parse_binary, parse_text
 from convscope.explorer.security import PROTOCOL, Guard
 from convscope.explorer.session import OPERATIONS, Session
+from convscope.explorer.unopened import UnopenedFile
 from convscope.explorer.worker import MOST_WAITING, SupersededError, Worker
 
 _log = logging.getLogger("convscope.explorer")
@@ -52,7 +52,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 class Explorer:
     """The application of one session, or of a card that says why there is none."""
 
-    def __init__(self, session: Session | Card, token: str, port: int, lang: str | None = None) -> None:
+    def __init__(self, session: Session | UnopenedFile, token: str, port: int, lang: str | None = None) -> None:
         self.session = session
         self.lang = lang
         self.files = static_files()
@@ -171,7 +171,7 @@ class _Window:
 
     async def _carry_out(self, op: str, args: Arguments, payload: bytes) -> Reply:
         session, worker = self.explorer.session, self.explorer.worker
-        if isinstance(session, Card):
+        if isinstance(session, UnopenedFile):
             if op != "hello":
                 raise ConvscopeError("no model is open")
             return Reply({"card": session.describe(), "lang": self.explorer.lang})

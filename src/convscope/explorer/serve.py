@@ -18,9 +18,9 @@ from torch import nn
 from convscope.data import Dataset, Labelled, load_dataset
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer.application import Explorer
-from convscope.explorer.cards import Card
 from convscope.explorer.protocol import MAX_BINARY
 from convscope.explorer.session import Session
+from convscope.explorer.unopened import UnopenedFile
 from convscope.explorer.waiting import PatientProtocol
 
 HOST = "127.0.0.1"
@@ -30,7 +30,9 @@ DEFAULT_PORT = 8899
 class Handle:
     """A running explorer. ``url`` opens it (the token in it is good for as long as it runs); ``close()`` stops it."""
 
-    def __init__(self, session: Session | Card, port: int | None, lang: str | None, token: str | None = None) -> None:
+    def __init__(
+        self, session: Session | UnopenedFile, port: int | None, lang: str | None, token: str | None = None
+    ) -> None:
         self.session = session
         self._socket = _listen(port)
         self.port: int = self._socket.getsockname()[1]
@@ -120,7 +122,7 @@ def explore(
 
 
 def serve(
-    session: Session | Card,
+    session: Session | UnopenedFile,
     port: int | None = None,
     lang: str | None = None,
     browser: bool = False,

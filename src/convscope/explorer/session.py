@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from convscope.data import Dataset, Labelled
-from convscope.explorer.fields import Fields
 from convscope.explorer.inputs import Desk, Picture
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
+from convscope.explorer.reach import Reach
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
 from convscope.inspect.inputs import input_of
@@ -80,7 +80,7 @@ class Session:
         self.target_chosen = False
         self.lock = threading.RLock()
         self._version = 0
-        self._fields: Fields | None = None
+        self._reach: Reach | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.cancelled = threading.Event()
         self.unfolded: set[str] = set()
@@ -161,12 +161,12 @@ class Session:
         with self.lock:
             self.snapshot = snapshot
 
-    def fields(self) -> Fields:
+    def reach(self) -> Reach:
         """Receptive fields, prepared at the first use."""
         with self.lock:
-            if self._fields is None:
-                self._fields = Fields(self.network)
-            return self._fields
+            if self._reach is None:
+                self._reach = Reach(self.network)
+            return self._reach
 
     def scratch(self) -> Path:
         """A folder of this session's own, removed at its end."""

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import arithmetic
-from convscope.explorer.arithmetic import Explanation, Layer, Step, Terms
+from convscope.explorer.arithmetic import Explanation, Layer, Line, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
 from convscope.explorer.network import INPUT, Network
@@ -198,11 +198,11 @@ class Snapshot:
             powers = np.exp(y - top)
             terms = Terms(y, powers, source=places(np.arange(len(y)), rows=len(y)))
             steps = [
-                Step("^", "−1", -1.0),
-                Step("×", "exp(z − max)", float(powers[here])),
-                Step("=", "p", float(powers[here] / powers.sum())),
-                Step("−", "t", 1.0 if here == target else 0.0),
-                Step("=", "δ", value),
+                Line("^", "−1", -1.0),
+                Line("×", "exp(z − max)", float(powers[here])),
+                Line("=", "p", float(powers[here] / powers.sum())),
+                Line("−", "t", 1.0 if here == target else 0.0),
+                Line("=", "δ", value),
             ]
             return Explanation(
                 layer.name, "backward", "loss", at, "δ = p − t,  p = exp(z − max) / Σ exp(z − max)",
@@ -210,7 +210,7 @@ class Snapshot:
             )  # fmt: skip
         terms = Terms(y[here : here + 1], doubles(self._output_delta())[here : here + 1], source=places(here, rows=1))
         return Explanation(
-            layer.name, "backward", "loss", at, "δ = ∂J/∂y", ("", "y", "∂J/∂y"), terms, (Step("=", "δ", value),), value,
+            layer.name, "backward", "loss", at, "δ = ∂J/∂y", ("", "y", "∂J/∂y"), terms, (Line("=", "δ", value),), value,
             (layer.name,), note=self.question.loss,
         )  # fmt: skip
 
@@ -221,7 +221,7 @@ class Snapshot:
         here = int(at[-1]) if at else 0
         y, delta = doubles(self.logits[0]).reshape(-1), doubles(self._output_delta())
         terms = Terms(y[here : here + 1], delta[here : here + 1], source=places(here, rows=1))
-        steps = (Step("×", "f′(u)", derivative(last, at)), Step("=", "δ", value))
+        steps = (Line("×", "f′(u)", derivative(last, at)), Line("=", "δ", value))
         return Explanation(
             layer.name, "backward", "loss", at, "δ = f′(u)·∂J/∂y", ("", "y", "∂J/∂y"), terms, steps, value,
             (last.name,), through=last.name if last is not layer else None, note=self.question.loss,

@@ -24,7 +24,7 @@ Reads = npt.NDArray[np.int64]  # (outputs, most reads of one output), −1 where
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
+class Progression:
     """The regular part of an operation along one dimension: output o reads o·stride + offset … + reach − 1."""
 
     stride: float
@@ -37,12 +37,12 @@ class Dimension:
     """What an operation does along one dimension of its input.
 
     ``axis`` is the output's dimension that runs along with it, None where every output reads the same positions
-    (``reads`` then has one row). ``window`` is None where the operation is not regular.
+    (``reads`` then has one row). ``progression`` is None where the operation is not regular.
     """
 
     axis: int | None
     reads: Reads
-    window: Window | None
+    progression: Progression | None
 
 
 # what leaves every place where it is, beside the element-wise functions of the table
@@ -63,32 +63,52 @@ _IN_PLACE_FUNCTIONS = frozenset((
 
 def along(step: Step, source: TensorLike, axis: int) -> Dimension:
     """How ``step`` reads dimension ``axis`` of its input ``source``."""
-    size = source.shape[axis]
-    taken_from_tuple = step.kind == "getitem" and isinstance(step.arguments[0], tuple)
-    if taken_from_tuple or (step.output_shape is None and step.kind in ("chunk", "split")):
+    if _stays_whole(step, source, axis):
+        return _identity(axis, source.shape[axis])
+    for formula in (_by_module, _by_function):
+        found = formula(step, source, axis)
+        if found is not None:
+            return found
+    if (moved := _moved(step, source, axis)) is not None:
+        return Dimension(moved, np.arange(source.shape[axis])[:, None], Progression(1, 0, 1))
+    return probe(step, source, axis)
+
+
+def _stays_whole(step: Step, source: TensorLike, axis: int) -> bool:
+    """Whether nothing along ``axis`` can change: parts are taken out of a tuple, or there is one place before and after."""
+    if step.kind == "getitem" and isinstance(step.arguments[0], tuple):
+        return True
+    if step.output_shape is None:
+        return step.kind in ("chunk", "split")
+    one = source.shape[axis] == 1 and len(step.output_shape) == len(source.shape) and step.output_shape[axis] == 1
+    return one and not hasattr(step.module, "kernel_size")
+
+
+def _by_module(step: Step, source: TensorLike, axis: int) -> Dimension | None:
+    module, size, output = step.module, source.shape[axis], step.output_shape or ()
+    if module is None:
+        return None
+    if isinstance(module, _IN_PLACE_MODULES) or row_of(module) is not None:
         return _identity(axis, size)
-    output = step.output_shape or ()
-    if size == 1 and len(output) == len(source.shape) and output[axis] == 1 and not hasattr(step.module, "kernel_size"):
-        return _identity(axis, size)
-    spatial = axis >= 2 and len(output) == len(source.shape)
-    if step.module is not None:
-        if isinstance(step.module, _IN_PLACE_MODULES) or row_of(step.module) is not None:
-            return _identity(axis, size)
-        if isinstance(step.module, nn.Linear):
-            return _everything(size) if axis == len(source.shape) - 1 else _identity(axis, size)
-        if spatial and (window := window_of(step.module, axis - 2, len(output) - 2)) is not None:
-            return window(size, output[axis], axis)
+    if isinstance(module, nn.Linear):
+        return _everything(size) if axis == len(source.shape) - 1 else _identity(axis, size)
+    if axis < 2 or len(output) != len(source.shape):
+        return None
+    window = window_of(module, axis - 2, len(output) - 2)
+    return None if window is None else window(size, output[axis], axis)
+
+
+def _by_function(step: Step, source: TensorLike, axis: int) -> Dimension | None:
+    size, output = source.shape[axis], step.output_shape or ()
     stays = step.kind in _IN_PLACE_FUNCTIONS or row_of(step.module, step.function) is not None
     if stays and len(output) == len(source.shape):
         if output[axis] == size:
             return _identity(axis, size)
-        if size == 1:
+        if size == 1:  # spread over the other operand's places
             return Dimension(axis, np.zeros((output[axis], 1), np.int64), None)
     if step.kind == "cat" and axis != _cat_dimension(step) % len(output):
         return _identity(axis, size)
-    if (moved := _moved(step, source, axis)) is not None:
-        return Dimension(moved, np.arange(size)[:, None], Window(1, 0, 1))
-    return probe(step, source, axis)
+    return None
 
 
 def _moved(step: Step, source: TensorLike, axis: int) -> int | None:
@@ -174,7 +194,7 @@ def _component(value: Any, dimension: int, dimensions: int) -> Any:
 
 
 def _identity(axis: int, size: int) -> Dimension:
-    return Dimension(axis, np.arange(size)[:, None], Window(1, 0, 1))
+    return Dimension(axis, np.arange(size)[:, None], Progression(1, 0, 1))
 
 
 def _everything(size: int) -> Dimension:
@@ -185,15 +205,15 @@ def _sliding(
     size: int, out: int, axis: int, kernel: int, stride: int, padding: int, dilation: int, mode: str
 ) -> Dimension:
     index = np.arange(out)[:, None] * stride - padding + np.arange(kernel)[None, :] * dilation
-    window = Window(stride, -padding, dilation * (kernel - 1) + 1)
+    regular = Progression(stride, -padding, dilation * (kernel - 1) + 1)
     if mode == "circular":
-        return Dimension(axis, index % size, window)
+        return Dimension(axis, index % size, regular)
     if mode == "reflect":
         index = np.abs(index)
-        return Dimension(axis, np.where(index >= size, 2 * (size - 1) - index, index), window)
+        return Dimension(axis, np.where(index >= size, 2 * (size - 1) - index, index), regular)
     if mode == "replicate":
-        return Dimension(axis, index.clip(0, size - 1), window)
-    return Dimension(axis, np.where((index < 0) | (index >= size), -1, index), window)
+        return Dimension(axis, index.clip(0, size - 1), regular)
+    return Dimension(axis, np.where((index < 0) | (index >= size), -1, index), regular)
 
 
 def _transposed(size: int, out: int, axis: int, kernel: int, stride: int, padding: int, dilation: int) -> Dimension:
@@ -202,7 +222,7 @@ def _transposed(size: int, out: int, axis: int, kernel: int, stride: int, paddin
     index = numerator // stride
     index = np.where((numerator % stride != 0) | (index < 0) | (index >= size), -1, index)
     reach = (dilation * (kernel - 1)) // stride + 1
-    return Dimension(axis, index, Window(1 / stride, (padding - dilation * (kernel - 1)) / stride, reach))
+    return Dimension(axis, index, Progression(1 / stride, (padding - dilation * (kernel - 1)) / stride, reach))
 
 
 def _adaptive(size: int, out: int, axis: int) -> Dimension:
@@ -229,7 +249,7 @@ def _from_table(table: npt.NDArray[np.bool_]) -> Reads:
     return reads
 
 
-def _regular(table: npt.NDArray[np.bool_]) -> Window | None:
+def _regular(table: npt.NDArray[np.bool_]) -> Progression | None:
     """Stride, offset and reach of a table whose inner rows are one pattern moved along; None where they are not."""
     rows = [np.flatnonzero(flags) for flags in table]
     reach = max((int(row[-1] - row[0]) + 1 for row in rows if len(row)), default=0)
@@ -240,4 +260,4 @@ def _regular(table: npt.NDArray[np.bool_]) -> Window | None:
     stride = (following - start) / (second - first)
     if any(position != start + stride * (o - first) for o, position in inner):
         return None
-    return Window(stride, start - stride * first, reach)
+    return Progression(stride, start - stride * first, reach)

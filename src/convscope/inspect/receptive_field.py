@@ -159,10 +159,14 @@ class ReceptiveFields:
         low = np.where(valid, before.low[dimension.reads], _NONE_LOW).min(axis=1)
         high = np.where(valid, before.high[dimension.reads], _NONE_HIGH).max(axis=1)
         affine = None
-        if before.affine is not None and dimension.window is not None:
+        if before.affine is not None and dimension.progression is not None:
             first, size, jump = before.affine
-            window = dimension.window
-            affine = (first + window.offset * jump, size + (window.reach - 1) * jump, jump * window.stride)
+            progression = dimension.progression
+            affine = (
+                first + progression.offset * jump,
+                size + (progression.reach - 1) * jump,
+                jump * progression.stride,
+            )
         return _Axis(dimension.axis, low, high, affine)
 
 

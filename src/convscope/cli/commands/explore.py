@@ -12,8 +12,8 @@ from convscope.cli.options import GroupedCommand, data_options, load_data, parse
 
 if TYPE_CHECKING:
     from convscope.data import Dataset
-    from convscope.explorer.cards import Card
     from convscope.explorer.session import Session
+    from convscope.explorer.unopened import UnopenedFile
 
 
 @click.command(cls=GroupedCommand)
@@ -64,11 +64,11 @@ def command(
 
 def _session(
     model: str, architecture: str | None, pairs: Sequence[str], data: Dataset | None, item: int | None
-) -> Session | Card:
+) -> Session | UnopenedFile:
     """The model opened, or a card that tells what its file lacks."""
     from convscope.errors import CheckpointError
-    from convscope.explorer.cards import card_for
     from convscope.explorer.session import Session
+    from convscope.explorer.unopened import unopened_file
     from convscope.models import create_model
     from convscope.training import describe, load
 
@@ -88,4 +88,4 @@ def _session(
         trained_with = (describe(path).get("config") or {}).get("loss")
         return Session(load(path), data, path.name, item, loss=trained_with)
     except CheckpointError as error:
-        return card_for(path, error)
+        return unopened_file(path, error)

@@ -13,7 +13,7 @@ from convscope.cli.options import GroupedCommand, data_options, load_data, parse
 if TYPE_CHECKING:
     from torch import nn
 
-    from convscope.inspect.report import Example
+    from convscope.inspect.album import Example
 
 _BATCH = 64
 
@@ -61,7 +61,7 @@ def command(
       convscope inspect model.safetensors --image seven.png --target 1 --out seven/
       convscope inspect lenet5_1998
     """
-    from convscope.inspect.report import write_report
+    from convscope.inspect.album import write_album
     from convscope.models.catalog import default_loss
 
     network, name, trained_with = _model(model, parse_pairs(pairs, "--option"))
@@ -75,7 +75,7 @@ def command(
     folder = out or Path(f"inspect-{Path(name).stem if Path(name).suffix else name}")
     number = 0
     chosen = loss or trained_with or default_loss(network)
-    for path in write_report(network, folder, name, chosen, example, layers):
+    for path in write_album(network, folder, name, chosen, example, layers):
         number += 1
         if path.name == "layers.txt":
             click.echo(path.read_text(encoding="utf-8"))
@@ -110,8 +110,8 @@ def _example(
     from convscope.data import prepare
     from convscope.data.pictures import load_picture
     from convscope.errors import ArgumentError
+    from convscope.inspect.album import Example
     from convscope.inspect.inputs import input_of
-    from convscope.inspect.report import Example
     from convscope.spec import spec_of
 
     described = spec_of(network)

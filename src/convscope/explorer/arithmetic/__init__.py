@@ -5,13 +5,13 @@ from convscope.explorer.arithmetic.backward import explain as explain_backward
 from convscope.explorer.arithmetic.forward import explain as explain_forward
 from convscope.explorer.arithmetic.gradients import explain as explain_gradient
 from convscope.explorer.arithmetic.layer import Layer, family_of
-from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, follow
+from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, follow
 
 __all__ = [
     "BACKWARD_RULES",
     "Explanation",
     "Layer",
-    "Step",
+    "Line",
     "Terms",
     "explain_backward",
     "explain_forward",

@@ -16,9 +16,9 @@ import torch
 from convscope import layers as own
 from convscope.explorer.arithmetic import local
 from convscope.explorer.arithmetic.forward import concat_axis
-from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
-from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, follow, places
+from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, follow, places
 from convscope.explorer.arithmetic.windows import window_of
 from convscope.rules.elementwise import Elementwise
 from convscope.rules.subsample import Subsample
@@ -58,16 +58,16 @@ def explain(
         parts.append(back_through(reader, place, unit, doubles(deltas[reader.name][0])))
         names.append(reader.name)
     terms = Terms.join(parts)
-    steps: list[Step] = []
+    steps: list[Line] = []
     formula = "δ = Σ ∂u/∂y·δ"
     if through is not None:
         above = float(terms.product.sum())
-        steps.append(Step("=", "∂J/∂y", above))
+        steps.append(Line("=", "∂J/∂y", above))
         steps.append(_factor(through, unit, above, rule))
         formula = "δ = f′(u)·Σ ∂u/∂y·δ"
     if partly:
-        steps.append(Step("+", "c", value - follow(float(terms.product.sum()), tuple(steps))))
-    steps.append(Step("=", "δ", value))
+        steps.append(Line("+", "c", value - follow(float(terms.product.sum()), tuple(steps))))
+    steps.append(Line("=", "δ", value))
     only_weights = all(reader.family in ("conv", "linear") for reader, _ in following)
     headings = ("w", "δ", "w·δ") if only_weights else HEADINGS
     if only_weights:
@@ -93,7 +93,7 @@ def _through_itself(layer: Layer, unit: Index, value: float) -> Explanation:
     assert layer.upstream is not None
     terms = _jacobian(layer, 0, unit, doubles(layer.upstream[0]))
     headings = ("∂y/∂u", "∂J/∂y", "∂y/∂u·∂J/∂y")
-    steps = (Step("=", "δ", value),)
+    steps = (Line("=", "δ", value),)
     formula = "δ = Σ ∂y/∂u·∂J/∂y"
     return Explanation(
         layer.name, "backward", layer.family, unit, formula, headings, terms, steps, value, (layer.name,)
@@ -120,15 +120,15 @@ def derivative(layer: Layer, unit: Index) -> float:
     return float(local.row(layer, unit)[0][unit])
 
 
-def _factor(through: Layer, unit: Index, above: float, rule: str) -> Step:
+def _factor(through: Layer, unit: Index, above: float, rule: str) -> Line:
     """What multiplies ∂J/∂y: f′(u), or what a deconvnet or guided backpropagation puts in its place at a ReLU."""
     slope = derivative(through, unit)
     if rule != "plain" and is_relu(through):
         passes = float(above > 0)
-        return Step(
+        return Line(
             "×", "[∂J/∂y > 0]" if rule == "deconv" else "f′(u)·[∂J/∂y > 0]", passes * (slope if rule == "guided" else 1)
         )
-    return Step("×", "f′(u)", slope)
+    return Line("×", "f′(u)", slope)
 
 
 def reads(*families: str) -> Callable[[Reader], Reader]:
@@ -142,7 +142,7 @@ def reads(*families: str) -> Callable[[Reader], Reader]:
 
 @reads("conv")
 def _conv(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
-    window, kernels = window_of(reader), Kernels(reader)
+    window, kernels = window_of(reader), KernelsByMap(reader)
     assert window is not None
     offsets, outputs = window.readers(index[1:], delta.shape[1:])
     flat = np.ravel_multi_index(tuple(offsets.T), window.kernel) if len(offsets) else np.zeros(0, np.int64)

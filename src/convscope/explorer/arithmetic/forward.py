@@ -13,9 +13,9 @@ import torch
 
 from convscope import layers as own
 from convscope.explorer.arithmetic import local
-from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
-from convscope.explorer.arithmetic.terms import Explanation, Step, Terms, places
+from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, places
 from convscope.explorer.arithmetic.windows import adaptive_range, window_of
 from convscope.rules.elementwise import row_of
 
@@ -45,7 +45,7 @@ def _explanation(
     formula: str,
     headings: tuple[str, str, str],
     terms: Terms,
-    *steps: Step,
+    *steps: Line,
     note: str = "",
 ) -> Explanation:
     value = number(layer.y, unit)
@@ -56,7 +56,7 @@ def _explanation(
 
 @family("conv")
 def _conv(layer: Layer, unit: Index) -> Explanation:
-    window, kernels = window_of(layer), Kernels(layer)
+    window, kernels = window_of(layer), KernelsByMap(layer)
     assert window is not None
     x = layer.inputs[0]
     positions, inside = window.read(unit[1:], tuple(x.shape[2:]))
@@ -134,9 +134,9 @@ def _pool(layer: Layer, unit: Index) -> Explanation:
     return _explanation(layer, unit, formula, headings, terms, *steps)
 
 
-def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Floats, str, tuple[Step, ...]]:
+def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Floats, str, tuple[Line, ...]]:
     y = number(layer.y, unit)
-    end = Step("=", "y", y)
+    end = Line("=", "y", y)
     module: Any = layer.module
     match layer.family:
         case "max_pool" | "min_pool" | "median_pool":
@@ -161,12 +161,12 @@ def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Flo
         case "sum_pool":
             return np.ones(len(values)), "y = Σ x", (end,)
         case "l2_pool":
-            return np.ones(len(values)), "y = √Σ x²", (Step("√", "√", 0.0), end)
+            return np.ones(len(values)), "y = √Σ x²", (Line("√", "√", 0.0), end)
         case _:
             beta, bias = scalar(module.weight[unit[0]]), scalar(module.bias[unit[0]])
             u = number(layer.u, unit)
-            function = Step("f", module.activation, y)
-            steps = (Step("×", "β", beta), Step("+", "b", bias), Step("=", "u", u), function)
+            function = Line("f", module.activation, y)
+            steps = (Line("×", "β", beta), Line("+", "b", bias), Line("=", "u", u), function)
             return np.ones(len(values)), "y = f(β·Σ x + b)", steps
 
 
@@ -175,9 +175,9 @@ def _batch_norm(layer: Layer, unit: Index) -> Explanation:
     module: Any = layer.module
     channel = unit[0]
     mean, variance = float(module.running_mean[channel]), float(module.running_var[channel])
-    steps = [Step("−", "μ", mean), Step("÷", "√(σ²+ε)", float(np.sqrt(variance + module.eps)))]
+    steps = [Line("−", "μ", mean), Line("÷", "√(σ²+ε)", float(np.sqrt(variance + module.eps)))]
     if module.affine:
-        steps += [Step("×", "γ", scalar(module.weight[channel])), Step("+", "β", scalar(module.bias[channel]))]
+        steps += [Line("×", "γ", scalar(module.weight[channel])), Line("+", "β", scalar(module.bias[channel]))]
     formula = "y = γ·(x − μ)/√(σ²+ε) + β"
     return _explanation(layer, unit, formula, ("c", "x", "c·x"), _itself(layer, unit), *steps, _named("y", layer, unit))
 
@@ -200,10 +200,10 @@ def _lrn(layer: Layer, unit: Index) -> Explanation:
         padding=~inside,
     )
     steps = (
-        Step("×", "α/n", module.alpha / n),
-        Step("+", "k", float(module.k)),
-        Step("^", "−β", -float(module.beta)),
-        Step("×", "x", number(x, unit)),
+        Line("×", "α/n", module.alpha / n),
+        Line("+", "k", float(module.k)),
+        Line("^", "−β", -float(module.beta)),
+        Line("×", "x", number(x, unit)),
         _named("y", layer, unit),
     )
     return _explanation(layer, unit, "y = x·(k + α/n·Σ x²)^(−β)", ("", "x", "x²"), terms, *steps)
@@ -232,7 +232,7 @@ def _softmax(layer: Layer, unit: Index) -> Explanation:
         ),
     )
     own_part = float(np.exp(values[unit[axis]] - top))
-    steps = (Step("^", "−1", -1.0), Step("×", "exp(z − max)", own_part), _named("p", layer, unit))
+    steps = (Line("^", "−1", -1.0), Line("×", "exp(z − max)", own_part), _named("p", layer, unit))
     formula = "p = exp(z − max) / Σ exp(z − max)"
     return _explanation(layer, unit, formula, ("", "z", "exp(z − max)"), terms, *steps)
 
@@ -256,7 +256,7 @@ def _rbf(layer: Layer, unit: Index) -> Explanation:
 def _activation(layer: Layer, unit: Index) -> Explanation:
     y = number(layer.y, unit)
     terms = _itself(layer, unit)
-    steps = (Step("f", layer.kind, y), Step("=", "y", y))
+    steps = (Line("f", layer.kind, y), Line("=", "y", y))
     return _explanation(layer, unit, _formula(layer), ("", "u", "u"), terms, *steps)
 
 
@@ -292,7 +292,7 @@ def _add(layer: Layer, unit: Index) -> Explanation:
     if layer.keywords.get("alpha", 1) != 1:
         return _linearised(layer, unit)
     constants = [float(item) for item in layer.arguments if isinstance(item, int | float)]
-    steps = [Step("+", "c", value) for value in constants]
+    steps = [Line("+", "c", value) for value in constants]
     terms = Terms.join(parts)
     return _explanation(layer, unit, "y = Σ x", ("", "x", "x"), terms, *steps, _named("y", layer, unit))
 
@@ -331,7 +331,7 @@ def _linearised(layer: Layer, unit: Index) -> Explanation:
         parts.append(Terms(values, coefficient * values, coefficient, source=index))
     terms = Terms.join(parts)
     y = number(layer.y, unit)
-    steps = (Step("+", "c", y - float(terms.product.sum())), _named("y", layer, unit))
+    steps = (Line("+", "c", y - float(terms.product.sum())), _named("y", layer, unit))
     return _explanation(layer, unit, "y = Σ ∂y/∂x·x + c", ("∂y/∂x", "x", "∂y/∂x·x"), terms, *steps, note="linearised")
 
 
@@ -348,10 +348,10 @@ def _broadcast_term(layer: Layer, place: int, unit: Index) -> Terms:
     return Terms(one, one.copy(), source=np.array([index], np.int64).reshape(1, len(index)))
 
 
-def _bias(layer: Layer, channel: int) -> tuple[Step, ...]:
+def _bias(layer: Layer, channel: int) -> tuple[Line, ...]:
     bias = getattr(layer.module, "bias", None)
-    return () if bias is None else (Step("+", "b", scalar(bias[channel])),)
+    return () if bias is None else (Line("+", "b", scalar(bias[channel])),)
 
 
-def _named(symbol: str, layer: Layer, unit: Index) -> Step:
-    return Step("=", symbol, number(layer.y, unit))
+def _named(symbol: str, layer: Layer, unit: Index) -> Line:
+    return Line("=", symbol, number(layer.y, unit))

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from convscope.explorer.arithmetic import local
-from convscope.explorer.arithmetic.kernels import Kernels
+from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles
-from convscope.explorer.arithmetic.terms import Explanation, Step, Terms
+from convscope.explorer.arithmetic.terms import Explanation, Line, Terms
 from convscope.explorer.arithmetic.windows import window_of
 
 XD = ("x", "δ", "x·δ")
@@ -35,14 +35,14 @@ def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor) -> 
         )
     value = float(layer.gradients[parameter][index])
     return Explanation(
-        layer.name, "gradient", layer.family, index, formula, headings, terms, (Step("=", "∂J/∂w", value),), value,
+        layer.name, "gradient", layer.family, index, formula, headings, terms, (Line("=", "∂J/∂w", value),), value,
         layer.sources, parameter=parameter,
     )  # fmt: skip
 
 
 def _kernel(layer: Layer, index: Index, delta: Floats) -> Terms:
     """One product a position of the output map: the window moves, the weight stays."""
-    window, kernels = window_of(layer), Kernels(layer)
+    window, kernels = window_of(layer), KernelsByMap(layer)
     assert window is not None
     output, source, place = kernels.locate(index)
     at = np.array(list(np.ndindex(delta.shape[1:])), np.int64)  # (positions, d)

@@ -14,7 +14,7 @@ Fan = tuple[Integers, Floats, Integers]
 """(maps (m,), weights (m, k), places of those weights in the parameter (m, k, …))"""
 
 
-class Kernels:
+class KernelsByMap:
     """``feeding(j)``: the kernels into output map j; ``fed_by(i)``: those out of input map i. k runs over the window in
     the order in which it lies on the picture, so that a rotated kernel comes out rotated."""
 

@@ -77,7 +77,7 @@ class Terms:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class Line:
     """One line after the sum: apply ``operation`` with ``value`` to what stands so far ("=": name it; "f": function
     ``symbol`` gives ``value``; "√": square root)."""
 
@@ -102,7 +102,7 @@ class Explanation:
     formula: str
     headings: tuple[str, str, str]
     terms: Terms
-    steps: tuple[Step, ...]
+    steps: tuple[Line, ...]
     value: float
     origins: tuple[str, ...] = ()
     through: str | None = None
@@ -150,7 +150,7 @@ class Explanation:
         }
 
 
-def follow(start: float, steps: tuple[Step, ...]) -> float:
+def follow(start: float, steps: tuple[Line, ...]) -> float:
     """The value that the steps lead to."""
     value = start
     for step in steps:

@@ -223,13 +223,13 @@ def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True)
 def field(session: Session, args: Arguments, payload: bytes) -> Reply:
     """The receptive field of a unit on every map before it; for the input, what a pixel reaches."""
-    fields = session.fields()
+    reach = session.reach()
     name, index = args.text("layer"), args.index("index")
     if name == INPUT:
         check_index("index", index, session.network.input_shape[1:])
-        return Reply(finite({"direction": "forward", "layer": name, **fields.of_pixel(index)}))
+        return Reply(finite({"direction": "forward", "layer": name, **reach.of_pixel(index)}))
     layer, unit = session.snapshot.unit(name, index)
-    return Reply(finite({"direction": "backward", "layer": layer.name, **fields.of_unit(name, unit)}))
+    return Reply(finite({"direction": "backward", "layer": layer.name, **reach.of_unit(name, unit)}))
 
 
 @operation()

@@ -7,11 +7,11 @@ from convscope.inspect.pictures.confusion import confusion_figure
 from convscope.inspect.pictures.curves import curves_figure, learning_curves
 from convscope.inspect.pictures.graph import graph_figure
 from convscope.inspect.pictures.histograms import histograms_figure
-from convscope.inspect.pictures.kernels import Kernels, film_figure, kernels_figure, kernels_of, kernels_of_model
+from convscope.inspect.pictures.kernels import KernelSheet, film_figure, kernels_figure, kernels_of, kernels_of_model
 from convscope.inspect.pictures.maps import bars_figure, kernel_gradient_figure, maps_figure, picture_figure
 
 __all__ = [
-    "Kernels",
+    "KernelSheet",
     "bars_figure",
     "confusion_figure",
     "curves_figure",

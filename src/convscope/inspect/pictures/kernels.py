@@ -21,7 +21,7 @@ _MOST_COLUMNS = 48
 
 
 @dataclasses.dataclass(frozen=True)
-class Kernels:
+class KernelSheet:
     """A layer's weights as (output maps, input maps, height, width); NaN where a connection table has no connection.
 
     ``colour`` says that the input maps are the red, green and blue of the picture.
@@ -39,7 +39,7 @@ class Kernels:
         return f"{out_maps} × {in_maps} kernels of {height} × {width}"
 
 
-def kernels_of(name: str, module: nn.Module, colour: bool = False, flattened: Sequence[int] = ()) -> Kernels | None:
+def kernels_of(name: str, module: nn.Module, colour: bool = False, flattened: Sequence[int] = ()) -> KernelSheet | None:
     """The weights of one layer laid out for drawing; None for a layer without kernels.
 
     ``flattened`` is (maps, height, width) of what a linear layer reads, if it reads flattened maps: its rows are then
@@ -47,10 +47,10 @@ def kernels_of(name: str, module: nn.Module, colour: bool = False, flattened: Se
     """
     weight = getattr(module, "weight", None)
     values = _laid_out(module, weight, flattened) if isinstance(weight, torch.Tensor) else None
-    return None if values is None else Kernels(name, values, colour and values.shape[1] == 3)
+    return None if values is None else KernelSheet(name, values, colour and values.shape[1] == 3)
 
 
-def arranged(module: nn.Module, weight: torch.Tensor, like: Kernels) -> Numbers:
+def arranged(module: nn.Module, weight: torch.Tensor, like: KernelSheet) -> Numbers:
     """Another tensor of the weights' shape (their gradient, for example), laid out as ``like`` is."""
     flattened = like.values.shape[1:] if isinstance(module, nn.Linear) and like.values.shape[0] > 1 else ()
     values = _laid_out(module, weight, flattened)
@@ -87,9 +87,9 @@ def _laid_out(module: nn.Module, weight: torch.Tensor, flattened: Sequence[int])
     return values
 
 
-def kernels_of_model(walk: Walk) -> list[Kernels]:
+def kernels_of_model(walk: Walk) -> list[KernelSheet]:
     """The kernels of every layer that has some, in forward order; a layer called twice is listed once."""
-    found: list[Kernels] = []
+    found: list[KernelSheet] = []
     met: set[int] = set()
     for step in walk:
         if step.module is None or id(step.module) in met:
@@ -102,7 +102,7 @@ def kernels_of_model(walk: Walk) -> list[Kernels]:
     return found
 
 
-def kernels_figure(kernels: Kernels) -> Figure:
+def kernels_figure(kernels: KernelSheet) -> Figure:
     """One sheet of a layer's kernels: colour kernels as pictures, others by output map (row) and input map (column)."""
     out_maps, in_maps, height, width = kernels.values.shape
     title, limit = f"{kernels.name} · kernels", symmetric_limit(kernels.values)

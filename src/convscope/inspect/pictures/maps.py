@@ -18,7 +18,7 @@ from convscope.inspect.pictures.canvas import (
     plain_axes,
     symmetric_limit,
 )
-from convscope.inspect.pictures.kernels import Kernels
+from convscope.inspect.pictures.kernels import KernelSheet
 from convscope.inspect.pictures.tiles import maps_sheet, sheet_of_tiles
 
 _WORDS: dict[Kind, str] = {
@@ -54,7 +54,7 @@ def as_maps(values: torch.Tensor) -> Numbers:
     return array.reshape(-1, *array.shape[-2:])
 
 
-def kernel_gradient_figure(kernels: Kernels) -> Figure:
+def kernel_gradient_figure(kernels: KernelSheet) -> Figure:
     """∂J/∂K of one layer, laid out as its kernels are (output maps, input maps, h, w)."""
     values = kernels.values
     out_maps, in_maps, height, width = values.shape

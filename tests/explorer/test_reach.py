@@ -12,8 +12,8 @@ from tests.explorer.fixtures import Branching, Residual
 from torch import nn
 
 from convscope.errors import UnknownNameError
-from convscope.explorer.fields import Fields
 from convscope.explorer.network import Network
+from convscope.explorer.reach import Reach
 from convscope.graph.replay import unit_gradient, value_of
 from convscope.models import create_model
 
@@ -59,7 +59,7 @@ def test_the_box_is_the_extent_of_the_gradient(case: str) -> None:
     build, shape = CASES[case]
     model = positive(build())
     network = Network(model, shape)
-    fields = Fields(network)
+    fields = Reach(network)
     x = torch.rand(1, *shape, dtype=torch.float64) * 1e-2
     chosen = random.Random(1)
     for name, node in network.nodes.items():
@@ -78,7 +78,7 @@ def test_a_pixel_outside_leaves_the_unit_bit_equal_and_one_inside_reaches_it(cas
     build, shape = CASES[case]
     model = positive(build()).float()
     network = Network(model, shape)
-    fields = Fields(network)
+    fields = Reach(network)
     x = torch.rand(1, *shape) * 0.1
     last = [name for name, node in network.nodes.items() if len(node.shape) == 3][-1]
     before = value_of(network.graph, x, last)
@@ -96,7 +96,7 @@ def test_a_pixel_outside_leaves_the_unit_bit_equal_and_one_inside_reaches_it(cas
 
 def test_maps_in_between_and_vectors() -> None:
     network = Network(create_model("lenet5"), (1, 28, 28))
-    fields = Fields(network)
+    fields = Reach(network)
     boxes = fields.of_unit("c3", (5, 0, 9))["boxes"]
     assert boxes["s2"] == [[0, 5], [9, 14]]
     assert boxes["c1"] == [[0, 10], [18, 28]]

@@ -10,8 +10,8 @@ from torch import nn
 
 from convscope import create_model
 from convscope.errors import UnknownNameError
+from convscope.inspect.album import Example, write_album
 from convscope.inspect.pictures.canvas import numbers
-from convscope.inspect.report import Example, write_report
 from convscope.spec import ModelSpec, attach
 
 
@@ -40,7 +40,7 @@ def test_a_graph_with_branches_is_reported_whole(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x = torch.randn(5, 3, 9, 11)
     example = Example(x[:1], 2, x, torch.tensor([0, 1, 2, 0, 1]), ("a", "b", "c"))
-    paths = list(write_report(model, tmp_path, "branches", example=example))
+    paths = list(write_album(model, tmp_path, "branches", example=example))
     assert all(path.stat().st_size > 0 for path in paths)
     names = {path.relative_to(tmp_path).as_posix() for path in paths}
     maps = {name.split("-", 1)[1] for name in names if name.startswith("maps/")}
@@ -55,7 +55,7 @@ def test_without_a_class_the_models_own_guess_is_taken_back(tmp_path: Path) -> N
     model = create_model("lenet5_1998")
     x = torch.randn(1, 1, 32, 32)
     names = {
-        path.name for path in write_report(model, tmp_path, "lenet", "rbf", Example(x, None, x, None), layers=["c1"])
+        path.name for path in write_album(model, tmp_path, "lenet", "rbf", Example(x, None, x, None), layers=["c1"])
     }
     assert {"outputs.png", "dead.txt", "index.html", "01-c1.png"} <= names
     assert "06-s4.png" not in names
@@ -63,12 +63,12 @@ def test_without_a_class_the_models_own_guess_is_taken_back(tmp_path: Path) -> N
 
 def test_unknown_layers_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="layer: got 'stm'.*Did you mean 'stem'"):
-        list(write_report(branches(), tmp_path, "branches", layers=["stm"]))
+        list(write_album(branches(), tmp_path, "branches", layers=["stm"]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_names_and_titles_are_safe_in_the_page(tmp_path: Path) -> None:
-    list(write_report(branches(), tmp_path, "<b>mine & yours</b>"))
+    list(write_album(branches(), tmp_path, "<b>mine & yours</b>"))
     page = (tmp_path / "index.html").read_text()
     assert "&lt;b&gt;mine &amp; yours&lt;/b&gt;" in page
     assert numbers(torch.ones(2)).tolist() == [1.0, 1.0]

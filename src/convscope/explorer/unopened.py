@@ -19,7 +19,7 @@ CANDIDATES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class UnopenedFile:
     """``reason`` is a key of the page's texts, "no_description" or "unreadable"; ``detail`` the error as it was.
 
     ``tensors`` are (name, shape) of what the file holds, ``candidates`` catalogue models whose parameters have the
@@ -44,11 +44,11 @@ class Card:
         }
 
 
-def card_for(path: Path, error: Exception) -> Card:
+def unopened_file(path: Path, error: Exception) -> UnopenedFile:
     """The card for a file that ``convscope.load`` refused with ``error``."""
     tensors = _tensors(path)
     reason = "no_description" if tensors else "unreadable"
-    return Card(path.name, reason, str(error), tuple(tensors.items()), tuple(candidates(tensors)))
+    return UnopenedFile(path.name, reason, str(error), tuple(tensors.items()), tuple(candidates(tensors)))
 
 
 def candidates(tensors: dict[str, tuple[int, ...]]) -> list[str]:

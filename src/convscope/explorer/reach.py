@@ -33,8 +33,8 @@ _SAME_MAP = frozenset(
 Mask = npt.NDArray[np.bool_]
 
 
-class Fields:
-    """Fields of one network. The first use of a layer may run it a few times on zeros; what was found is kept."""
+class Reach:
+    """Of one network. The first use of a layer may run it a few times on zeros; what was found is kept."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

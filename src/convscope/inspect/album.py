@@ -34,7 +34,7 @@ from convscope.inspect.pictures import (
     save_picture,
 )
 from convscope.inspect.pictures.canvas import numbers
-from convscope.inspect.pictures.kernels import Kernels, arranged
+from convscope.inspect.pictures.kernels import KernelSheet, arranged
 from convscope.inspect.receptive_field import ReceptiveFields
 from convscope.inspect.statistics import dead_table, layer_statistics
 from convscope.inspect.tables import dense_table, layer_table
@@ -54,7 +54,7 @@ class Example:
     picture: Tensor | None = None  # x as uint8 (c, h, w), before normalisation
 
 
-def write_report(
+def write_album(
     model: nn.Module,
     folder: str | Path,
     title: str,
@@ -146,7 +146,7 @@ def _example(
     yield _write(out / "dead.txt", f"over {len(example.batch)} pictures\n\n{dead_table(statistics)}")
 
 
-def _layer_figures(layer: LayerTrace, kernels: Kernels | None) -> Iterator[tuple[str, Figure]]:
+def _layer_figures(layer: LayerTrace, kernels: KernelSheet | None) -> Iterator[tuple[str, Figure]]:
     yield "maps", maps_figure(layer.name, layer.y[0], "activations", layer.type)
     if isinstance(layer.delta, torch.Tensor):
         yield "delta", maps_figure(layer.name, layer.delta[0], "delta", layer.type)
