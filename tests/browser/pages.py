@@ -10,7 +10,7 @@ def select(
 ) -> None:
     """Go there as a click would, and wait until the panel shows it."""
     page.evaluate(
-        "([layer, map, unit, tab]) => { convscope.store.set({ tab }); convscope.select(layer, map, unit); }",
+        "([layer, map, unit, tab]) => { convscope.store.set({ tab }); convscope.selection.select(layer, map, unit); }",
         [layer, number, unit, tab],
     )
     shown = "/".join(["", tab, layer, "" if number is None else str(number), ",".join(map(str, unit or []))])

@@ -157,7 +157,9 @@ def test_linked_windows(visit: Callable[..., Any], lenet: Handle) -> None:
 
 def test_clicks_go_deeper_and_back_one_level_at_a_time(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet)
-    tile = page.evaluate("() => { const b = convscope.boxOf('c3'); return [b.x - convscope.camera.x + 9, b.y + 9]; }")
+    tile = page.evaluate(
+        "() => { const { camera } = convscope; const b = camera.boxOf('c3'); return [b.x - camera.x + 9, b.y + 9]; }"
+    )
     board = page.locator("#board").bounding_box()
     page.mouse.click(board["x"] + tile[0], board["y"] + tile[1])
     page.wait_for_selector("body[data-shown$='/forward/c3/0/']")

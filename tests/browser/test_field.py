@@ -50,11 +50,11 @@ def test_a_pixel_outside_leaves_the_unit_bit_equal(visit: Callable[..., Any], le
     before = page.locator("#result .num").first.get_attribute("data-exact")
     for row, column in ((27, 27), (20, 3), (3, 20)):
         page.evaluate(
-            "([row, column]) => convscope.change('poke', { channel: 0, row, column, value: 255 })", [row, column]
+            "([row, column]) => convscope.frames.change('poke', { channel: 0, row, column, value: 255 })", [row, column]
         )
         settle(page, 200)
         assert page.locator("#result .num").first.get_attribute("data-exact") == before
-    page.evaluate("() => convscope.change('poke', { channel: 0, row: 5, column: 5, value: 200 })")
+    page.evaluate("() => convscope.frames.change('poke', { channel: 0, row: 5, column: 5, value: 200 })")
     settle(page, 300)
     assert page.locator("#result .num").first.get_attribute("data-exact") != before
 

@@ -20,7 +20,7 @@ def test_reloading_shows_the_same_numbers(visit: Callable[..., Any], lenet: Hand
     page = visit(lenet)
     page.locator("#next").click()
     settle(page)
-    page.evaluate("() => convscope.change('ask', { target: 6 })")
+    page.evaluate("() => convscope.frames.change('ask', { target: 6 })")
     settle(page)
     select(page, "c3", 5, [5, 3, 7], tab="backward")
     settle(page)
@@ -37,12 +37,13 @@ def test_reloading_shows_the_same_numbers(visit: Callable[..., Any], lenet: Hand
 def test_a_drawn_picture_travels_in_the_link(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet)
     page.evaluate(
-        "() => convscope.change('show_pixels', { kind: 'drawn' }, new Uint8Array(784).fill(99, 100, 300), 'pixels')"
+        "() => convscope.frames.change('show_pixels', { kind: 'drawn' }, "
+        "new Uint8Array(784).fill(99, 100, 300), 'pixels')"
     )
     settle(page, 300)
     address = page.url
     assert "px=" in address
-    page.evaluate("() => convscope.change('show_data', { split: 'test', index: 0 })")
+    page.evaluate("() => convscope.frames.change('show_data', { split: 'test', index: 0 })")
     settle(page, 300)
     other = visit(lenet, "#" + address.split("#", 1)[1])
     settle(other, 300)

@@ -79,7 +79,9 @@ def test_the_beats_come_one_by_one(visit: Callable[..., Any], lenet: Handle) -> 
 def test_the_number_under_a_resting_pointer_follows(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet, "#/?target=8")
     page.evaluate("() => convscope.store.set({ tab: 'training' })")
-    tile = page.evaluate("() => { const b = convscope.boxOf('c1'); return [b.x - convscope.camera.x + 15, b.y + 15]; }")
+    tile = page.evaluate(
+        "() => { const { camera } = convscope; const b = camera.boxOf('c1'); return [b.x - camera.x + 15, b.y + 15]; }"
+    )
     board = page.locator("#board").bounding_box()
     page.mouse.move(board["x"] + tile[0], board["y"] + tile[1])
     page.wait_for_selector("#tip[data-exact]")

@@ -11,7 +11,7 @@ from torch import nn
 
 from convscope.explorer.arithmetic import Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
-from convscope.graph.calls import TensorLike, walk
+from convscope.graph.calls import Step, TensorLike, walk
 from convscope.graph.capture import capture
 from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
@@ -34,62 +34,71 @@ class Node:
     shape: tuple[int, ...]
 
 
+class _Ways:
+    """Who reads whom, call by call in forward order; what is not shown passes on what it reads."""
+
+    def __init__(self, input_name: str) -> None:
+        self.shown: dict[str, tuple[str, ...]] = {input_name: (INPUT,)}  # call → the shown calls that stand for it
+        self.visible = {input_name}
+        self.all: list[tuple[str, str, int | None]] = []  # (source, reader, number of the reader's input or None)
+
+    def above(self, step: Step) -> tuple[str, ...]:
+        return tuple(source for item in step.inputs for source in self.shown.get(item.source, ()))
+
+    def pass_on(self, step: Step) -> None:
+        self.shown[step.name] = tuple(dict.fromkeys(self.above(step)))
+
+    def add(self, step: Step) -> None:
+        for place, item in enumerate(step.inputs):
+            number = place if item.source in self.visible else None
+            self.all += [(source, step.name, number) for source in self.shown.get(item.source, ())]
+        self.shown[step.name] = (step.name,)
+        self.visible.add(step.name)
+
+    def direct(self, step: Step) -> bool:
+        """Whether each input of the call is one shown call's output, or stands for one."""
+        return all(len(self.shown.get(item.source, ())) == 1 for item in step.inputs)
+
+
 class Network:
-    """The calls in forward order. Built once for a model and an input shape; values come with each ``Layer``."""
+    """The calls in forward order. Built once for a model and an input shape; values come with each ``Layer``.
+
+    ``nodes`` are the calls shown, ``readers`` who reads each directly, ``hidden`` which are also read otherwise,
+    through calls that are not shown, such as a mean over everything.
+    """
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
         self.model = model
         self.graph = capture(model)  # once: fx patches nn.Module while it traces, which other threads must not meet
         self.input_shape = tuple(input_shape)
-        steps = walk(model, self.input_shape)
-        with torch.no_grad():
-            reference = next((item for item in model.parameters() if item.is_floating_point()), torch.zeros(()))
-            shown = {
-                layer.name: layer
-                for layer in run_trace(self.graph, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
-                if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
-            }
+        steps, records = walk(model, self.input_shape), self._records()
+        ways = _Ways(steps.input_name)
         self.nodes: dict[str, Node] = {}
-        """The calls shown; ``readers`` says who reads each directly, ``hidden`` which are also read otherwise."""
-        alias: dict[str, tuple[str, ...]] = {steps.input_name: (INPUT,)}
-        visible = {steps.input_name}
-        ways: list[tuple[str, str, int | None]] = []  # (source, reader, number of the reader's input or None)
         for step in steps:
-            name = step.name
-            above = tuple(source for item in step.inputs for source in alias.get(item.source, ()))
-            if name not in shown:
-                alias[step.name] = tuple(dict.fromkeys(above))
-                continue
-            alias[step.name] = (name,)
-            visible.add(step.name)
-            for place, item in enumerate(step.inputs):
-                seen = item.source in visible
-                ways += [(source, name, place if seen else None) for source in alias.get(item.source, ())]
-            kind = shown[name].type
-            direct = all(len(alias.get(item.source, ())) == 1 for item in step.inputs)
-            known = isinstance(step.output_shape, tuple) and step.output_shape == tuple(shown[name].y.shape)
-            batched = all(item.ndim and item.shape[0] == 1 for item in shown[name].inputs)
-            plain = (
-                batched
-                and direct
-                and known
-                and len(shown[name].inputs) == len(step.inputs)
-                and _positional(step.arguments)
-            )
-            family = family_of(shown[name].rule, step.module, kind, len(above)) if plain else "other"
-            shape = tuple(shown[name].y.shape[1:])
-            self.nodes[name] = Node(
-                name, kind, family, step.module, step.function, step.arguments, step.keywords, above, shape
-            )
-        ends = [name for item in steps.output_names for name in alias.get(item, ())]
+            record = records.get(step.name)
+            if record is None:
+                ways.pass_on(step)
+            else:
+                self.nodes[step.name] = _node(step, record, ways.above(step), ways.direct(step))
+                ways.add(step)
+        ends = [name for item in steps.output_names for name in ways.shown.get(item, ())]
         self.output = ends[0] if ends else next(reversed(self.nodes))
         self.readers: dict[str, list[tuple[str, int]]] = {name: [] for name in (INPUT, *self.nodes)}
-        self.hidden: set[str] = set()
-        for source, reader, number in ways:
-            if number is None:  # through a call that is not shown, such as a mean over everything
-                self.hidden.add(source)
-            else:
+        for source, reader, number in ways.all:
+            if number is not None:
                 self.readers[source].append((reader, number))
+        self.hidden = {source for source, _, number in ways.all if number is None}
+
+    @torch.no_grad()
+    def _records(self) -> dict[str, LayerTrace]:
+        """The calls that can be shown, as they run on zeros."""
+        reference = next((item for item in self.model.parameters() if item.is_floating_point()), torch.zeros(()))
+        traced = run_trace(self.graph, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
+        return {
+            layer.name: layer
+            for layer in traced
+            if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
+        }
 
     def layer(self, record: LayerTrace, upstream: torch.Tensor | None) -> Layer:
         """A call with the values of one trace; ``upstream`` is ∂J/∂y. δ = ∂J/∂u with u = x for every activation."""
@@ -144,6 +153,20 @@ class Network:
                 }
             )
         return described
+
+
+def _node(step: Step, record: LayerTrace, above: tuple[str, ...], direct: bool) -> Node:
+    """A call as it is shown; its arithmetic can be written out where every input is one tensor that is shown."""
+    plain = (
+        direct
+        and step.output_shape == tuple(record.y.shape)
+        and all(item.ndim and item.shape[0] == 1 for item in record.inputs)
+        and len(record.inputs) == len(step.inputs)
+        and _positional(step.arguments)
+    )
+    family = family_of(record.rule, step.module, record.type, len(above)) if plain else "other"
+    shape = tuple(record.y.shape[1:])
+    return Node(step.name, record.type, family, step.module, step.function, step.arguments, step.keywords, above, shape)
 
 
 def _usable(u: torch.Tensor, record: LayerTrace) -> bool:

@@ -75,7 +75,7 @@ def along(step: Step, source: TensorLike, axis: int) -> Dimension:
 
 
 def _stays_whole(step: Step, source: TensorLike, axis: int) -> bool:
-    """Whether nothing along ``axis`` can change: parts are taken out of a tuple, or there is one place before and after."""
+    """Whether nothing along ``axis`` can change: a part of a tuple is taken, or there is one place before and after."""
     if step.kind == "getitem" and isinstance(step.arguments[0], tuple):
         return True
     if step.output_shape is None:

@@ -18,7 +18,7 @@ export class Keyboard {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest?.("input, select, textarea, [role=dialog]");
     if (event.key === "Escape" && !typing) {
-      this.app.up();
+      this.app.selection.up();
       return;
     }
     if (typing) return;
@@ -42,25 +42,25 @@ export class Keyboard {
     }
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     const node = app.model.byName.get(layer);
-    const count = app.countOf(layer);
+    const count = app.model.countOf(layer);
     if (event.key === "PageDown" || event.key === "PageUp" || (step && isVector(node.shape))) {
       event.preventDefault();
       const by = event.key === "PageDown" || (step && step[0] + step[1] > 0) ? 1 : -1;
-      app.select(layer, (map + by + count) % count, isVector(node.shape) ? null : unit);
-      if (unit && !isVector(node.shape)) app.select(layer, (map + by + count) % count, [(map + by + count) % count, ...unit.slice(1)]);
+      app.selection.select(layer, (map + by + count) % count, isVector(node.shape) ? null : unit);
+      if (unit && !isVector(node.shape)) app.selection.select(layer, (map + by + count) % count, [(map + by + count) % count, ...unit.slice(1)]);
       return;
     }
-    const [rows, columns] = app.sizeOf(layer);
+    const [rows, columns] = app.model.sizeOf(layer);
     if (event.key === "Enter" && !unit) {
       event.preventDefault();
-      app.select(layer, map, app.unitOf(layer, map, [Math.floor(rows / 2), Math.floor(columns / 2)]));
+      app.selection.select(layer, map, app.model.unitOf(layer, map, [Math.floor(rows / 2), Math.floor(columns / 2)]));
       return;
     }
     if (!step || !unit) return;
     event.preventDefault();
-    const cell = app.cellOf(layer, unit);
+    const cell = app.model.cellOf(layer, unit);
     const next = [(cell[0] + step[0] + rows) % rows, (cell[1] + step[1] + columns) % columns];
-    app.select(layer, map, app.unitOf(layer, map, next));
+    app.selection.select(layer, map, app.model.unitOf(layer, map, next));
   }
 
   // Up and down over a layer's maps before one is opened; the value is spoken.
@@ -68,7 +68,7 @@ export class Keyboard {
     const { app } = this;
     const name = event.target.closest?.("[data-layer]")?.dataset.layer;
     if (!name || name === "input") return;
-    const count = app.countOf(name);
+    const count = app.model.countOf(name);
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       const now = app.hover?.layer === name && app.hover.map !== null ? app.hover.map : event.key === "ArrowDown" ? -1 : count;
@@ -77,14 +77,14 @@ export class Keyboard {
       app.hoverSince = 0;
       app.render(false);
       const vector = isVector(app.model.byName.get(name).shape);
-      app.values(name, map).then((found) => {
+      app.frames.values(name, map).then((found) => {
         const most = Math.max(...found.values);
-        say(`${name}, ${app.mapName(name, map)}: ${vector ? short(found.values[0]) : `${app.t("largest")} ${short(most)}`}`);
+        say(`${name}, ${app.model.mapName(name, map)}: ${vector ? short(found.values[0]) : `${app.t("largest")} ${short(most)}`}`);
       }).catch(() => {});
     }
     if (event.key === "Enter" && app.hover?.layer === name) {
       event.preventDefault();
-      app.select(name, app.hover.map);
+      app.selection.select(name, app.hover.map);
       $("#board").focus();
     }
   }

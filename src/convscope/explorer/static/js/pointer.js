@@ -32,7 +32,7 @@ export class Pointer {
       const by = this.dragging.x - at.x;
       if (Math.abs(by) > 4 || this.moved) {
         this.moved = true;
-        this.app.moveCamera(by);
+        this.app.camera.move(by);
         this.dragging = at;
         this.app.render(false);
       }
@@ -48,7 +48,7 @@ export class Pointer {
   }
 
   look(at) {
-    if (this.app.elastic) this.lookElastic(at);
+    if (this.app.selection.elastic) this.lookElastic(at);
     else this.lookOverview(at);
   }
 
@@ -73,7 +73,7 @@ export class Pointer {
       this.showTip(at, hoverText(app, null), null);
       return;
     }
-    app.values(target.layer, target.map ?? 0, quantity).then((found) => {
+    app.frames.values(target.layer, target.map ?? 0, quantity).then((found) => {
       if (app.hover !== target) return;
       const [row, column] = target.cell ?? [0, 0];
       const value = found.values[row * found.shape[found.shape.length - 1] + column];
@@ -94,12 +94,12 @@ export class Pointer {
   find({ x, y }) {
     const { app } = this;
     const sx = x + app.camera.x;
-    for (const box of app.layout.boxes.values()) {
+    for (const box of app.camera.layout.boxes.values()) {
       const map = mapAt(box, sx, y);
       if (map === null) continue;
       const layer = box.item.shows;
       const place = tilePlace(box, map);
-      const [rows, columns] = app.sizeOf(layer);
+      const [rows, columns] = app.model.sizeOf(layer);
       const row = Math.floor(((y - place.y) / place.h) * rows);
       const column = Math.floor(((sx - place.x) / place.w) * columns);
       const inside = row >= 0 && column >= 0 && row < rows && column < columns;
@@ -144,7 +144,7 @@ export class Pointer {
       this.showTip(at, value === null ? label : `${label} = ${short(value)}`, value);
       return;
     }
-    app.values(panel.layer, panel.map, panel.kind).then((found) => {
+    app.frames.values(panel.layer, panel.map, panel.kind).then((found) => {
       const exactValue = found.values[cell[0] * found.shape[found.shape.length - 1] + cell[1]];
       this.showTip(at, `${label} = ${short(exactValue)}`, exactValue);
     }).catch(() => {});
@@ -152,9 +152,9 @@ export class Pointer {
 
   label(panel, cell) {
     const { app } = this;
-    if (panel.role === "kernel" && panel.unfold) return `w · ${app.folded(app.elastic.layer, ...cell)}`;
+    if (panel.role === "kernel" && panel.unfold) return `w · ${app.model.folded(app.selection.elastic.layer, ...cell)}`;
     if (panel.role === "kernel") return `w (${cell.join(", ")})`;
-    if (panel.unfold) return `${panel.layer} · ${app.folded(app.elastic.layer, ...cell)}`;
+    if (panel.unfold) return `${panel.layer} · ${app.model.folded(app.selection.elastic.layer, ...cell)}`;
     if (panel.role === "partial") return `${app.t("partial_sum")} (${cell.join(", ")})`;
     if (panel.role === "rest") return `${app.t("rest")} (${cell.join(", ")})`;
     const name = panel.layer === "input" ? app.t("input") : panel.layer;
@@ -165,7 +165,7 @@ export class Pointer {
   // it is the middle of; a weight every position that it touches.
   link(hit, cell) {
     const { app } = this;
-    const data = app.elastic;
+    const data = app.selection.elastic;
     if (!data.window || app.store.get("unit")) {
       if (hit.panel.unfold) this.linkUnfolded(hit, cell);
       return;
@@ -192,7 +192,7 @@ export class Pointer {
 
   lightWeight(hit, cell, sources) {
     const { app } = this;
-    const data = app.elastic;
+    const data = app.selection.elastic;
     const source = sources.find((each) => each.panel.row === hit.panel.row);
     const w = windowBox(data.window, [0, 0]);
     const out = data.panels.find((panel) => panel.role === "out");
@@ -268,10 +268,10 @@ export class Pointer {
 
   click(at) {
     const { app } = this;
-    if (!app.elastic) {
+    if (!app.selection.elastic) {
       const target = this.find(at);
       if (!target) {
-        app.up();
+        app.selection.up();
         return;
       }
       if (target.layer === "input") {
@@ -279,47 +279,47 @@ export class Pointer {
         return;
       }
       this.tip.hidden = true;
-      app.select(target.layer, target.map);
+      app.selection.select(target.layer, target.map);
       return;
     }
     const hit = this.hit(at);
     if (!hit) {
-      if (!this.inGrid(at)) app.up();
+      if (!this.inGrid(at)) app.selection.up();
       return;
     }
     const { panel } = hit;
     const cell = this.cellIn(hit, at);
     const { layer, map, unit } = app.store.state;
-    if (panel.role === "out" || panel.role === "partial" || panel.role === "rest") app.select(layer, map, app.unitOf(layer, map, cell));
-    else if (panel.role === "activation") app.select(panel.layer, map, app.unitOf(panel.layer, map, cell));
+    if (panel.role === "out" || panel.role === "partial" || panel.role === "rest") app.selection.select(layer, map, app.model.unitOf(layer, map, cell));
+    else if (panel.role === "activation") app.selection.select(panel.layer, map, app.model.unitOf(panel.layer, map, cell));
     else if (panel.role === "kernel") {
-      const index = panel.unfold ? [...panel.place, app.folded(layer, ...cell)] : [...panel.place, ...this.flipped(cell, panel)];
-      if (panel.layer !== layer) app.select(panel.layer, panel.map);
+      const index = panel.unfold ? [...panel.place, app.model.folded(layer, ...cell)] : [...panel.place, ...this.flipped(cell, panel)];
+      if (panel.layer !== layer) app.selection.select(panel.layer, panel.map);
       app.store.set({ weight: { parameter: "weight", index }, tab: "gradient" });
     } else if (panel.unfold) {
       const node = app.model.byName.get(layer);
-      const k = app.folded(layer, ...cell);
+      const k = app.model.folded(layer, ...cell);
       const source = app.model.byName.get(node.sources[0]);
-      if (source && source.shape.length === 1) app.select(source.name, k);
+      if (source && source.shape.length === 1) app.selection.select(source.name, k);
     } else if (unit) {
       app.row = panel.row;
       app.render(false);
       app.onrow?.();
-    } else if (panel.layer !== "input") app.select(panel.layer, panel.map);
+    } else if (panel.layer !== "input") app.selection.select(panel.layer, panel.map);
   }
 
   flipped(cell, panel) {
-    const place = this.app.elastic.window.kernel.length === 1 ? [cell[1]] : cell;
-    if (!this.app.elastic.flip) return place; // drawn rotated
+    const place = this.app.selection.elastic.window.kernel.length === 1 ? [cell[1]] : cell;
+    if (!this.app.selection.elastic.flip) return place; // drawn rotated
     const size = [panel.height, panel.width].slice(-place.length);
     return place.map((at, d) => size[d] - 1 - at);
   }
 
   wheel(event) {
     const by = Math.abs(event.deltaX) > Math.abs(event.deltaY) ? event.deltaX : event.deltaY;
-    if (this.app.elastic || this.app.layout.width <= this.app.stage.width) return;
+    if (this.app.selection.elastic || this.app.camera.layout.width <= this.app.stage.width) return;
     event.preventDefault();
-    this.app.moveCamera(by);
+    this.app.camera.move(by);
     this.app.render(false);
   }
 }

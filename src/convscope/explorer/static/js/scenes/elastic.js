@@ -8,7 +8,8 @@ import { overview } from "./overview.js";
 import { find, patch, subtotal, windowBox } from "./windows.js";
 
 export function elastic(app) {
-  const { elastic: data, stage, store } = app;
+  const { stage, store } = app;
+  const { elastic: data } = app.selection;
   const base = overview(app, { dim: 0.1 });
   const unit = store.state.unit;
   const plan = place(app, data, stage.width, stage.height, unit !== null);
@@ -52,7 +53,7 @@ function panelId(panel) {
 }
 
 function origin(app, panel) {
-  const box = app.boxOf(panel.layer);
+  const box = app.camera.boxOf(panel.layer);
   return box ? { x: box.x - app.camera.x, y: box.y + box.height / 2, w: 8, h: 8 } : null;
 }
 
@@ -199,7 +200,7 @@ function drawCaptions(app, painter, plan, data, late) {
 // The numbers of maps of one cell, and of the chosen unit.
 function drawValues(app, painter, plan, data, alpha) {
   const { unit } = app.store.state;
-  const cell = unit ? app.cellOf(data.layer, unit) : null;
+  const cell = unit ? app.model.cellOf(data.layer, unit) : null;
   for (const panel of data.panels) {
     if (panel.role !== "out" && panel.role !== "activation") continue;
     const at = plan.places.get(panel);
@@ -215,7 +216,7 @@ function drawValues(app, painter, plan, data, alpha) {
 function drawUnit(app, painter, plan, data, late) {
   const { unit } = app.store.state;
   if (!unit) return;
-  const cell = app.cellOf(data.layer, unit);
+  const cell = app.model.cellOf(data.layer, unit);
   for (const role of ["out", "activation"]) {
     const panel = find(data, role);
     const at = panel && plan.places.get(panel);
@@ -225,7 +226,7 @@ function drawUnit(app, painter, plan, data, late) {
   if (!data.window || plan.wide) {
     for (const [panel, at] of plan.places) {
       if (panel.role === "source" && !panel.unfold && panel.width * panel.height > 1 && samePlaces(data.family)) mark(painter, at, panel, cell, palette.ink, 2);
-      if (panel.role === "source" && panel.unfold && data.family === "reshape") mark(painter, at, panel, app.unfolded(data.layer, unit[0]), palette.ink, 2);
+      if (panel.role === "source" && panel.unfold && data.family === "reshape") mark(painter, at, panel, app.model.unfolded(data.layer, unit[0]), palette.ink, 2);
     }
     return;
   }
@@ -256,7 +257,7 @@ export function chosenRow(app, data) {
   const { unit } = app.store.state;
   const kernels = data.panels.some((panel) => panel.role === "kernel");
   if (!kernels || !unit) return rows[0] ?? 0;
-  const box = windowBox(data.window, app.cellOf(data.layer, unit));
+  const box = windowBox(data.window, app.model.cellOf(data.layer, unit));
   let best = 0;
   let size = -1;
   for (const panel of data.panels) {

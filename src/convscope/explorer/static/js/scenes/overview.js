@@ -6,8 +6,9 @@ import { percent, short } from "../core/format.js";
 
 // → pictures by id, and functions that draw the rest; `dim` fades everything, for a scene laid over it
 export function overview(app, { dim = 1 } = {}) {
-  const { model, stage, store, atlases } = app;
-  const { layout: arranged } = app;
+  const { model, stage, store } = app;
+  const { atlases } = app.frames;
+  const { layout: arranged } = app.camera;
   const pictures = new Map();
   const { frame, show } = store.state;
   const cx = app.camera.x;
@@ -16,7 +17,7 @@ export function overview(app, { dim = 1 } = {}) {
     const at = { ...box, x: box.x - cx };
     const shows = box.item.shows;
     if (box.kind === "input") {
-      if (app.picture) pictures.set("input", { place: whole(app.picture), x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
+      if (app.frames.picture) pictures.set("input", { place: whole(app.frames.picture), x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
       continue;
     }
     const atlas = atlases.get(shows);
@@ -25,7 +26,7 @@ export function overview(app, { dim = 1 } = {}) {
       continue;
     }
     if (box.kind === "strip") {
-      const place = atlas ? app.strip(shows, box.columns) : null;
+      const place = atlas ? app.frames.strip(shows, box.columns) : null;
       pictures.set(shows, { place, x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
       continue;
     }
@@ -64,7 +65,8 @@ function outputOrder(model, frame) {
 }
 
 function drawEdges(app, painter, dim) {
-  const { layout: arranged, graph } = app;
+  const { graph } = app;
+  const { layout: arranged } = app.camera;
   let lane = 0;
   for (const [from, to] of graph.edges) {
     const a = arranged.boxes.get(from);
@@ -97,12 +99,12 @@ function drawEdges(app, painter, dim) {
 
 // The layer whose maps are listed beside the board.
 function drawOpened(app, painter) {
-  const box = app.boxOf(app.store.get("layer"));
+  const box = app.camera.boxOf(app.store.get("layer"));
   if (box) painter.rect(box.x - app.camera.x - 6, box.y - 6, box.width + 12, box.height + 12, { stroke: palette.accent, width: 1.6, radius: 7 });
 }
 
 function drawMore(app, painter) {
-  for (const box of app.layout.boxes.values()) {
+  for (const box of app.camera.layout.boxes.values()) {
     if (box.kind === "tiles" && box.count > box.shown) {
       painter.text(`${box.shown} / ${box.count}`, box.x - app.camera.x + box.width / 2, box.y + box.height + 10, { size: 10.5, colour: palette.soft, align: "center" });
     }
@@ -110,7 +112,7 @@ function drawMore(app, painter) {
 }
 
 function drawOutput(app, painter, dim) {
-  const box = [...app.layout.boxes.values()].find((each) => each.kind === "output");
+  const box = [...app.camera.layout.boxes.values()].find((each) => each.kind === "output");
   const { frame } = app.store.state;
   if (!box || !frame?.probabilities) return;
   const x = box.x - app.camera.x;
@@ -122,7 +124,7 @@ function drawOutput(app, painter, dim) {
     const chosen = cls === frame.predicted;
     const p = frame.probabilities[cls];
     const track = box.width - label - 4;
-    const name = clip(app.className(cls), 9);
+    const name = clip(app.model.className(cls), 9);
     painter.text(name, x + label - 6, middle, { size: 12.5, weight: chosen ? 700 : 400, colour: chosen ? palette.ink : palette.soft, align: "right", alpha: dim });
     painter.rect(x + label, middle - 5, track, 10, { fill: palette.line, radius: 3, alpha: dim });
     if (p > 0.002) painter.rect(x + label, middle - 5, Math.max(2, track * p), 10, { fill: palette.activation, radius: 3, alpha: dim });
@@ -141,14 +143,14 @@ function clip(text, length) {
 function drawHover(app, painter) {
   const { hover } = app;
   if (!hover || !hover.layer) return;
-  const box = app.boxOf(hover.layer);
+  const box = app.camera.boxOf(hover.layer);
   if (!box) return;
   const at = shift(tilePlace(box, hover.map ?? 0), app.camera.x);
   const strength = app.hoverStrength();
   if (hover.layer !== "input") {
     const node = app.model.byName.get(hover.layer);
     for (const source of node.sources) {
-      const from = app.boxOf(source);
+      const from = app.camera.boxOf(source);
       if (!from) continue;
       const maps = feeding(app, node, source, hover.map);
       const shown = from.kind === "strip" && from.count > 400 ? null : maps;
@@ -168,7 +170,7 @@ function drawHover(app, painter) {
 }
 
 function drawCell(painter, app, hover, at) {
-  const [rows, columns] = app.sizeOf(hover.layer);
+  const [rows, columns] = app.model.sizeOf(hover.layer);
   const w = at.w / columns;
   const h = at.h / rows;
   painter.rect(at.x + hover.cell[1] * w - 0.5, at.y + hover.cell[0] * h - 0.5, Math.max(3, w + 1), Math.max(3, h + 1), { stroke: palette.ink, width: 1.4 });
@@ -216,13 +218,13 @@ export function shift(place, x) {
 export function drawField(app, painter) {
   const { field } = app.store.state;
   if (!field) return;
-  for (const [name, box] of app.layout.boxes) {
+  for (const [name, box] of app.camera.layout.boxes) {
     const shows = box.item.shows;
     const found = field.boxes[shows];
     if (!found || found.length < 1 || box.kind === "strip" || box.kind === "output") continue;
     const node = app.model.byName.get(shows);
     if (node && isVector(node.shape)) continue;
-    const size = shows === "input" ? app.model.picture_shape.slice(1) : app.sizeOf(shows);
+    const size = shows === "input" ? app.model.picture_shape.slice(1) : app.model.sizeOf(shows);
     const [rows, columns] = found.length === 1 ? [[0, size[0]], found[0]] : found;
     if (rows[1] <= rows[0] || columns[1] <= columns[0]) continue;
     const tiles = box.kind === "input" ? 1 : Math.min(box.shown, 64);
@@ -239,7 +241,7 @@ export function drawField(app, painter) {
 export function hoverText(app, value) {
   const { hover } = app;
   const parts = [hover.layer === "input" ? app.t("input") : hover.layer];
-  if (hover.map !== null && hover.map !== undefined) parts.push(app.mapName(hover.layer, hover.map));
+  if (hover.map !== null && hover.map !== undefined) parts.push(app.model.mapName(hover.layer, hover.map));
   if (hover.cell) parts.push(`(${hover.cell.join(", ")})`);
   return `${parts.join(" · ")}${value === null ? "" : ` = ${short(value)}`}`;
 }

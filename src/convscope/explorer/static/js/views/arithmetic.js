@@ -38,7 +38,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     pager(page, load),
     h("div.more", {},
       copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit }),
-      back || !page.activation ? null : h("button.button.small", { type: "button", onclick: () => app.select(page.activation.layer, app.store.get("map"), unit) }, t("to_activation")),
+      back || !page.activation ? null : h("button.button.small", { type: "button", onclick: () => app.selection.select(page.activation.layer, app.store.get("map"), unit) }, t("to_activation")),
       h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "field" }) }, t("tab_field"))),
     back ? h("p.note", {}, t(page.family === "loss" ? "loss_delta_text" : "delta_text")) : null,
   );
@@ -70,13 +70,13 @@ export function where(app, page, row) {
 // A row of the table under the pointer lights its cell in the grids on the board.
 function light(app, page, row) {
   app.litTerm = null;
-  if (row !== null && page.direction === "forward" && page.terms.weight && app.elastic?.window) {
+  if (row !== null && page.direction === "forward" && page.terms.weight && app.selection.elastic?.window) {
     const map = page.terms.source[row][0];
-    const panel = app.elastic.panels.find((each) => each.role === "source" && each.map === map);
+    const panel = app.selection.elastic.panels.find((each) => each.role === "source" && each.map === map);
     if (panel) {
-      const size = app.elastic.window.kernel.length === 1 ? [1, ...app.elastic.window.kernel] : app.elastic.window.kernel;
-      let place = page.terms.weight[row].slice(-app.elastic.window.kernel.length);
-      if (app.elastic.flip) place = place.map((at, d) => app.elastic.window.kernel[d] - 1 - at);
+      const size = app.selection.elastic.window.kernel.length === 1 ? [1, ...app.selection.elastic.window.kernel] : app.selection.elastic.window.kernel;
+      let place = page.terms.weight[row].slice(-app.selection.elastic.window.kernel.length);
+      if (app.selection.elastic.flip) place = place.map((at, d) => app.selection.elastic.window.kernel[d] - 1 - at);
       if (place.length === 1) place = [0, ...place];
       app.litTerm = { row: panel.row, k: place[0] * size[1] + place[1] };
       if (app.row !== panel.row) {

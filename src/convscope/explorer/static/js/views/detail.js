@@ -24,10 +24,10 @@ export function mountDetail(app) {
     if (!node) return h("div.detail-head", {}, h("h2", {}, t("look_inside")), h("p", {}, t("look_inside_text")));
     const parameters = Object.values(node.parameters).reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
     const parts = [node.name];
-    if (map !== null) parts.push(app.mapName(layer, map));
+    if (map !== null) parts.push(app.model.mapName(layer, map));
     if (unit && !isVector(node.shape)) parts.push(`(${unit.slice(1).join(", ")})`);
     return h("div.detail-head", {}, h("h2", {}, parts.join(" · ")),
-      h("p", {}, `${app.familyName(node)} · ${app.shapeText(node.shape)}${parameters ? ` · ${t("parameters_n", { count: count(parameters) })}` : ""}`),
+      h("p", {}, `${app.model.familyName(node)} · ${app.model.shapeText(node.shape)}${parameters ? ` · ${t("parameters_n", { count: count(parameters) })}` : ""}`),
       h("p.num.small", {}, node.text.length > 160 ? `${node.text.slice(0, 160)}…` : node.text));
   }
 
@@ -91,8 +91,8 @@ export function mountDetail(app) {
 }
 
 function summary(app) {
-  const out = app.elastic?.panels.find((panel) => panel.role === "out");
+  const out = app.selection.elastic?.panels.find((panel) => panel.role === "out");
   if (!out) return null;
   const row = (name, value) => [h("dt", {}, name), h("dd.num", { "data-exact": String(value) }, short(value))];
-  return h("dl.pairs", {}, row(t("smallest"), out.low), row(t("largest"), out.high), app.elastic.bias === null ? null : row("b", app.elastic.bias));
+  return h("dl.pairs", {}, row(t("smallest"), out.low), row(t("largest"), out.high), app.selection.elastic.bias === null ? null : row("b", app.selection.elastic.bias));
 }

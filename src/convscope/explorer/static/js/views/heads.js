@@ -11,7 +11,7 @@ export function mountHeads(app) {
   function draw() {
     list.setAttribute("aria-label", app.t("layers"));
     buttons.clear();
-    const entries = [...app.layout.boxes.values()].sort((a, b) => a.item.rank - b.item.rank || a.item.lane - b.item.lane);
+    const entries = [...app.camera.layout.boxes.values()].sort((a, b) => a.item.rank - b.item.rank || a.item.lane - b.item.lane);
     if (!entries.some((box) => box.item.shows === current)) current = "input";
     replace(list, entries.map((box) => head(box)));
     place();
@@ -24,9 +24,9 @@ export function mountHeads(app) {
     const folded = item.members.length > 1;
     const label = name === "input" ? app.t("input") : folded ? item.name : shortName(node);
     const sizes = name === "input" ? app.model.input_shape : node.shape;
-    const shape = app.shapeText(sizes);
+    const shape = app.model.shapeText(sizes);
     const brief = sizes.length === 3 && sizes[1] === sizes[2] && sizes[1] > 1 ? `${sizes[0]}×${sizes[1]}²` : shape.replace(/(×1)+$/, "");
-    const full = name === "input" ? app.t("input") : folded ? app.t("block_of", { name: item.name, count: item.members.length }) : `${name}, ${app.familyName(node)}`;
+    const full = name === "input" ? app.t("input") : folded ? app.t("block_of", { name: item.name, count: item.members.length }) : `${name}, ${app.model.familyName(node)}`;
     const button = h("button", {
       type: "button", "data-layer": name, tabIndex: name === current ? 0 : -1,
       "aria-label": `${full}, ${shape}`, title: `${full} · ${shape}`,
@@ -34,7 +34,7 @@ export function mountHeads(app) {
       onfocus: () => {
         current = name;
         for (const [each, other] of buttons) other.tabIndex = each === name ? 0 : -1;
-        app.reveal(name);
+        app.camera.reveal(name);
         app.hover = { layer: name, map: null, cell: null };
       },
       onkeydown: (event) => keys(event, name),
@@ -45,7 +45,7 @@ export function mountHeads(app) {
 
   function open(item) {
     if (item.members.length > 1) app.toggleBlock(item.name);
-    else app.select(item.shows);
+    else app.selection.select(item.shows);
   }
 
   function keys(event, name) {
@@ -58,14 +58,14 @@ export function mountHeads(app) {
   }
 
   function place() {
-    const away = app.store.get("layer") && app.elastic;
+    const away = app.store.get("layer") && app.selection.elastic;
     list.classList.toggle("away", Boolean(away));
     if (away) return;
-    for (const box of app.layout.boxes.values()) {
+    for (const box of app.camera.layout.boxes.values()) {
       const button = buttons.get(box.item.shows);
       if (!button) continue;
       const own = box.alone ? box.columnWidth : box.width;
-      const width = Math.max(own, Math.min(96, own + app.layout.gap - 4));
+      const width = Math.max(own, Math.min(96, own + app.camera.layout.gap - 4));
       const x = box.x + box.width / 2 - width / 2 - app.camera.x;
       const li = button.parentElement;
       const y = box.alone ? 4 : box.y - 34;

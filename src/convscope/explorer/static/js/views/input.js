@@ -26,13 +26,13 @@ export function mountInput(app) {
   }
 
   function paint() {
-    if (!app.picture) return;
+    if (!app.frames.picture) return;
     const { height, width, scale } = size();
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = false;
-    context.drawImage(app.picture, 0, 0, canvas.width, canvas.height);
+    context.drawImage(app.frames.picture, 0, 0, canvas.width, canvas.height);
     const { evidence, field, pixel } = store.state;
     if (evidence) overlay(context, evidence);
     if (field?.boxes.input?.length === 2) {
@@ -92,13 +92,13 @@ export function mountInput(app) {
         }
       }
     }
-    app.picture = pictureCanvas(pixels, app.model.picture_shape);
+    app.frames.picture = pictureCanvas(pixels, app.model.picture_shape);
     paint();
     send();
   }
 
   function send() {
-    app.change("show_pixels", { kind: "drawn" }, pixels.slice(), "pixels").catch(() => {});
+    app.frames.change("show_pixels", { kind: "drawn" }, pixels.slice(), "pixels").catch(() => {});
   }
 
   let last = null;
@@ -113,7 +113,7 @@ export function mountInput(app) {
       else poke(cell);
       return;
     }
-    pixels = Uint8Array.from(app.pixels);
+    pixels = Uint8Array.from(app.frames.pixels);
     drawing = true;
     last = at(event);
     stroke(last, last);
@@ -129,7 +129,7 @@ export function mountInput(app) {
   function poke([row, column]) {
     const value = Number($("#poke-value").value);
     store.set({ pixel: [row, column] });
-    app.change("poke", { channel: 0, row, column, value }, null, "poke");
+    app.frames.change("poke", { channel: 0, row, column, value }, null, "poke");
   }
 
   async function upload(file, kind = "upload") {
@@ -144,7 +144,7 @@ export function mountInput(app) {
       notice(t("upload_failed"));
       return;
     }
-    await app.refresh();
+    await app.frames.refresh();
   }
 
   async function toggleCamera() {
@@ -181,7 +181,7 @@ export function mountInput(app) {
     const { source } = store.get("frame");
     const total = app.model.data[source.split ?? "test"];
     const index = source.kind === "data" ? (source.index + by + total) % total : 0;
-    return app.change("show_data", { split: source.split ?? "test", index });
+    return app.frames.change("show_data", { split: source.split ?? "test", index });
   }
 
   function draw() {
@@ -197,16 +197,16 @@ export function mountInput(app) {
         h("div.side-title", {}, h("h2", {}, t("picture")), h("span.small.soft", {}, shape.join("×"))),
         h("div.pad", {}, canvas)),
       h("div.row.pad-tools", { role: "group", "aria-label": t("tools") }, pick("draw"), pick("erase"), pick("poke"), pick("look"),
-        button("clear", t("clear"), () => app.change("show_pixels", { kind: "blank" }, new Uint8Array(shape[0] * shape[1] * shape[2]), "pixels")),
+        button("clear", t("clear"), () => app.frames.change("show_pixels", { kind: "blank" }, new Uint8Array(shape[0] * shape[1] * shape[2]), "pixels")),
         tool === "poke" ? h("label.field", {}, t("poke_value"), h("input", { type: "range", id: "poke-value", min: "0", max: "255", value: "255" })) : null),
       h("div.row", {}, button("upload", t("upload"), () => file.click()), button("camera", t("camera"), toggleCamera), file),
       h("div", { id: "camera-box" }),
       data ? h("div.row", { role: "group", "aria-label": t("data_item") },
         button("previous", "‹", () => item(-1)), button("next", "›", () => item(1)),
-        button("random", t("random"), () => app.change("show_data", { split: "test", index: Math.floor(Math.random() * data.test) })),
+        button("random", t("random"), () => app.frames.change("show_data", { split: "test", index: Math.floor(Math.random() * data.test) })),
         h("label.field", {}, h("span.unseen", {}, t("next_of_class")), h("select", { id: "of-class", onchange: (event) => {
           const { source } = store.get("frame");
-          if (event.target.value !== "") app.change("show_data", { split: "test", class: Number(event.target.value), index: source.kind === "data" ? source.index : 0 });
+          if (event.target.value !== "") app.frames.change("show_data", { split: "test", class: Number(event.target.value), index: source.kind === "data" ? source.index : 0 });
         } }, h("option", { value: "" }, t("next_of_class")), data.classes.map((name, index) => h("option", { value: String(index) }, name))))) : null,
       h("div.verdict", { id: "verdict" }),
       h("details", { id: "stages-box", ontoggle: (event) => event.target.open && stages() }, h("summary", {}, t("preprocessing")), h("ol.stages", { id: "stages" })),
@@ -227,7 +227,7 @@ export function mountInput(app) {
       return;
     }
     const order = frame.probabilities.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]).slice(0, 4);
-    const said = app.className(frame.predicted);
+    const said = app.model.className(frame.predicted);
     const { source } = frame;
     const origin = source.kind === "data" ? t("source_data", { split: t(`split_${source.split}`), index: source.index, name: source.class }) : t(`source_${source.kind}`);
     replace(box,
@@ -237,12 +237,12 @@ export function mountInput(app) {
         const fill = h("span.fill");
         fill.style.width = `${(p * 100).toFixed(2)}%`;
         const strong = index === frame.predicted ? ".said" : "";
-        return [h(`span.name${strong}`, { title: app.className(index) }, app.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
+        return [h(`span.name${strong}`, { title: app.model.className(index) }, app.model.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
       })),
       h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : "")),
       frame.loss !== null ? h("div.choices", {},
         h("label.field", {}, t("target"), targets(frame)),
-        h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
+        h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.frames.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
           app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
       frame.loss !== null ? h("p.small.loss", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
       h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
@@ -255,12 +255,12 @@ export function mountInput(app) {
   // The classes to choose from; a thousand of them are made once, not for every new picture.
   function targets(frame) {
     if (choice?.classes !== app.model.classes) {
-      const select = h("select", { id: "target", onchange: (event) => app.change("ask", { target: event.target.value === "" ? null : Number(event.target.value) }) },
+      const select = h("select", { id: "target", onchange: (event) => app.frames.change("ask", { target: event.target.value === "" ? null : Number(event.target.value) }) },
         h("option", { value: "" }), app.model.classes.slice(0, 1000).map((name, index) => h("option", { value: String(index) }, name)));
       choice = { classes: app.model.classes, select };
     }
     const { select } = choice;
-    select.options[0].textContent = `${t("automatic")} (${app.className(frame.target)})`;
+    select.options[0].textContent = `${t("automatic")} (${app.model.className(frame.target)})`;
     select.value = frame.target_chosen ? String(frame.target) : "";
     return select;
   }

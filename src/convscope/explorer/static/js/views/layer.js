@@ -54,7 +54,7 @@ export async function showLayer(app, body) {
   box.addEventListener("click", (event) => {
     const rect = box.getBoundingClientRect();
     const tile = Math.floor((event.clientY - rect.top + box.scrollTop) / cell) * columns + Math.floor((event.clientX - rect.left) / cell);
-    if (answer.ranked[tile] !== undefined) app.select(layer, answer.ranked[tile]);
+    if (answer.ranked[tile] !== undefined) app.selection.select(layer, answer.ranked[tile]);
   });
   const number = h("input", { type: "number", id: "go-map", min: "0", max: String(answer.total - 1), value: "0" });
   const row = (name, value) => [h("dt", {}, name), h("dd", {}, num(value, { text: short(value) }))];
@@ -65,7 +65,7 @@ export async function showLayer(app, body) {
         showLayer(app, body);
       } }, ["index", "largest", "mean"].map((each) => h("option", { value: each, selected: each === state.order }, t(`order_${each}`))))),
       h("label.field", {}, t("map_number"), number),
-      h("button.button", { type: "button", id: "open-map", onclick: () => app.select(layer, Math.min(answer.total - 1, Math.max(0, Number(number.value) || 0))) }, t("open"))),
+      h("button.button", { type: "button", id: "open-map", onclick: () => app.selection.select(layer, Math.min(answer.total - 1, Math.max(0, Number(number.value) || 0))) }, t("open"))),
     box,
     h("dl.pairs", {}, [h("dt", {}, t("maps")), h("dd", {}, count(answer.total))], row(t("smallest"), answer.low), row(t("largest"), answer.high), row(t("colour_limit"), answer.limit), [h("dt", {}, t("all_zero")), h("dd", {}, String(answer.dead))]),
     h("p.note", {}, t("choose_in_grid")));

@@ -21,7 +21,7 @@ export function mountLegend(app) {
   function draw() {
     const { show, layer } = store.state;
     const name = layer ?? app.hover?.layer;
-    const atlas = app.atlases.get(name);
+    const atlas = app.frames.atlases.get(name);
     replace($("#legend"),
       KINDS.map((kind) => h(`div.scale${kind === show ? "" : ".off"}`, {}, h(`span.${kind}`, {}, t(`short_${kind}`)), h("span", {}, "−"), ramp(kind), h("span", {}, "+"),
         kind === show && atlas ? h("span", {}, "± ", num(atlas.limit, { text: short(atlas.limit, 3) })) : null)),

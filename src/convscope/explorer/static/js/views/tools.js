@@ -50,10 +50,10 @@ export function mountTools(app) {
   async function changeTheme(theme) {
     localStorage.setItem("convscope.theme", theme);
     applyTheme(theme);
-    for (const atlas of app.atlases.values()) atlas.forget();
-    await app.paint(app.atlases);
-    app.strips.clear();
-    for (const panel of app.elastic?.panels ?? []) panel.atlas.forget();
+    for (const atlas of app.frames.atlases.values()) atlas.forget();
+    await app.frames.paint(app.frames.atlases);
+    app.frames.strips.clear();
+    for (const panel of app.selection.elastic?.panels ?? []) panel.atlas.forget();
     bar();
     app.ontheme?.();
     app.render(false);
@@ -61,9 +61,9 @@ export function mountTools(app) {
 
   function crumbs() {
     const { layer, map, unit } = store.state;
-    const steps = [[t("overview"), () => app.select(null)]];
-    if (layer) steps.push([layer, () => app.select(layer)]);
-    if (layer && map !== null) steps.push([app.mapName(layer, map), () => app.select(layer, map)]);
+    const steps = [[t("overview"), () => app.selection.select(null)]];
+    if (layer) steps.push([layer, () => app.selection.select(layer)]);
+    if (layer && map !== null) steps.push([app.model.mapName(layer, map), () => app.selection.select(layer, map)]);
     const node = app.model.byName.get(layer);
     if (unit && node && !isVector(node.shape)) steps.push([`(${unit.slice(1).join(", ")})`, null]);
     const nav = $("#crumbs");
@@ -83,12 +83,12 @@ export function mountTools(app) {
       ? h("label.row.small", {}, h("span.soft", {}, t("backward_rule")), h("select", { id: "rule", onchange: (event) => store.set({ rule: event.target.value }) },
         ["plain", "deconv", "guided"].map((each) => h("option", { value: each, selected: each === rule }, t(`rule_${each}`)))))
       : null;
-    const up = store.get("layer") ? h("button.button.small", { type: "button", id: "up", onclick: () => app.up() }, `← ${t("back")}`) : null;
+    const up = store.get("layer") ? h("button.button.small", { type: "button", id: "up", onclick: () => app.selection.up() }, `← ${t("back")}`) : null;
     const speed = h("label.speed", {}, t("speed"), h("input", { type: "range", id: "speed", min: "0", max: "3", step: "0.25", value: String(store.get("speed")), oninput: (event) => {
       store.state.speed = Number(event.target.value);
       app.stage.speed = Number(event.target.value);
     } }));
-    const fold = store.get("unfolded").length ? h("button.button.small", { type: "button", id: "fold", onclick: () => app.unfold([]).then(() => app.refresh()) }, t("fold")) : null;
+    const fold = store.get("unfolded").length ? h("button.button.small", { type: "button", id: "fold", onclick: () => app.unfold([]).then(() => app.frames.refresh()) }, t("fold")) : null;
     replace($("#stage-tools"), segments, rules, fold, h("span.spring"), speed, up);
     $("#stage").setAttribute("aria-label", t("network"));
     $("#board").setAttribute("aria-label", t("board_label"));

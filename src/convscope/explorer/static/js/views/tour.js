@@ -33,7 +33,7 @@ export function startTour(app) {
       at: "#detail",
       go: () => {
         store.set({ tab: "forward" });
-        app.select(output, store.get("frame").predicted);
+        app.selection.select(output, store.get("frame").predicted);
       },
     },
     {
@@ -58,7 +58,7 @@ export function startTour(app) {
   ];
 
   function said() {
-    return app.className(store.get("frame").predicted);
+    return app.model.className(store.get("frame").predicted);
   }
 
   function probability() {
@@ -68,8 +68,8 @@ export function startTour(app) {
 
   function step() {
     const found = app.training.outlook;
-    if (!found) return { name: app.className(store.get("frame").target), before: "", after: "" };
-    return { name: app.className(found.target), before: short(found.loss_before, 3), after: short(found.loss_after, 3) };
+    if (!found) return { name: app.model.className(store.get("frame").target), before: "", after: "" };
+    return { name: app.model.className(found.target), before: short(found.loss_before, 3), after: short(found.loss_after, 3) };
   }
 
   async function show() {

@@ -61,7 +61,7 @@ function selected(app) {
 function beats(app, outlook, weight) {
   const w = show.result?.weight ?? outlook.weight;
   const value = {
-    forward: () => [app.className(app.store.get("frame").predicted)],
+    forward: () => [app.model.className(app.store.get("frame").predicted)],
     loss: () => ["J = ", num(show.result?.loss_before ?? outlook.loss_before, { text: short(show.result?.loss_before ?? outlook.loss_before, 5) })],
     backward: () => ["δ = ∂J/∂u"],
     gradient: () => (w ? ["g = ", num(w.g, { kind: "gradient" })] : []),
@@ -82,7 +82,7 @@ function compare(app, outlook) {
     const b = h("span.will");
     a.style.width = `${was * 100}%`;
     b.style.width = `${will * 100}%`;
-    return [h("span", {}, app.className(index) + (index === outlook.target ? " ◂" : "")), h("span.track", {}, a, b), num(was, { text: percent(was) }), num(will, { text: `→ ${percent(will)}`, kind: "delta" })];
+    return [h("span", {}, app.model.className(index) + (index === outlook.target ? " ◂" : "")), h("span.track", {}, a, b), num(was, { text: percent(was) }), num(will, { text: `→ ${percent(will)}`, kind: "delta" })];
   }));
 }
 
@@ -105,7 +105,7 @@ async function step(app, body, asked) {
       sweep(app, BEATS[beat]);
       if (pause) await new Promise((done) => setTimeout(done, pause));
     }
-    await app.refresh();
+    await app.frames.refresh();
     show.version = app.store.get("frame").version;
   } finally {
     show.playing = false;
@@ -131,7 +131,7 @@ async function rewind(app, body) {
   await app.connection.ask("rewind");
   show.beat = -1;
   show.result = null;
-  await app.refresh();
+  await app.frames.refresh();
   await showTraining(app, body);
   await app.ondetail();
 }

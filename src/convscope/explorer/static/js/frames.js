@@ -1,0 +1,95 @@
+// What the server answers for one picture: the maps of the layers on the board, the state, exact values on demand.
+
+import { floats } from "./core/connection.js";
+import { notice } from "./core/dom.js";
+import { packPixels } from "./core/store.js";
+import { Atlas, paintInPieces, pictureCanvas } from "./draw/atlas.js";
+import { readFrame } from "./draw/frame.js";
+
+const SHARED_PIXELS = 3072;
+
+export class Frames {
+  constructor(app) {
+    this.app = app;
+    this.atlases = new Map();
+    this.strips = new Map();
+    this.cache = new Map();
+    this.pixels = null;
+    this.picture = null;
+  }
+
+  wantedLayers() {
+    return this.app.graph.items.map((item) => item.shows).filter((name) => name !== "input");
+  }
+
+  async refresh() {
+    const { show, rule } = this.app.store.state;
+    await this.take(this.app.connection.ask("frame", { quantity: show, rule, layers: this.wantedLayers() }));
+  }
+
+  // Ask for a change of the input (or target); the answer is a frame.
+  async change(op, args = {}, payload = null, kind = op) {
+    const { show, rule } = this.app.store.state;
+    document.body.dataset.stale = "true";
+    try {
+      await this.take(this.app.connection.askLatest(kind, op, { ...args, quantity: show, rule, layers: this.wantedLayers() }, payload));
+    } catch (error) {
+      if (error.kind !== "superseded") {
+        notice(error.message);
+        throw error;
+      }
+    } finally {
+      delete document.body.dataset.stale;
+    }
+  }
+
+  async take(promise) {
+    const { state, pixels, atlases } = readFrame(await promise);
+    const taking = (this.taking = (this.taking ?? 0) + 1);
+    await this.paint(atlases);
+    if (taking !== this.taking) return; // a newer one came meanwhile
+    if (pixels) {
+      this.pixels = pixels.data;
+      this.picture = pictureCanvas(pixels.data, pixels.shape);
+    }
+    this.strips.clear();
+    this.cache.clear();
+    this.atlases = atlases;
+    const drawn = state.source.kind !== "data" || state.source.edited;
+    this.app.store.set({
+      frame: state,
+      field: null,
+      evidence: null,
+      sharedPixels: drawn && this.pixels && this.pixels.length <= SHARED_PIXELS ? packPixels(this.pixels) : null,
+    });
+    await this.app.selection.changed(false);
+    this.app.pointer?.again();
+  }
+
+  paint(atlases) {
+    return paintInPieces([...atlases].filter(([name]) => this.app.camera.inSight(name)).map(([, atlas]) => atlas));
+  }
+
+  strip(name, columns) {
+    const atlas = this.atlases.get(name);
+    if (!this.strips.has(name)) {
+      const cells = atlas.height * atlas.width;
+      const own = cells === 1 ? new Atlas(atlas.data, atlas.count, 1, 1, atlas.kind, columns) : new Atlas(atlas.data, Math.min(atlas.count, 64), atlas.height, atlas.width, atlas.kind, columns);
+      this.strips.set(name, own.whole());
+    }
+    return this.strips.get(name);
+  }
+
+  // Exact values of one map, fetched once for a frame.
+  async values(layer, map, quantity = "activation") {
+    if (quantity === "input") quantity = "activation";
+    const key = `${layer}/${map}/${quantity}`;
+    if (!this.cache.has(key)) {
+      this.cache.set(key, this.app.connection.ask("values", { layer, map, quantity }).then((answer) => ({
+        shape: answer.shape,
+        values: floats(answer, 0, null, answer.dtype === "f8"),
+      })));
+    }
+    return this.cache.get(key);
+  }
+}

@@ -1,0 +1,72 @@
+// What is chosen: a layer, a map, a unit; and the layer taken apart that belongs to it.
+
+import { floats } from "./core/connection.js";
+import { notice, say } from "./core/dom.js";
+import { t } from "./core/i18n.js";
+import { isVector, mapCount } from "./draw/columns.js";
+import { floatsAtlas } from "./draw/atlas.js";
+
+export class Selection {
+  constructor(app) {
+    this.app = app;
+    this.elastic = null;
+  }
+
+  select(layer, map = null, unit = null) {
+    const node = layer && this.app.model.byName.get(layer);
+    if (node && map !== null && !unit && isVector(node.shape)) unit = node.shape.length === 3 ? [map, 0, 0] : this.app.model.unitOf(layer, map, [0, 0]);
+    this.app.store.set({ layer, map, unit });
+  }
+
+  // One level back: unit → map → layer → overview.
+  up() {
+    const { layer, map, unit } = this.app.store.state;
+    const node = layer && this.app.model.byName.get(layer);
+    if (unit && !isVector(node.shape)) this.select(layer, map);
+    else if (layer) this.app.store.set({ layer: null, map: null, unit: null });
+    else if (this.app.store.get("field")) this.app.store.set({ field: null });
+  }
+
+  async changed(animate) {
+    const { layer, map } = this.app.store.state;
+    this.app.lights = [];
+    if (layer && map !== null) {
+      const key = `${layer}/${map}`;
+      const direction = this.app.store.get("tab") === "backward" ? "backward" : "forward";
+      const answer = await this.app.connection.askLatest("elastic", "elastic", { layer, map, direction, rule: this.app.store.get("rule") }).catch((error) => {
+        if (error.kind === "superseded" || error.kind === "lost") return null;
+        throw error;
+      });
+      if (!answer || key !== `${this.app.store.get("layer")}/${this.app.store.get("map")}`) return;
+      this.elastic = { ...answer, key };
+      for (const panel of answer.panels) {
+        panel.values = floats(answer, panel.offset, panel.height * panel.width);
+        const kind = panel.kind === "input" ? "activation" : panel.kind;
+        panel.atlas = floatsAtlas(panel.values, panel.height, panel.width, kind, panel.limit);
+      }
+    } else this.elastic = null;
+    if (animate && layer) this.speak();
+    this.app.render(animate);
+    this.app.onselection?.();
+  }
+
+  speak() {
+    const { layer, map, unit } = this.app.store.state;
+    const node = this.app.model.byName.get(layer);
+    if (map === null) say(t("say_layer", { layer, kind: this.app.model.familyName(node), shape: this.app.model.shapeText(node.shape) }));
+    else if (!unit) say(t("say_map", { layer, map }));
+  }
+
+  checked(state) {
+    const found = { ...state };
+    const node = this.app.model.byName.get(found.layer);
+    if (found.layer && !node) {
+      Object.assign(found, { layer: null, map: null, unit: null });
+      notice(t("no_such_layer", { layer: state.layer }));
+    } else if (node) {
+      if (found.map !== undefined && found.map >= mapCount(node.shape)) Object.assign(found, { map: null, unit: null });
+      if (found.unit && (found.unit.length !== node.shape.length || found.unit.some((at, d) => at >= node.shape[d]))) found.unit = null;
+    }
+    return found;
+  }
+}
