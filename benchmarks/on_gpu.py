@@ -92,7 +92,7 @@ def by_hand(model: nn.Module, data: Dataset, batch: int, compiled: bool, seconds
     images, labels = data.train.images.to(DEVICE), data.train.labels.to(DEVICE)
     model = model.to(DEVICE, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
-    forward = torch.compile(model, mode="max-autotune-no-cudagraphs") if compiled else model
+    forward = torch.compile(model) if compiled else model
 
     def epoch() -> int:
         done = 0
