@@ -118,35 +118,49 @@ def _kernels(folder: Path, model: nn.Module) -> None:
 
 def _watched(folder: Path, title: str) -> None:
     """From ``watch/``: the film of the kernels, the last epoch's histograms, dead units by epoch."""
-    from convscope.inspect.pictures import curves_figure, film_figure, histograms_figure, save_picture
-
     files = sorted((folder / "watch").glob("epoch-*.safetensors"))
     if not files:
         return
     moments = [read_tensors(path) for path in files]
-    tensors, described = moments[-1]
-    dead = {layer["name"]: layer["dead"] for layer in described["layers"]}
+    _histograms(folder, title, *moments[-1])
+    _film(folder, moments)
+    _dead(folder, title, [described for _, described in moments])
+
+
+def _histograms(folder: Path, title: str, tensors: Mapping[str, torch.Tensor], described: Mapping[str, Any]) -> None:
+    from convscope.inspect.pictures import histograms_figure, save_picture
+
     rows = []
     for layer in described["layers"]:
         name = layer["name"]
-        note = "" if dead[name] is None else f"{dead[name]:.0%} of {layer['units']} units dead"
+        note = "" if layer["dead"] is None else f"{layer['dead']:.0%} of {layer['units']} units dead"
         rows.append((name, _histogram(tensors, name, "activation"), _histogram(tensors, name, "delta"), note))
-    epoch = described["epoch"]
-    save_picture(histograms_figure(rows, f"{title} · epoch {epoch}", EXAMPLES), folder / "histograms.png")
-    kernels = next((name for name in tensors if name.endswith("/kernels")), None)
-    if kernels is not None and len(moments) > 1:
-        chosen = _spread(len(moments), _FILM_ROWS)
-        strip = [(str(moments[index][1]["epoch"]), moments[index][0][kernels]) for index in chosen]
-        colour = strip[0][1].shape[1] == 3
-        save_picture(film_figure(kernels.removesuffix("/kernels"), strip, colour), folder / "kernels-film.png")
-    rectifiers = [name for name, share in dead.items() if share is not None]
-    if rectifiers:
-        by_epoch: list[dict[str, Any]] = [
-            {layer["name"]: layer["dead"] for layer in each["layers"]} for _, each in moments
-        ]
-        series = {name: [100 * float(row.get(name) or 0.0) for row in by_epoch] for name in rectifiers[:6]}
-        epochs = [float(each["epoch"]) for _, each in moments]
-        save_picture(curves_figure({"dead units in %": series}, epochs, title), folder / "dead.png")
+    text = f"{title} · epoch {described['epoch']}"
+    save_picture(histograms_figure(rows, text, EXAMPLES), folder / "histograms.png")
+
+
+def _film(folder: Path, moments: Sequence[tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]]) -> None:
+    from convscope.inspect.pictures import film_figure, save_picture
+
+    kernels = next((name for name in moments[-1][0] if name.endswith("/kernels")), None)
+    if kernels is None or len(moments) < 2:
+        return
+    chosen = _spread(len(moments), _FILM_ROWS)
+    strip = [(str(moments[index][1]["epoch"]), moments[index][0][kernels]) for index in chosen]
+    colour = strip[0][1].shape[1] == 3
+    save_picture(film_figure(kernels.removesuffix("/kernels"), strip, colour), folder / "kernels-film.png")
+
+
+def _dead(folder: Path, title: str, moments: Sequence[Mapping[str, Any]]) -> None:
+    from convscope.inspect.pictures import curves_figure, save_picture
+
+    rectifiers = [layer["name"] for layer in moments[-1]["layers"] if layer["dead"] is not None]
+    if not rectifiers:
+        return
+    by_epoch = [{layer["name"]: layer["dead"] for layer in each["layers"]} for each in moments]
+    series = {name: [100 * float(row.get(name) or 0.0) for row in by_epoch] for name in rectifiers[:6]}
+    epochs = [float(each["epoch"]) for each in moments]
+    save_picture(curves_figure({"dead units in %": series}, epochs, title), folder / "dead.png")
 
 
 def _histogram(tensors: Mapping[str, torch.Tensor], name: str, what: str) -> Histogram | None:

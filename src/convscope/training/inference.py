@@ -21,6 +21,9 @@ ENGINES = ("auto", "native", "torch")
 _FEW = 8
 
 
+Outputs = Callable[[Sequence[torch.Tensor]], Any]
+
+
 @dataclasses.dataclass(frozen=True)
 class Inference:
     """``outputs(inputs)``: what the model answers in evaluation mode, without gradients, to a batch's inputs (uint8
@@ -28,7 +31,7 @@ class Inference:
 
     engine: str
     reason: str
-    outputs: Callable[[Sequence[torch.Tensor]], Any]
+    outputs: Outputs
 
 
 def prepare_inference(
@@ -45,32 +48,40 @@ def prepare_inference(
         raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
     if isinstance(model, Accelerated):
         model = model.model
+    by_torch = _with_torch(model, inputs)
     if engine == "torch":
-        return Inference("torch", "asked for", _with_torch(model, inputs))
-    obstacle = _obstacle(model)
-    preprocessing = inputs[0].preprocessing if len(inputs) == 1 else None
-    if obstacle is None and preprocessing is None:
-        kinds = " and ".join(each.kind for each in inputs)
-        obstacle = f"the model takes {kinds}, the native engine one picture of fixed size"
+        return Inference("torch", "asked for", by_torch)
+    obstacle = _obstacle(model) or _unlike_a_picture(inputs)
     if obstacle is None and engine == "auto" and examples is not None and examples < _FEW:
         obstacle = f"{examples} pictures are few, and the native engine computes 16 at a time"
-    if obstacle is None and preprocessing is not None:
-        try:
-            twin = copy.deepcopy(model).eval()
-            network = NativeNetwork(
-                twin, (preprocessing.channels, *preprocessing.size), preprocessing=preprocessing, fold=True
-            )
-        except ConvscopeError as problem:
-            obstacle = f"the native engine cannot run {problem}"
-        except (RuntimeError, TypeError) as problem:  # what cannot be copied
-            obstacle = f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
-        else:
-            reason = "asked for" if engine == "native" else "every layer has a native kernel"
-            return Inference("native", reason, lambda given: network.forward(given[0]))
+    found = obstacle if obstacle is not None else _natively(model, inputs[0])
+    if not isinstance(found, str):
+        return Inference("native", "asked for" if engine == "native" else "every layer has a native kernel", found)
     if engine == "native":
-        raise ArgumentError("engine", "native", f"another engine: {obstacle}", "engine='auto' chooses one")
-    assert obstacle is not None
-    return Inference("torch", obstacle, _with_torch(model, inputs))
+        raise ArgumentError("engine", "native", f"another engine: {found}", "engine='auto' chooses one")
+    return Inference("torch", found, by_torch)
+
+
+def _natively(model: nn.Module, picture: Input) -> Outputs | str:
+    """A copy of the model on the native engine, or why that cannot be."""
+    preprocessing = picture.preprocessing
+    assert preprocessing is not None
+    try:
+        twin = copy.deepcopy(model).eval()
+        shape = (preprocessing.channels, *preprocessing.size)
+        network = NativeNetwork(twin, shape, preprocessing=preprocessing, fold=True)
+    except ConvscopeError as problem:
+        return f"the native engine cannot run {problem}"
+    except (RuntimeError, TypeError) as problem:  # what cannot be copied
+        return f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
+    return lambda given: network.forward(given[0])
+
+
+def _unlike_a_picture(inputs: Sequence[Input]) -> str | None:
+    """Why these inputs are not what the native engine takes; None where they are."""
+    if len(inputs) == 1 and inputs[0].preprocessing is not None:
+        return None
+    return f"the model takes {' and '.join(each.kind for each in inputs)}, the native engine one picture of fixed size"
 
 
 def _obstacle(model: nn.Module) -> str | None:
@@ -88,7 +99,7 @@ def _obstacle(model: nn.Module) -> str | None:
     return None
 
 
-def _with_torch(model: nn.Module, inputs: Sequence[Input]) -> Callable[[Sequence[torch.Tensor]], Any]:
+def _with_torch(model: nn.Module, inputs: Sequence[Input]) -> Outputs:
     first = next(model.parameters(), torch.empty(0))
 
     def outputs(given: Sequence[torch.Tensor]) -> Any:

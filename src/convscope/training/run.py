@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,16 +70,13 @@ def _run(
     objective = task.objective(model, config.loss)
     prepared = task.prepare(model, dataset, config)
     task.ready(model, prepared, objective, dataset)
-    described = spec.spec_of(model)
-    name = described.architecture if described is not None else type(model).__name__
-    batches = Order(
-        len(prepared.train), config.batch_size, shuffle=False, rank=group.rank, world=group.world,
-        lengths=prepared.train.lengths,
-    ).count  # fmt: skip
-    steps = min(config.epochs * batches, config.max_steps or config.epochs * batches)
+    steps_per_epoch = _steps_per_epoch(prepared, config, group)
+    steps = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
     stepper, reason = choose(Assignment(model, objective, prepared.inputs, config, device, group, steps))
     stack.callback(stepper.close)
     prepared = _kept_on_gpu(prepared, device)
+    described = spec.spec_of(model)
+    name = described.architecture if described is not None else type(model).__name__
     identity = identify(dataset, source)
     run_dir = Path(config.run_dir) if config.run_dir is not None else new_run_dir(name, dataset.name)
     folder: RunFolder | None = None
@@ -103,14 +101,20 @@ def _run(
         data=identity,
         progress=progress,
         steps=steps,
-        steps_per_epoch=batches,
+        steps_per_epoch=steps_per_epoch,
         resume_command=f"convscope train --resume {run_dir}",
         learning_rate=config.learning_rate or usual_learning_rate(config.optimiser),
     )
+    yield from _told(training, dataset, name, reason)
+
+
+def _told(training: Run, dataset: Dataset[Any], model: str, reason: str) -> Iterator[events.Event]:
+    """The events of ``training``, RunStarted first; the run folder notes all but the single batches."""
+    task, config, stepper = training.task, training.config, training.stepper
     started = events.RunStarted(
-        run_dir=run_dir,
+        run_dir=training.run_dir,
         task=task.name,
-        model=name,
+        model=model,
         data=dataset.name,
         parameters=len(stepper.parameters.values),
         train_examples=len(dataset.train),
@@ -119,18 +123,24 @@ def _run(
         unit=task.unit,
         shares=task.shares,
         epochs=config.epochs,
-        steps=steps,
+        steps=training.steps,
         engine=stepper.name,
-        device=str(device),
+        device=str(stepper.device),
         reason=reason,
-        processes=group.world,
-        resumed_at=progress.step,
+        processes=training.group.world,
+        resumed_at=training.progress.step,
     )
     with StopSignals() as signals:
-        for event in _with(started, training.train(signals)):
-            if folder is not None and not isinstance(event, events.BatchDone):
-                folder.note(event)
+        for event in itertools.chain([started], training.train(signals)):
+            if training.folder is not None and not isinstance(event, events.BatchDone):
+                training.folder.note(event)
             yield event
+
+
+def _steps_per_epoch(prepared: Prepared, config: Config, group: distributed.Group) -> int:
+    train = prepared.train
+    shared = {"rank": group.rank, "world": group.world}
+    return Order(len(train), config.batch_size, shuffle=False, lengths=train.lengths, **shared).count
 
 
 def _kept_on_gpu(prepared: Prepared, device: torch.device) -> Prepared:
@@ -141,8 +151,3 @@ def _kept_on_gpu(prepared: Prepared, device: torch.device) -> Prepared:
     if to is None or size is None or size >= _KEPT_ON_GPU * torch.cuda.mem_get_info(device)[0]:
         return prepared
     return dataclasses.replace(prepared, train=to(device), test=prepared.test.to(device))  # type: ignore[attr-defined]
-
-
-def _with(first: events.Event, others: Iterator[events.Event]) -> Iterator[events.Event]:
-    yield first
-    yield from others
