@@ -20,6 +20,7 @@ from torch import nn
 from convscope import evaluate, fit, load, native, predict
 from convscope.errors import ArgumentError, LoweringError, UnknownNameError
 from convscope.spec import spec_of
+from convscope.tasks import TASKS
 from convscope.training import Result, events
 
 SETTINGS: dict[str, Any] = {
@@ -201,6 +202,8 @@ def test_settings_of_a_task() -> None:
     assert Measuring({"passes": 3, "blur": 1}).settings == measuring.MeasuringSettings(1, False, 3)
     with pytest.raises(UnknownNameError, match="setting of measuring: got 'bluur'.*Did you mean 'blur'"):
         Measuring({"bluur": 1})
+    with pytest.raises(ArgumentError, match="blur: got 1, wanted nothing: classification has no settings of its own"):
+        TASKS["classification"]({"blur": 1})
     for name, value in (("careful", 1), ("passes", 1.5), ("blur", "much"), ("passes", True)):
         with pytest.raises(ArgumentError, match=f"{name}: got {value!r}, wanted a value like"):
             Measuring({name: value})

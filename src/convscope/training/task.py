@@ -213,7 +213,9 @@ def checked_settings(task: str, page: type[Any], given: Mapping[str, Any]) -> An
     """The page filled in; UnknownNameError with the nearest name for a key it does not have, ArgumentError for a value
     of another type."""
     fields = {field.name: field for field in dataclasses.fields(page)}
-    for name in given:
+    for name, value in given.items():
+        if not fields:
+            raise ArgumentError(name, value, f"nothing: {task} has no settings of its own")
         if name not in fields:
             raise UnknownNameError(f"setting of {task}", name, fields)
     filled = page(**given)
