@@ -18,10 +18,10 @@ from convscope.models.modelfile import load
 from convscope.tasks.registry import TASKS, task_of
 from convscope.training import begin, events
 from convscope.training.evaluation import evaluate_examples
+from convscope.training.events import Result
 from convscope.training.figures import Figures
 from convscope.training.inference import Inference, prepare_inference
 from convscope.training.preparing import build_model, initialise_model
-from convscope.training.results import Result
 from convscope.training.run import run as run_task
 from convscope.training.task import Task
 

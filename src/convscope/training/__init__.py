@@ -2,7 +2,7 @@
 
 from convscope.models.modelfile import describe, load, load_weights, save
 from convscope.training.config import Config
+from convscope.training.events import Result
 from convscope.training.figures import Figures
-from convscope.training.results import Result
 
 __all__ = ["Config", "Figures", "Result", "describe", "load", "load_weights", "save"]

@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from convscope.training.results import Result
+from torch import nn
+
+from convscope.training.config import Config
+from convscope.training.figures import Figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +202,21 @@ class Diverged(Event):
     loss: float
     message: str
     checkpoint: Path | None  # the last good one
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """``history`` has one EpochDone an epoch, ``metrics`` are the task's figures on the test examples at the end.
+    ``stopped`` is "epochs", "max_steps" or "converged"."""
+
+    model: nn.Module = dataclasses.field(repr=False)
+    task: str
+    history: list[EpochDone]
+    metrics: Figures
+    run_dir: Path
+    config: Config
+    stopped: str
+    seconds: float  # from the first batch to the end, this process
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ from convscope.training.checkpoints import State
 from convscope.training.config import Config
 from convscope.training.distributed import Group
 from convscope.training.evaluation import evaluate_examples
+from convscope.training.events import Result
 from convscope.training.figures import Figures
-from convscope.training.results import Result
 from convscope.training.run_folder import RunFolder
 from convscope.training.schedules import Clock, rate_at
 from convscope.training.signals import StopSignals
