@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,51 @@ def append_line(path: Path, text: str) -> None:
     """``text`` and a line feed at the end of ``path``, as ``write_text`` writes it."""
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text + "\n")
+
+
+class InUseError(Exception):
+    """Another process holds a lock; ``holder`` is its number."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        self.path, self.holder = path, holder
+        super().__init__(f"{path} is held by process {holder}")
+
+
+@contextlib.contextmanager
+def locked(path: Path, patience: float = 30.0) -> Iterator[int]:
+    """Hold the file ``path`` as a lock, and yield its descriptor; the lock goes with the process, even a killed one.
+
+    Processes that inherit the descriptor hold it too. Where the process that took it is gone and only such heirs are
+    left, they are waited for, ``patience`` seconds at most. InUseError when somebody holds it; OSError goes on up.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        until = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace")
+                if _lives(holder) or time.monotonic() > until:
+                    raise InUseError(path, holder or "unknown") from None
+                time.sleep(0.02)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lives(process: str) -> bool:
+    """Whether the process of this number is there."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
