@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from convscope.data import load_dataset
-from convscope.experiments.base import Report, Row, Setting, register, settings
-from convscope.tasks import fit
+from convscope.experiments.base import Outcomes, Report, Row, Setting, register, trained
 from convscope.tasks.recipes import recipe_named
+from convscope.tasks.stages import Stage
 
 # What is trained: (row, recipe, published test error in per cent).
 _NETWORKS: tuple[tuple[str, str, float | None], ...] = (
@@ -18,29 +17,34 @@ _NETWORKS: tuple[tuple[str, str, float | None], ...] = (
 )
 
 
+def stages(setting: Setting) -> list[Stage]:
+    """Three networks, one of them also with distorted pictures, each by its own recipe, on all 70,000 pictures."""
+    found = []
+    for number, (_, name, _) in enumerate(_NETWORKS, 1):
+        recipe = recipe_named(name)
+        more: dict[str, Any] = {"model_options": recipe.options, "threads": 1}
+        found.append(trained(_folder(number, name), recipe.model, "mnist", recipe.settings, setting, **more))
+    return found
+
+
 @register(
     "lenet5_mnist",
     title="LeNet-5 on MNIST",
     published="0.95 % test error, 0.8 % with distorted training pictures (LeCun et al. 1998, section III-B)",
+    stages=stages,
 )
-def run(setting: Setting) -> Report:
-    """Three networks, one of them also with distorted pictures, each by its own recipe, on all 70,000 pictures."""
-    data = load_dataset("mnist", root=setting.root)
+def report(setting: Setting, outcomes: Outcomes) -> Report:
     rows: list[Row] = []
     pictures: list[str] = []
     recipes: dict[str, Any] = {}
     for number, (what, name, published) in enumerate(_NETWORKS, 1):
-        recipe = recipe_named(name)
-        folder = f"{number}-{name}"
-        result = fit(
-            recipe.model,
-            data,
-            model_options=recipe.options,
-            listeners=setting.listeners,
-            **settings(recipe.settings, setting, folder),
-        )
-        error = 100 * (1 - result.metrics["accuracy"])
-        rows.append(Row(f"test error, {what}", error, published, "%", f"{len(result.history)} epochs"))
-        pictures += [f"{folder}/{picture.name}" for picture in sorted(result.run_dir.glob("*.png"))]
-        recipes[what] = dict(recipe.settings)
+        outcome = outcomes[_folder(number, name)]
+        error = 100 * (1 - outcome.metrics["accuracy"])
+        rows.append(Row(f"test error, {what}", error, published, "%", f"{len(outcome.history)} epochs"))
+        pictures += outcome.pictures(setting.out)
+        recipes[what] = dict(recipe_named(name).settings)
     return Report(rows, pictures, recipes)
+
+
+def _folder(number: int, name: str) -> str:
+    return f"{number}-{name}"

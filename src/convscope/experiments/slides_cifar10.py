@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from convscope.data import load_dataset
-from convscope.experiments.base import Report, Row, Setting, register, settings
+from convscope.experiments.base import Outcomes, Report, Row, Setting, register, trained
 from convscope.experiments.pictures import grouped_bars
 from convscope.tasks import fit
 from convscope.tasks.recipes import recipe_for
+from convscope.tasks.stages import Stage
+
+_MODEL = "slides_cifar10"
 
 # Accuracy per class as the slides print it, in per cent; their mean is 66.3.
 SLIDES = {
@@ -23,19 +25,21 @@ SLIDES = {
 }
 
 
+def stages(setting: Setting) -> list[Stage]:
+    """Two convolution stages and one linear layer, trained on the 50,000 pictures, tested on the 10,000."""
+    return [trained(_MODEL, _MODEL, "cifar10", recipe_for(_MODEL, "cifar10"), setting)]
+
+
 @register(
     "slides_cifar10",
     title="The slides' network on CIFAR-10",
     published="66.3 %, the mean of the per-class accuracies (Xue 2016)",
+    stages=stages,
 )
-def run(setting: Setting) -> Report:
-    """Two convolution stages and one linear layer, trained on the 50,000 pictures, tested on the 10,000."""
-    data = load_dataset("cifar10", root=setting.root)
-    recipe = recipe_for("slides_cifar10", "cifar10")
-    result = fit("slides_cifar10", data, listeners=setting.listeners, **settings(recipe, setting, "slides_cifar10"))
-    per_class = {
-        name: 100 * float(value) for name, value in zip(data.classes, result.metrics["per_class"], strict=True)
-    }
+def report(setting: Setting, outcomes: Outcomes) -> Report:
+    outcome = outcomes[_MODEL]
+    names, shares = outcome.metrics["classes"], outcome.metrics["per_class"]
+    per_class = {name: 100 * float(share) for name, share in zip(names, shares, strict=True)}
     rows = [Row("mean of the per-class accuracies", sum(per_class.values()) / len(per_class), 66.3, "%")]
     rows += [Row(name, accuracy, SLIDES.get(name), "%") for name, accuracy in per_class.items()]
     grouped_bars(
@@ -45,5 +49,4 @@ def run(setting: Setting) -> Report:
         label="accuracy, %",
         title="CIFAR-10, accuracy per class",
     )
-    drawn = [f"slides_cifar10/{picture.name}" for picture in sorted(result.run_dir.glob("*.png"))]
-    return Report(rows, ["per_class.png", *drawn], recipe)
+    return Report(rows, ["per_class.png", *outcome.pictures(setting.out)], recipe_for(_MODEL, "cifar10"))

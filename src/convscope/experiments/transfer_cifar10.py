@@ -6,16 +6,16 @@ man-made and natural classes in the same way.
 
 from __future__ import annotations
 
-import collections
+from functools import partial
 from typing import Any
 
 import torch
 
 from convscope import seeding
-from convscope.data import Dataset, Labelled, load_dataset
-from convscope.experiments.base import Report, Row, Setting, register, settings
+from convscope.data import Dataset, Labelled
+from convscope.experiments.base import Outcomes, Report, Row, Setting, data_set, register, trained
 from convscope.experiments.pictures import lines
-from convscope.tasks import fit
+from convscope.tasks.stages import Stage
 
 VEHICLES = ("airplane", "automobile", "ship", "truck")
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
@@ -44,34 +44,64 @@ _WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def stages(setting: Setting) -> list[Stage]:
+    """Train on the 20,000 vehicles, then learn six animals from 25, 100 and 500 pictures each, tested on 6,000."""
+    found = [
+        trained(
+            "vehicles", _MODEL, lambda _: _vehicles(setting), _VEHICLES, setting,
+            settings={"data": "cifar10, vehicles"},
+        )
+    ]  # fmt: skip
+    for per_class, (epochs, draws) in _SIZES.items():
+        for draw in range(draws):
+            for way, (options, changes) in _WAYS.items():
+                said = {"data": f"cifar10, animals: {per_class} each, draw {draw + 1}", "model_options": options}
+                after = [] if "weights" in options else ["vehicles"]
+                found.append(
+                    trained(
+                        _folder(per_class, draw, way), _MODEL, partial(_animals, setting, per_class, draw),
+                        {**_ANIMALS, **changes, "epochs": epochs}, setting, threads=1, after=after, settings=said,
+                        model_options=partial(_options, options),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _vehicles(setting: Setting) -> Dataset:
+    data = data_set("cifar10", setting)
+    return Dataset("cifar10-vehicles", data.train.restrict(VEHICLES), data.test.restrict(VEHICLES))
+
+
+def _animals(setting: Setting, per_class: int, draw: int, earlier: Outcomes) -> Dataset:
+    data = data_set("cifar10", setting)
+    train = some(data.train.restrict(ANIMALS), per_class, setting.seed, draw)
+    return Dataset("cifar10-animals", train, data.test.restrict(ANIMALS))
+
+
+def _options(options: dict[str, Any], earlier: Outcomes) -> dict[str, Any]:
+    return {"weights": str(earlier["vehicles"].weights), **options} if "vehicles" in earlier else options
+
+
+def _folder(per_class: int, draw: int, way: str) -> str:
+    return f"{per_class}-{draw + 1}-{list(_WAYS).index(way) + 1}"
+
+
 @register(
     "transfer_cifar10",
     title="From CIFAR-10's vehicles to its animals",
     published="no figure for these classes; on ImageNet, features moved from man-made to natural things help, though "
     "less than between like things (Yosinski et al. 2014, figure 3)",
+    stages=stages,
 )
-def run(setting: Setting) -> Report:
-    """Train on the 20,000 vehicles, then learn six animals from 25, 100 and 500 pictures each, tested on 6,000."""
-    data = load_dataset("cifar10", root=setting.root)
-    vehicles = Dataset("cifar10-vehicles", data.train.restrict(VEHICLES), data.test.restrict(VEHICLES))
-    learned = fit(_MODEL, vehicles, listeners=setting.listeners, **settings(_VEHICLES, setting, "vehicles"))
-    rows = [Row("the vehicles themselves", 100 * learned.metrics["accuracy"], None, "%", "20,000 pictures, 4 classes")]
-    weights = str(learned.run_dir / "model.safetensors")
-    train, test = data.train.restrict(ANIMALS), data.test.restrict(ANIMALS)
+def report(setting: Setting, outcomes: Outcomes) -> Report:
+    accuracy = 100 * outcomes["vehicles"].metrics["accuracy"]
+    rows = [Row("the vehicles themselves", accuracy, None, "%", "20,000 pictures, 4 classes")]
     curves: dict[str, tuple[list[float], list[float]]] = {way: ([], []) for way in _WAYS}
-    for per_class, (epochs, draws) in _SIZES.items():
-        found = collections.defaultdict[str, list[float]](list)
-        for draw in range(draws):
-            few = Dataset("cifar10-animals", some(train, per_class, setting.seed, draw), test)
-            for number, (way, (options, changes)) in enumerate(_WAYS.items(), 1):
-                folder = f"{per_class}-{draw + 1}-{number}"
-                recipe = settings({**_ANIMALS, **changes, "epochs": epochs}, setting, folder)
-                model = {"weights": weights, **options}
-                result = fit(_MODEL, few, model_options=model, listeners=setting.listeners, **recipe)
-                found[way].append(100 * result.metrics["accuracy"])
-        for way, accuracies in found.items():
-            mean = sum(accuracies) / draws
-            note = f"mean of {draws} draws, {min(accuracies):.1f} to {max(accuracies):.1f}" if draws > 1 else "one draw"
+    for per_class, (_, draws) in _SIZES.items():
+        for way in _WAYS:
+            found = [100 * outcomes[_folder(per_class, draw, way)].metrics["accuracy"] for draw in range(draws)]
+            mean = sum(found) / draws
+            note = f"mean of {draws} draws, {min(found):.1f} to {max(found):.1f}" if draws > 1 else "one draw"
             rows.append(Row(f"{per_class} pictures an animal, {way}", mean, None, "%", note))
             curves[way][0].append(per_class)
             curves[way][1].append(mean)

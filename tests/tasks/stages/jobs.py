@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def small(seed: int) -> nn.Module:
     )
 
 
+def scores(outcome: Outcome, images: torch.Tensor) -> Mapping[str, Any]:
+    return {"scores": outcome.model()(images)}
+
+
 def digits(seed: int = 0, learning_rate: float = 0.01, threads: int | None = 1) -> list[Stage]:
     """Two trainings, features of the first, a training that begins with its weights, a committee of all, by parts."""
 
@@ -54,10 +59,7 @@ def digits(seed: int = 0, learning_rate: float = 0.01, threads: int | None = 1) 
         images = few(0).test.images.float() / 255
         names = list(here.earlier)
         with torch.no_grad():
-            found = [
-                here.part(name, lambda name=name: {"scores": here.earlier[name].model()(images)})["scores"]
-                for name in names
-            ]
+            found = [here.part(name, partial(scores, here.earlier[name], images))["scores"] for name in names]
         return {"members": names, "mean": torch.stack(found).mean(0), "error": 0.1 + 0.2}
 
     def both(here: Here) -> Mapping[str, Any]:

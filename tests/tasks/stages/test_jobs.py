@@ -41,7 +41,7 @@ def heard(call: Callable[..., Any], *arguments: Any, **named: Any) -> list[str]:
     seen: list[events.JobEvent] = []
     call(*arguments, **named, listeners=[seen.append])
     return [
-        f"{type(event).__name__} {event.stage}"  # type: ignore[attr-defined]
+        f"{type(event).__name__} {event.stage}"
         for event in seen
         if isinstance(event, events.StageLoaded | events.StageRedone | events.StageStarted)
     ]
@@ -67,6 +67,8 @@ def test_outcomes_are_what_the_stages_came_to(folder: Path) -> None:
     assert len(features) == 4
     with pytest.raises(ArgumentError, match="got 'output', wanted one of stage 'features''s values: "):
         _ = features["output"]
+    assert "output" not in features
+    assert features.get("output", 3) == 3
     first = outcomes["first"]
     images = jobs.few(0).test.images.float() / 255
     with torch.no_grad():

@@ -17,7 +17,7 @@ import pytest
 from tests.tasks.stages import jobs, killing
 
 from convscope.errors import ArgumentError
-from convscope.tasks.stages import StageError, events, run_job
+from convscope.tasks.stages import Job, StageError, events, run_job
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -144,7 +144,7 @@ def test_sigterm_ends_work_without_a_training_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_failure_side_by_side_names_the_stage_and_stops_the_others_well(tmp_path: Path, own: bool) -> None:
-    job = jobs.Job.of(jobs.one_bad, text="no such thing", own=own)
+    job = Job.of(jobs.one_bad, text="no such thing", own=own)
     wanted = StageError if own else RuntimeError
     message = r"^stage 'bad': somewhere: no such thing$" if own else r"(?s)^stage 'bad' failed:.*in fail.*LookupError"
     with pytest.raises(wanted, match=message):
@@ -154,4 +154,4 @@ def test_a_failure_side_by_side_names_the_stage_and_stops_the_others_well(tmp_pa
 
 def test_a_worker_that_dies_is_told_of_with_what_it_printed(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"^stage 'ill': its process ended by SIGKILL: on my way out. .*fewer workers"):
-        run_job(jobs.Job.of(jobs.dies, number=int(signal.SIGKILL)), tmp_path, workers=2)
+        run_job(Job.of(jobs.dies, number=int(signal.SIGKILL)), tmp_path, workers=2)

@@ -24,13 +24,43 @@ from convscope.cli.options import parse_pairs
     "--set", "pairs", multiple=True, metavar="KEY=VALUE",
     help="Train with another setting than the experiment's, e.g. epochs=2; the report says so. May be repeated.",
 )  # fmt: skip
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processor threads of each training; as many trainings run side by side as then fit. [default: the "
+    "experiment's own choice]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="So many stages side by side, whether they fit or not; 1: one after another. The figures are the same.",
+)
+@click.option(
+    "--redo",
+    multiple=True,
+    metavar="STAGE|changed",
+    help="Make this stage anew, with what follows from it; 'changed': all whose settings are no longer those of the "
+    "folder. May be repeated.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print the report only.")
 def command(
-    name: str | None, out: Path | None, root: Path | None, seed: int, engine: str, pairs: Sequence[str], quiet: bool
+    name: str | None,
+    out: Path | None,
+    root: Path | None,
+    seed: int,
+    engine: str,
+    pairs: Sequence[str],
+    threads: int | None,
+    workers: int | None,
+    redo: Sequence[str],
+    quiet: bool,
 ) -> None:
     """Reproduce a published result: train, measure, and print our figure beside the published one.
 
-    Without NAME the experiments are listed. A report (Markdown and JSON) and pictures go into the folder.
+    Without NAME the experiments are listed. A report (Markdown and JSON) and pictures go into the folder. Called again
+    after an interruption or a kill it goes on where it was; called again when all is done it prints the report.
 
     \b
     Examples:
@@ -52,20 +82,19 @@ def command(
 
     from rich.console import Console
 
-    from convscope.cli.progress import TrainingDisplay
-    from convscope.tasks import RunPictures
+    from convscope.cli.job_progress import JobDisplay
 
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=200)
-    with TrainingDisplay(console, quiet) as display:
-        setting = Setting(
-            out=folder,
-            root=str(root) if root is not None else None,
-            seed=seed,
-            engine=engine,
-            changes=parse_pairs(pairs, "--set"),
-            listeners=[display, RunPictures()],
-        )
-        run_experiment(name, setting)
+    setting = Setting(
+        out=folder,
+        root=str(root.absolute()) if root is not None else None,
+        seed=seed,
+        engine=engine,
+        changes=parse_pairs(pairs, "--set"),
+        threads=threads,
+    )
+    with JobDisplay(console, quiet) as display:
+        run_experiment(name, setting, workers=workers, redo=redo, listeners=[display])
     click.echo((folder / "report.md").read_text(encoding="utf-8"))

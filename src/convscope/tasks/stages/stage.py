@@ -61,6 +61,12 @@ class Stage:
         object.__setattr__(self, "after", tuple(self.after))
 
 
+class MissingError(ArgumentError, KeyError):
+    """A name that is not there, told of as ArgumentError does; a KeyError, so that ``in`` and ``get`` work."""
+
+    __str__ = Exception.__str__
+
+
 class Outcome(Mapping[str, Any]):
     """The result of a finished stage: what its work returned, by name, and, where it trained, the run.
 
@@ -77,7 +83,7 @@ class Outcome(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.values:
-            raise ArgumentError(
+            raise MissingError(
                 "name", name, f"one of stage {self.stage!r}'s values: {', '.join(self.values) or 'none'}"
             )
         return self.values[name]
@@ -223,7 +229,7 @@ class _Earlier(Mapping[str, Outcome]):
     def __getitem__(self, name: str) -> Outcome:
         if name not in self._outcomes:
             hint = f"Name it in after= of stage {self._stage!r}"
-            raise ArgumentError("earlier", name, f"one of {', '.join(self._outcomes) or 'no stages'}", hint)
+            raise MissingError("earlier", name, f"one of {', '.join(self._outcomes) or 'no stages'}", hint)
         return self._outcomes[name]
 
     def __iter__(self) -> Iterator[str]:
