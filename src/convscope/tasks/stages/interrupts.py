@@ -13,8 +13,9 @@ from typing import Any
 class Interrupts:
     """Inside ``with``, the first SIGINT or SIGTERM is noted and ``heed`` raises it, a second one raises at once.
 
-    Inside ``raised()`` every one raises at once: KeyboardInterrupt, or SystemExit with 143. A training there has its
-    own handlers. Outside the main thread, where Python allows no handlers, signals do what they did before.
+    Inside ``raised()`` every one raises at once: KeyboardInterrupt, or SystemExit with 143. Foreign code may swallow
+    that (imports of Cython modules do), so it is noted too, for the next ``heed``. A training there has its own
+    handlers. Outside the main thread, where Python allows no handlers, signals do what they did before.
     """
 
     def __init__(self) -> None:
@@ -46,13 +47,14 @@ class Interrupts:
         self._raising = True
         try:
             yield
+            self.heed()
         finally:
             self._raising = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._raising or self._noted is not None:
+        again, self._noted = self._noted is not None, number
+        if self._raising or again:
             _raise(number)
-        self._noted = number
 
 
 def _raise(number: int) -> None:

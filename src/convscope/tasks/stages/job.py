@@ -167,8 +167,13 @@ class _Runner:
     def _do(self, stage: Stage) -> None:
         self.here = stage.name
         earlier = {name: self.outcomes[name] for name in stage.after}
+
+        def tell(event: events.JobEvent) -> None:
+            self.tell(event)
+            self.signals.heed()
+
         with self.signals.raised():
-            self.outcomes[stage.name] = perform(stage, self.folder, earlier, self.plan.threads(stage), self.tell)
+            self.outcomes[stage.name] = perform(stage, self.folder, earlier, self.plan.threads(stage), tell)
         self.here = None
 
     def _room_for(self, stage: Stage) -> bool:

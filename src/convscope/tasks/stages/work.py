@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import numpy
 import torch
+from numpy import random as numpy_random  # here: its first import swallows what a signal raises
 
 from convscope import seeding
 from convscope.errors import ConvscopeError
@@ -63,16 +63,16 @@ def outcome_of(folder: StageFolder) -> Outcome:
 @contextlib.contextmanager
 def _surroundings(stage: Stage, threads: int) -> Iterator[None]:
     """The stage's number of threads, and global random numbers that do not depend on what ran before it."""
-    before = torch.get_num_threads(), random.getstate(), numpy.random.get_state()
+    before = torch.get_num_threads(), random.getstate(), numpy_random.get_state()
     seed = seeding.derive(0, "stage", stage.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random.seed(seed)
-        numpy.random.seed(seed % 2**32)
+        numpy_random.seed(seed % 2**32)
         torch.set_num_threads(threads)
         try:
             yield
         finally:
             torch.set_num_threads(before[0])
             random.setstate(before[1])
-            numpy.random.set_state(before[2])
+            numpy_random.set_state(before[2])

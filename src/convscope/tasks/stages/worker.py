@@ -21,6 +21,7 @@ from convscope.tasks.stages.folder import StageFolder
 from convscope.tasks.stages.job import Job
 from convscope.tasks.stages.work import outcome_of, perform
 
+_AGAIN_SECONDS = 2.0
 _SAVING_SECONDS = 10.0  # for the batch under way and a checkpoint, once the calling process is gone
 
 
@@ -50,8 +51,11 @@ def main() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside of a training: there is nothing to save."""
-    raise SystemExit(128 + number)
+    """SIGTERM outside of a training: there is nothing to save. Should foreign code swallow the exception, it comes
+    again every ``_AGAIN_SECONDS``."""
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _watch(life: int) -> None:
