@@ -45,8 +45,9 @@ def batch(step: int, batch: int, images: int, accuracy: float) -> BatchDone:
 
 def started(resumed_at: int) -> RunStarted:
     return RunStarted(
-        run_dir=Path("run"), model="m", data="d", parameters=1, train_images=1, test_images=1, epochs=2, steps=800,
-        engine="torch", device="cpu", reason="", processes=1, resumed_at=resumed_at,
+        run_dir=Path("run"), task="classification", model="m", data="d", parameters=1, train_examples=1,
+        test_examples=1, noun="pictures", unit="images", shares=("accuracy",), epochs=2, steps=800, engine="torch",
+        device="cpu", reason="", processes=1, resumed_at=resumed_at,
     )  # fmt: skip
 
 
@@ -233,7 +234,7 @@ class TestTheDisplay:
         text = self.shown(*self.events)
         for line in (
             "3 stages in out, up to 2 side by side (2 processors)", "1 of 3 stages were done before", "b begins",
-            "b: m on d, engine torch", "b: epoch   1/2  loss 0.2500  test loss 0.5000  test error 25.00%  2.0 s",
+            "b: m on d, engine torch", "b: epoch   1/2  loss 0.2500  test loss 0.5000  test accuracy 75.00%  2.0 s",
             "b done in 3.0 s (2/3)", "b is made anew: asked for",
         ):  # fmt: skip
             assert line in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -91,18 +91,22 @@ class JobDisplay:
                 text = f"epoch {event['epoch']}/{run['epochs']}  loss {event['loss']:.4f}  {in_words(remaining)} left"
                 self._show(stage, event["step"] / run["steps"], text)
             case "EpochDone":
-                text = (
-                    f"{stage}: epoch {event['epoch']:>3}/{self._runs[stage]['epochs']}  loss {event['train_loss']:.4f}"
-                )
-                if event.get("test_loss") is not None:
-                    text += f"  test loss {event['test_loss']:.4f}"
-                if event.get("test_accuracy") is not None:
-                    text += f"  test error {1 - event['test_accuracy']:.2%}"
+                run = self._runs[stage]
+                figures = [
+                    self._figure(name.removeprefix("train_").replace("_", " "), value, run["shares"])
+                    for name, value in event.items()
+                    if name.startswith(("train_", "test_")) and value is not None
+                ]
+                text = "  ".join([f"{stage}: epoch {event['epoch']:>3}/{run['epochs']}", *figures])
                 self._line(f"{text}  {event['seconds']:.1f} s")
             case "CheckpointRefused":
                 self._warn(f"{stage}: {event['path']} is passed over: {event['problem']}")
             case "Interrupted":
                 self._warn(f"{stage}: interrupted at step {event['step']:,}; the state is saved in {event['path']}")
+
+    def _figure(self, name: str, value: float, shares: Sequence[str]) -> str:
+        share = name.removeprefix("test ").replace(" ", "_") in shares
+        return f"{name} {value:.2%}" if share else f"{name} {value:.4f}"
 
     def _show(self, stage: str, share: float, text: str) -> None:
         if self._bars is not None and stage in self._tasks:

@@ -164,7 +164,7 @@ def trained(
     """A stage that trains by ``recipe`` and the user's changes, and draws the pictures of the run. ``data`` is a data
     set's name, looked up below ``setting.root``, or as for ``training``, with all of ``more``."""
     if isinstance(data, str):
-        more["settings"] = {"data": data, **more.get("settings", {})}
+        more["described"] = {"data": data, **more.get("described", {})}
         named = data
         data = lambda _: data_set(named, setting)  # noqa: E731
     threads = setting.threads or more.pop("threads", None)

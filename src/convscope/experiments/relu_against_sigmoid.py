@@ -71,7 +71,7 @@ class _ErrorCurve:
             for counts in self._kept(self.log, event.resumed_at):
                 self._add(*counts)
         elif isinstance(event, BatchDone):
-            counts = (event.step, event.batch, event.accuracy * event.images, event.images)
+            counts = (event.step, event.batch, event.figures["accuracy"] * event.examples, event.examples)
             if self.log is not None:
                 with self.log.open("ab") as file:
                     file.write(_COUNTS.pack(*counts))

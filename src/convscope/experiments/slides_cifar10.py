@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from convscope.experiments.base import Outcomes, Report, Row, Setting, register, trained
 from convscope.experiments.pictures import grouped_bars
-from convscope.tasks import fit
 from convscope.tasks.recipes import recipe_for
 from convscope.tasks.stages import Stage
 

@@ -49,7 +49,7 @@ def stages(setting: Setting) -> list[Stage]:
     found = [
         trained(
             "vehicles", _MODEL, lambda _: _vehicles(setting), _VEHICLES, setting,
-            settings={"data": "cifar10, vehicles"},
+            described={"data": "cifar10, vehicles"},
         )
     ]  # fmt: skip
     for per_class, (epochs, draws) in _SIZES.items():
@@ -60,7 +60,7 @@ def stages(setting: Setting) -> list[Stage]:
                 found.append(
                     trained(
                         _folder(per_class, draw, way), _MODEL, partial(_animals, setting, per_class, draw),
-                        {**_ANIMALS, **changes, "epochs": epochs}, setting, threads=1, after=after, settings=said,
+                        {**_ANIMALS, **changes, "epochs": epochs}, setting, threads=1, after=after, described=said,
                         model_options=partial(_options, options),
                     )
                 )  # fmt: skip

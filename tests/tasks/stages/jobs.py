@@ -68,13 +68,13 @@ def digits(seed: int = 0, learning_rate: float = 0.01, threads: int | None = 1) 
     return [
         training(
             "first", lambda _: small(seed), lambda _: few(0), threads=threads, seed=seed, learning_rate=learning_rate,
-            settings={"model": "small", "data": "digits, the first 60"}, **OPTIONS,
+            described={"model": "small", "data": "digits, the first 60"}, **OPTIONS,
         ),
         Stage("deep/second", both, {"seed": seed, **OPTIONS}, threads=threads),
         Stage("features", features, {"learning_rate": learning_rate}, after=["first"], threads=threads),
         training(
             "further", further, lambda _: few(60), after=["first", "features"], threads=threads, seed=seed,
-            settings={"model": "first's", "data": "digits, the next 60"}, **OPTIONS,
+            described={"model": "first's", "data": "digits, the next 60"}, **OPTIONS,
         ),
         Stage("committee", committee, {}, after=["first", "deep/second", "further"], threads=threads),
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def slow(names: list[str]) -> list[Stage]:
     options = {**OPTIONS, "max_steps": None, "epochs": 100_000}
     said = {"model": "small", "data": "60"}
     stages = [
-        training("training", lambda _: small(1), lambda _: few(0), threads=1, settings=said, **options),
+        training("training", lambda _: small(1), lambda _: few(0), threads=1, described=said, **options),
         Stage("computing", wait, {}, threads=1),
     ]
     return [stage for stage in stages if stage.name in names]

@@ -313,7 +313,7 @@ def test_torchrun_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_how_a_training_is_described() -> None:
     named = training("a", "lenet5", "digits", model_options={"activation": "relu"}, epochs=2)
     assert named.settings == {"model": "lenet5", "data": "digits", "model_options": {"activation": "relu"}, "epochs": 2}
-    with pytest.raises(ArgumentError, match=r"settings\['data'\]: got None, wanted words that say what the function"):
+    with pytest.raises(ArgumentError, match=r"described\['data'\]: got None, wanted words that say what the function"):
         training("a", "lenet5", lambda _: jobs.few(0))
     first, second = (training("a", jobs.small(1), jobs.few(start)).settings for start in (0, 60))
     assert first["model"] == second["model"]

@@ -132,26 +132,30 @@ class _Runner:
 
     def run(self) -> dict[str, Outcome]:
         pending = list(self.stages)
-        while pending or (self.crew is not None and self.crew.running):
-            loaded = self._load(pending)
-            pending = [stage for stage in pending if stage.name not in loaded]
-            if loaded:
-                continue
-            ready = [stage for stage in pending if all(name in self.outcomes for name in stage.after)]
-            busy = self.crew is not None and bool(self.crew.running)
-            if ready and not busy and (self.crew is None or len(ready) == 1 or ready[0].threads is None):
-                self._do(ready[0])
-                pending.remove(ready[0])
-                continue
-            assert self.crew is not None
-            for stage in ready:
-                if self._room_for(stage):
-                    self.crew.start(stage.name, self.plan.threads(stage))
-                    pending.remove(stage)
-            for name in self.crew.wait():
-                self.outcomes[name] = self.plan.finished(name)
-            self.signals.heed()
+        while pending or self._busy():
+            done = self._load(pending) or self._work(pending)
+            pending = [stage for stage in pending if stage.name not in done]
         return {stage.name: self.outcomes[stage.name] for stage in self.stages}
+
+    def _busy(self) -> bool:
+        return self.crew is not None and bool(self.crew.running)
+
+    def _work(self, pending: Sequence[Stage]) -> set[str]:
+        """Do a stage here, or start workers and hear them; the stages that are begun or done."""
+        ready = [stage for stage in pending if all(name in self.outcomes for name in stage.after)]
+        alone = self.crew is None or len(ready) == 1 or (bool(ready) and ready[0].threads is None)
+        if ready and alone and not self._busy():
+            self._do(ready[0])
+            return {ready[0].name}
+        assert self.crew is not None
+        started = set()
+        for stage in filter(self._room_for, ready):
+            self.crew.start(stage.name, self.plan.threads(stage))
+            started.add(stage.name)
+        for name in self.crew.wait():
+            self.outcomes[name] = self.plan.finished(name)
+        self.signals.heed()
+        return started
 
     def _load(self, pending: Sequence[Stage]) -> set[str]:
         """Take over the results that are there already."""

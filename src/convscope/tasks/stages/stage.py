@@ -17,10 +17,14 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError, CheckpointError
+from convscope.models.modelfile import load
+from convscope.tasks.dispatch import fit
 from convscope.tasks.stages.events import JobEvent, StageProgress, StageTold
 from convscope.tasks.stages.folder import MODEL, PARTS, digest, read_result, read_values, write_values
 from convscope.tensorfile import read_bytes, write_text
-from convscope.training import Result, events, fit, load
+from convscope.training import events
+from convscope.training.results import Result
+from convscope.training.task import Task
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _TOLD_SECONDS = 0.1  # between two batches that are told of
@@ -245,7 +249,7 @@ def training(
     data: Any,
     *,
     model_options: Mapping[str, Any] | Callable[[Mapping[str, Outcome]], Mapping[str, Any]] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    described: Mapping[str, Any] | None = None,
     after: Sequence[str] = (),
     threads: int | None = None,
     listeners: Sequence[events.Listener] = (),
@@ -254,20 +258,22 @@ def training(
     """A stage that trains ``model`` on ``data`` with ``options``, as ``convscope.fit`` takes them.
 
     Model, data and model options may be functions of the earlier results, called when the stage's turn comes; then
-    ``settings`` must say in words what they give ({"data": "cifar10, vehicles only"}), since only what is said there
+    ``described`` must say in words what they give ({"data": "cifar10, vehicles only"}), since only what is said there
     can be compared when the job is called again. A data set or module given itself is told from another by a checksum.
     """
-    said = dict(settings or {})
+    said = dict(described or {})
     given: dict[str, Any] = {"model": model, "data": data, "model_options": model_options}
     for argument, value in given.items():
         if argument not in said:
             said[argument] = _described(argument, value)
+    if isinstance(options.get("task"), Task):
+        said["task"] = options["task"].name
 
     def work(here: Here) -> None:
         made = {name: value(here.earlier) if _is_function(value) else value for name, value in given.items()}
         here.fit(made["model"], made["data"], model_options=made["model_options"], listeners=listeners, **options)
 
-    return Stage(name, work, {**said, **options}, after, threads)
+    return Stage(name, work, {**options, **said}, after, threads)
 
 
 def _is_function(value: object) -> bool:
@@ -277,7 +283,7 @@ def _is_function(value: object) -> bool:
 def _described(argument: str, value: Any) -> Any:
     if _is_function(value):
         raise ArgumentError(
-            f"settings[{argument!r}]", None, f"words that say what the function given as {argument} gives"
+            f"described[{argument!r}]", None, f"words that say what the function given as {argument} gives"
         )
     if isinstance(value, nn.Module):
         return {"module": type(value).__name__, "checksum": digest(value.state_dict())}
