@@ -1,4 +1,5 @@
-"""The catalogue of data sets: a loader, a card and the published files for each, enrolled by one decorator."""
+"""The catalogues of data sets: those known by name (a loader, a card and the published files for each), and the
+layouts in which people's own lie; each enrolled by one decorator."""
 
 from __future__ import annotations
 
@@ -6,19 +7,21 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from convscope.data.dataset import Dataset
 from convscope.registry import Registry
 
-Loader = Callable[..., Dataset]
+Loader = Callable[..., Dataset[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
     """What one should know of a data set before loading it.
 
-    ``shape`` is (channels, height, width), None where pictures differ in size; ``train`` and ``test`` are numbers of
-    pictures (0 where they depend on the copy); ``files`` describes what its folder must hold.
+    ``kind`` is that of its examples. ``shape`` is (channels, height, width) of its pictures, None where they differ in
+    size or there are none; ``classes`` is 0 where there are none; ``train`` and ``test`` are numbers of examples (0
+    where they depend on the copy); ``files`` describes what its folder must hold.
     """
 
     title: str
@@ -30,6 +33,7 @@ class Card:
     test: int
     files: str
     note: str = ""
+    kind: str = "labelled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,3 +84,40 @@ def register(name: str, card: Card, *remotes: Remote) -> Callable[[Loader], Load
         return load
 
     return enrol
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A way in which files of a data set may lie: what it looks like, in words; how to recognise it; its loader."""
+
+    name: str
+    looks: str
+    recognises: Callable[[Path], bool]
+    load: Loader
+    last: bool
+
+    def option_names(self) -> list[str]:
+        """The loader's own options, after the path."""
+        return [name for name in inspect.signature(self.load).parameters if name not in ("folder", "path", "subsets")]
+
+
+LAYOUTS: Registry[Layout] = Registry("layout", "convscope.data.layouts")
+
+
+def layout(
+    name: str, looks: str, recognises: Callable[[Path], bool], *, last: bool = False
+) -> Callable[[Loader], Loader]:
+    """Enrol ``load(path, **options) → Dataset`` for what ``recognises(path)``; those that are ``last`` are asked after
+    all others. No two others recognise the same."""
+
+    def enrol(load: Loader) -> Loader:
+        LAYOUTS.add(name, Layout(name, looks, recognises, load, last))
+        return load
+
+    return enrol
+
+
+def layout_of(path: Path) -> Layout | None:
+    """The layout that recognises the file or folder ``path``."""
+    known = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda each: each.last)
+    return next((each for each in known if each.recognises(path)), None)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
 import os
 from pathlib import Path
 from typing import Any
 
-from convscope.data.catalog import SOURCES
+from convscope.data.catalog import LAYOUTS, SOURCES, layout_of
 from convscope.data.dataset import Dataset
 from convscope.data.download import Progress, obtain
 from convscope.data.files import MissingFileError
-from convscope.data.folder import load_folder
-from convscope.data.npz import load_npz
-from convscope.data.parquet import find_parquet, load_parquet
 from convscope.data.progress import terminal_progress
 from convscope.errors import ArgumentError, DataError, UnknownNameError
 
@@ -45,10 +41,10 @@ def load_dataset(
     download: bool = True,
     progress: Progress | None = None,
     **options: Any,
-) -> Dataset:
+) -> Dataset[Any]:
     """A data set by its name (its files in ``<root>/<name>/``), or from a path.
 
-    A path is a folder with a folder of pictures for each class, a folder with train.parquet, or an .npz file. Missing
+    A path is a file or a folder in one of the known layouts (``convscope.data.catalog.LAYOUTS``). Missing
     files of a named set are downloaded where that is possible; ``download=False`` or CONVSCOPE_OFFLINE=1 forbids it.
     ``progress(file, done, total)`` is called with bytes, total None where unknown; left out, a terminal shows bars.
     ``options`` go to the loader.
@@ -74,19 +70,13 @@ def load_dataset(
     return _load_path(path, text, options)
 
 
-def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset:
-    if path.is_dir():
-        if find_parquet(path, "train"):
-            _check_options(text, ["classes", "test_fraction", "seed"], options)
-            return load_parquet(path.resolve().name, path, **options)
-        known = [name for name in inspect.signature(load_folder).parameters if name not in ("folder", "subsets")]
-        _check_options(text, known, options)
-        return load_folder(path, **options)
-    if path.is_file():
-        if path.suffix != ".npz":
-            raise DataError(path, "a data set is a folder or an .npz file")
-        _check_options(text, ["test_fraction", "seed"], options)
-        return load_npz(path, **options)
+def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset[Any]:
+    layout = layout_of(path) if path.exists() else None
+    if layout is not None:
+        _check_options(text, layout.option_names(), options)
+        return layout.load(path, **options)
+    if path.exists():
+        raise DataError(path, "not a data set", f"One is {'; or '.join(LAYOUTS[name].looks for name in LAYOUTS)}")
     if os.sep in text or "." in text:
         raise DataError(path, "no such file or folder", f"Data sets known by name: {', '.join(list_datasets())}")
     raise UnknownNameError("data", text, list_datasets())

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from convscope.data import is_present, load_dataset
-from convscope.data import parquet as parquet_module
+from convscope.data.layouts import parquet as parquet_module
 from convscope.errors import DataError
 
 pyarrow = pytest.importorskip("pyarrow")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from convscope.data.catalog import Card, Remote, register
 from convscope.data.dataset import Dataset
 from convscope.data.files import MissingFileError
-from convscope.data.folder import MEMORY_LIMIT, load_folder
+from convscope.data.keeping import MEMORY_LIMIT
+from convscope.data.layouts.class_folders import load_folder
 from convscope.spec import Fit
 
 # faces, easy faces, leopards, motorbikes, aeroplanes, bonsai, cars, chandeliers, turtles, sailing boats
@@ -49,8 +51,9 @@ def load(
     test_per_class: int | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
+    in_memory: bool | None = None,
     memory_limit: int = MEMORY_LIMIT,
-) -> Dataset:
+) -> Dataset[Any]:
     """Options as ``load_folder``; the slides' choice of classes draws 50 training and 50 test pictures of each."""
     place = next((folder / inner for inner in _PLACES if (folder / inner).is_dir()), folder)
     if not place.is_dir() or not any(path.is_dir() for path in place.iterdir()):
@@ -70,5 +73,6 @@ def load(
         test_per_class=test_per_class,
         test_fraction=test_fraction,
         seed=seed,
+        in_memory=in_memory,
         memory_limit=memory_limit,
     )

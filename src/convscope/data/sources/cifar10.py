@@ -12,7 +12,7 @@ from convscope.data.choosing import chosen_classes
 from convscope.data.dataset import Dataset
 from convscope.data.files import MissingFileError, naming, read_bytes, read_names
 from convscope.data.kinds.labelled import Labelled
-from convscope.data.parquet import find_parquet, load_parquet
+from convscope.data.layouts.parquet import find_parquet, load_parquet
 from convscope.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -53,7 +53,7 @@ def load(folder: Path, classes: str | Sequence[str] | None = None) -> Dataset:
                 folder, f"files missing: {_TRAIN[0]} … (or train.parquet and test.parquet)",
                 f"Put them into the folder {folder}",
             )  # fmt: skip
-        dataset = load_parquet("cifar10", folder, CLASSES)
+        dataset = load_parquet(folder, name="cifar10", classes=CLASSES)
     return chosen_classes(dataset, classes)
 
 

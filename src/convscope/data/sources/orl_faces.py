@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convscope.data.catalog import Card, Remote, register
 from convscope.data.dataset import Dataset
-from convscope.data.folder import load_folder
+from convscope.data.layouts.class_folders import load_folder
 from convscope.spec import Fit
 
 

@@ -11,7 +11,7 @@ import numpy.lib.format
 import pytest
 
 from convscope.data import load_dataset
-from convscope.data.npz import load_npz
+from convscope.data.layouts.npz import load_npz
 from convscope.errors import ArgumentError, DataError
 
 RNG = numpy.random.default_rng(0)
@@ -77,7 +77,10 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.npz: not a readable \.npz file, or damaged \(Bad CRC-32"):
         load_dataset(path)
     (tmp_path / "set.mat").write_bytes(content)
-    with pytest.raises(DataError, match=r"set\.mat: a data set is a folder or an \.npz file"):
+    with pytest.raises(
+        DataError,
+        match=r"set\.mat: not a data set\. One is a folder of pictures for each class.*; or an \.npz file with",
+    ):
         load_dataset(tmp_path / "set.mat")
     entry = content.index(b"PK\x01\x02")
     path.write_bytes(content[: entry + 10] + b"\x63" + content[entry + 11 :])  # way of compression

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
 from PIL import Image
 
-from convscope.data import folder as folder_module
-from convscope.data import load_dataset
+from convscope.data import LabelledOnDisk, keeping, load_dataset, shaping
+from convscope.data.picture_stores import PictureFiles, PixelFile
 from convscope.errors import ArgumentError, DataError
 
 
@@ -144,12 +145,63 @@ def test_an_unreadable_picture_is_named_and_nothing_is_changed(tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_too_much_for_the_memory_is_refused_before_decoding(tmp_path: Path) -> None:
+def test_too_much_for_the_memory_is_refused_before_decoding_where_it_must_be_in_memory(tmp_path: Path) -> None:
     fill(tmp_path, {"cat": 5, "dog": 5})
     with pytest.raises(
-        DataError, match=r"10 pictures of 4000×4000 would take 0\.4 GiB of memory, more than memory_limit"
+        DataError,
+        match=r"10 pictures of 4000×4000 would take 0\.4 GiB of memory, more than memory_limit.*or in_memory=False",
     ):
-        load_dataset(tmp_path, size=4000, memory_limit=2**28)
+        load_dataset(tmp_path, size=4000, memory_limit=2**28, in_memory=True)
+
+
+def test_too_much_for_the_memory_is_read_while_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, {"cat": 5, "dog": 5})
+    dataset = load_dataset(tmp_path, size=300, memory_limit=2**20)
+    assert dataset.train.on_disk
+    assert dataset.test.on_disk
+    assert isinstance(dataset.train.pictures, PictureFiles)
+    said = (
+        "10 pictures of 300×300 would take 0.0 GiB of memory, more than memory_limit = 0.0 GiB; its pictures are read"
+    )
+    assert said in caplog.text
+    wanted = load_dataset(tmp_path, size=300, in_memory=True)
+    for part, other in ((dataset.train, wanted.train), (dataset.test, wanted.test)):
+        everything = torch.arange(len(other))
+        assert torch.equal(part.batch(everything).inputs[0], other.images)
+        assert torch.equal(part.labels, other.labels)
+    assert (dataset.fingerprint(), dataset.mean) == (wanted.fingerprint(), wanted.mean)
+
+
+def test_small_pictures_on_disk_are_decoded_once_into_a_file_of_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "set", {"cat": 5, "dog": 5})
+    wanted = load_dataset(tmp_path / "set")
+    dataset = load_dataset(tmp_path / "set", in_memory=False)
+    assert isinstance(dataset.train, LabelledOnDisk)
+    assert isinstance(dataset.train.pictures, PixelFile)
+    assert torch.equal(dataset.train.in_memory().images, wanted.train.images)
+    assert torch.equal(dataset.test.in_memory().labels, wanted.test.labels)
+    assert caplog.text == ""  # it was asked for
+    (copy,) = (tmp_path / "set" / ".convscope").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shaping, "load_picture", lambda path: pytest.fail("decoded again"))
+        assert torch.equal(load_dataset(tmp_path / "set", in_memory=False).test.in_memory().images, wanted.test.images)
+    copy.write_bytes(copy.read_bytes()[:-200])
+    assert torch.equal(load_dataset(tmp_path / "set", in_memory=False).test.in_memory().images, wanted.test.images)
+    assert "damaged copy of decoded pictures is made anew (cut short)" in caplog.text
+
+
+def test_without_room_on_the_disk_files_are_read_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, {"cat": 5, "dog": 5})
+    monkeypatch.setattr("convscope.data.decoded.shutil.disk_usage", lambda path: SimpleNamespace(free=2**29))
+    dataset = load_dataset(tmp_path, in_memory=False)
+    assert isinstance(dataset.train.pictures, PictureFiles)
+    assert "could not be kept" in caplog.text
+    assert "0.5 GiB free, 1.0 needed" in caplog.text
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".part")]
 
 
 def test_bad_options(tmp_path: Path) -> None:
@@ -167,13 +219,13 @@ def test_bad_options(tmp_path: Path) -> None:
 
 def test_many_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "set", {"cat": 5, "dog": 5})
-    monkeypatch.setattr(folder_module, "_WORTH_KEEPING", 10)
+    monkeypatch.setattr(keeping, "WORTH_KEEPING", 10)
     first = load_dataset(tmp_path / "set")
     assert len(list((tmp_path / "set" / ".convscope").iterdir())) == 1
-    monkeypatch.setattr(folder_module, "load_picture", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(shaping, "load_picture", lambda path: pytest.fail("decoded again"))
     assert torch.equal(load_dataset(tmp_path / "set").train.images, first.train.images)
     monkeypatch.undo()
-    monkeypatch.setattr(folder_module, "_WORTH_KEEPING", 10)
+    monkeypatch.setattr(keeping, "WORTH_KEEPING", 10)
     Image.new("RGB", (8, 6), (255, 0, 0)).save(tmp_path / "set" / "cat" / "0.png")
     assert int(load_dataset(tmp_path / "set").train.images.max()) == 255
     assert len(list((tmp_path / "set" / ".convscope").iterdir())) == 1  # the old copy is gone

@@ -11,6 +11,7 @@ from typing import IO
 import numpy
 from numpy.lib import format as npy
 
+from convscope.data.catalog import layout
 from convscope.data.dataset import Dataset
 from convscope.data.files import UNPACKED_LIMIT, naming
 from convscope.data.kinds.labelled import Labelled
@@ -25,6 +26,10 @@ _CLASS_NAMES = ("classes", "class_names")
 _LONGEST_HEADER = 10_000  # bytes of an array's own header, numpy's limit
 
 
+@layout(
+    "npz", "an .npz file with x_train, y_train, x_test, y_test, or images and labels",
+    lambda path: path.is_file() and path.suffix == ".npz",
+)  # fmt: skip
 def load_npz(path: Path, test_fraction: float = 0.2, seed: int = 0, limit: int = UNPACKED_LIMIT) -> Dataset[Labelled]:
     """uint8 pictures and labels under the names above; ``classes`` in the file names the classes.
 

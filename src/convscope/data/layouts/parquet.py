@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 
+from convscope.data.catalog import layout
 from convscope.data.dataset import Dataset
 from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import UNPACKED_LIMIT, MissingFileError, naming, read_names
@@ -34,8 +35,18 @@ def find_parquet(folder: Path, part: str) -> list[Path]:
     return []
 
 
+@layout(
+    "parquet",
+    "train.parquet and test.parquet, pictures and labels as Hugging Face publishes them",
+    lambda path: path.is_dir() and bool(find_parquet(path, "train")),
+)
 def load_parquet(
-    name: str, folder: Path, classes: tuple[str, ...] | None = None, test_fraction: float = 0.2, seed: int = 0
+    folder: Path,
+    *,
+    name: str = "",
+    classes: Sequence[str] | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
 ) -> Dataset:
     """The data set in ``folder``: train and test (or validation) files; decoded once, then kept.
 
@@ -44,6 +55,7 @@ def load_parquet(
     Without test files ``test_fraction`` of every class is set aside. Raises DataError for missing or damaged files,
     wrong columns, or pictures of different sizes.
     """
+    name = name or folder.resolve().name
     train_files = find_parquet(folder, "train")
     if not train_files:
         raise MissingFileError(folder, "file missing: train.parquet", f"Put it into the folder {folder}")
@@ -62,7 +74,7 @@ def load_parquet(
     tensors = cached(f"{name}-parquet", places, fingerprint_of(files), build)
     with naming(folder):
         given: dict[str, Labels] = {f"{part}_labels": tensors[f"{part}_labels"] for part in parts if parts[part]}
-        numbers, names = class_numbers(given, _class_names(folder, train_files[0], classes))
+        numbers, names = class_numbers(given, _class_names(folder, train_files[0], None if classes is None else tuple(classes)))
         train = Labelled(tensors["train_images"], numbers[0], names)
         if "test_images" in tensors:
             return Dataset(name, train, Labelled(tensors["test_images"], numbers[1], names))

@@ -12,25 +12,26 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
+from convscope.data.catalog import layout
 from convscope.data.choosing import class_list, draw_per_class
 from convscope.data.dataset import Dataset
-from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_cache
 from convscope.data.files import MissingFileError, naming, readable
-from convscope.data.kinds.labelled import Labelled, stratified_split
-from convscope.data.pictures import find_pictures, is_picture, load_picture, probe_picture
-from convscope.data.transforms import convert_channels, fit_size
+from convscope.data.keeping import MEMORY_LIMIT, kept
+from convscope.data.kinds.labelled import stratified_places
+from convscope.data.kinds.labelled_on_disk import LabelledOnDisk
+from convscope.data.picture_stores import PictureFiles
+from convscope.data.pictures import find_pictures, is_picture, probe_picture
+from convscope.data.shaping import Shaping
 from convscope.errors import ArgumentError, DataError
 from convscope.shapes import pair
 from convscope.spec import Fit
 
-MEMORY_LIMIT = 4 * 2**30  # bytes of decoded pixels
 _TEST_NAMES = ("test", "val", "valid", "validation")
 _LARGEST_DEFAULT = 256  # where sizes differ and none is asked for
-_WORTH_KEEPING = 500  # files; fewer are decoded in about a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,12 @@ class _Files:
         return _Files([self.paths[index] for index in indices], [self.labels[index] for index in indices])
 
 
+@layout(
+    "class folders",
+    "a folder of pictures for each class, also below train/ and test/ (val/, valid/, validation/)",
+    recognises=Path.is_dir,
+    last=True,
+)
 def load_folder(
     folder: Path,
     *,
@@ -58,17 +65,19 @@ def load_folder(
     test_per_class: int | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
+    in_memory: bool | None = None,
     memory_limit: int = MEMORY_LIMIT,
-) -> Dataset:
+) -> Dataset[Any]:
     """The pictures below ``folder``, decoded and brought to one ``size`` (height, width) and number of ``channels``.
 
     ``size`` left out: the pictures' own where they agree, else the median height and width, at most 256. ``channels``
     left out: 1 where all files are grey, else 3. Without a test folder ``test_fraction`` of every class is set aside,
     or exactly ``train_per_class`` and ``test_per_class`` pictures of each are drawn, by ``seed``. ``classes`` keeps
-    these class folders, in this order.
+    these class folders, in this order. Above ``memory_limit`` bytes of pixels, or with ``in_memory=False``, pictures
+    are read while training.
 
     Raises MissingFileError for a missing folder; DataError for an empty folder, pictures beside class folders, a class
-    without pictures, an unreadable picture (named), or more than ``memory_limit`` bytes of pixels.
+    without pictures, an unreadable picture (named), or with ``in_memory=True`` more than ``memory_limit`` bytes.
     """
     if fit not in get_args(Fit):
         raise ArgumentError("fit", fit, f"one of {', '.join(get_args(Fit))}")
@@ -93,23 +102,20 @@ def load_folder(
         drawn, held = draw_per_class(train.labels, shown, counts, seed)
         train, test = train.select(drawn), train.select(held)
 
-    files = train.paths + (test.paths if test else [])
-    shape = _common_shape(files, None if size is None else pair(size, "size"), channels)
-    needed = len(files) * shape[0] * shape[1] * shape[2]
-    if needed > memory_limit:
-        raise DataError(
-            folder,
-            f"{len(files):,} pictures of {shape[1]}×{shape[2]} would take {needed / 2**30:.1f} GiB of memory, "
-            f"more than memory_limit = {memory_limit / 2**30:.1f} GiB",
-            "Choose a smaller size, fewer classes, or a higher limit",
-        )
-    images = _decoded(folder, name, files, shape, fit)
-    whole = Labelled(images, torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64), shown)
+    paths = train.paths + (test.paths if test else [])
+    labels = torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64)
+    shape = _common_shape(paths, None if size is None else pair(size, "size"), channels)
+    shaping = Shaping(shape[0], shape[1:], fit)
+    files = PictureFiles(paths, shape[0], torch.tensor([shape[1:]]).repeat(len(paths), 1), shaping.read)
+    store = kept(files, name, folder, in_memory, memory_limit, shape=shape, fit=fit)
     with naming(folder):
-        if test is not None:
-            places = torch.arange(len(whole))
-            return Dataset(name, whole.select(places[: len(train.paths)]), whole.select(places[len(train.paths) :]))
-        return Dataset(name, *stratified_split(whole, test_fraction, seed))
+        if test is None:
+            places = stratified_places(labels, len(shown), test_fraction, seed)
+        else:
+            everything = torch.arange(len(paths))
+            places = everything[: len(train.paths)], everything[len(train.paths) :]
+        parts = [LabelledOnDisk(store.select(each), labels[each], shown) for each in places]
+        return Dataset(name, *(part if store.on_disk else part.in_memory() for part in parts))
 
 
 def _counts(train_per_class: int | None, test_per_class: int | None) -> tuple[int, int] | None:
@@ -200,19 +206,3 @@ def _common_shape(files: Sequence[Path], size: tuple[int, int] | None, channels:
                 min(_LARGEST_DEFAULT, round(statistics.median(widths))),
             )
     return channels, *size
-
-
-def _decoded(folder: Path, name: str, files: Sequence[Path], shape: tuple[int, int, int], fit: Fit) -> torch.Tensor:
-    """uint8 (n, *shape), kept on disk where there are many files."""
-
-    def build() -> dict[str, torch.Tensor]:
-        images = torch.empty((len(files), *shape), dtype=torch.uint8)
-        for place, path in enumerate(files):
-            picture = convert_channels(load_picture(path).unsqueeze(0), shape[0])
-            images[place] = fit_size(picture, shape[1:], fit)[0]
-        return {"images": images}
-
-    if len(files) < _WORTH_KEEPING:
-        return build()["images"]
-    key = fingerprint_of(files, shape=shape, fit=fit)
-    return cached(name, [folder / DECODED_FOLDER, home_cache(name)], key, build)["images"]
