@@ -108,16 +108,10 @@ def layout(
     name: str, looks: str, recognises: Callable[[Path], bool], *, last: bool = False
 ) -> Callable[[Loader], Loader]:
     """Enrol ``load(path, **options) → Dataset`` for what ``recognises(path)``; those that are ``last`` are asked after
-    all others. No two others recognise the same."""
+    all others."""
 
     def enrol(load: Loader) -> Loader:
         LAYOUTS.add(name, Layout(name, looks, recognises, load, last))
         return load
 
     return enrol
-
-
-def layout_of(path: Path) -> Layout | None:
-    """The layout that recognises the file or folder ``path``."""
-    known = sorted((LAYOUTS[name] for name in LAYOUTS), key=lambda each: each.last)
-    return next((each for each in known if each.recognises(path)), None)

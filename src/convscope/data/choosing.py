@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 
 from convscope import seeding
 from convscope.data.dataset import Dataset
+from convscope.data.kinds.labelled import stratified_places
 from convscope.errors import ArgumentError
+
+T = TypeVar("T")
 
 
 def class_list(
@@ -30,6 +34,13 @@ def chosen_classes(
     """Only the pictures of ``classes``, numbered anew in that order; ArgumentError for a class that is not there."""
     names = class_list(classes, subsets)
     return dataset if names is None else dataset.restrict(names)
+
+
+def set_aside(items: Sequence[T], test_fraction: float, seed: int) -> tuple[list[T], list[T]]:
+    """(training, test): ``test_fraction`` of the ``items`` set aside by ``seed``, both in the order they had."""
+    places = stratified_places(torch.zeros(len(items), dtype=torch.int64), 1, test_fraction, seed)
+    train, test = ([items[place] for place in each.tolist()] for each in places)
+    return train, test
 
 
 def draw_per_class(

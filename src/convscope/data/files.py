@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import io
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,6 +35,30 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def read_lines(path: Path, encoding: str = "utf-8", limit: int = UNPACKED_LIMIT) -> list[str]:
+    """The lines of a text file, plain or gzipped, without their ends; only a line feed (perhaps after a carriage
+    return) ends one. DataError where it cannot be read, is not of this encoding (the line is named), or unpacks to more
+    than ``limit`` bytes."""
+    content = read_bytes(path)
+    if content[:2] == b"\x1f\x8b":
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+                content = file.read(limit + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(path, f"damaged or cut short gzip file ({error})", "Fetch the file again") from error
+        if len(content) > limit:
+            raise DataError(path, f"unpacks to more than the limit of {limit:,} bytes")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(path, f"line {line} is not {encoding}", "Give encoding=, or save it as UTF-8") from error
+    lines = text.removeprefix("\ufeff").split("\n")
+    if lines[-1] == "":
+        del lines[-1]
+    return [line.removesuffix("\r") for line in lines]
 
 
 def read_names(path: Path) -> tuple[str, ...]:

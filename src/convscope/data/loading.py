@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from convscope.data.catalog import LAYOUTS, SOURCES, layout_of
+from convscope.data.catalog import LAYOUTS, SOURCES, Layout
 from convscope.data.dataset import Dataset
 from convscope.data.download import Progress, obtain
 from convscope.data.files import MissingFileError
@@ -38,15 +38,17 @@ def load_dataset(
     name_or_path: str | Path,
     root: str | Path | None = None,
     *,
+    layout: str | None = None,
     download: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> Dataset[Any]:
     """A data set by its name (its files in ``<root>/<name>/``), or from a path.
 
-    A path is a file or a folder in one of the known layouts (``convscope.data.catalog.LAYOUTS``). Missing
-    files of a named set are downloaded where that is possible; ``download=False`` or CONVSCOPE_OFFLINE=1 forbids it.
-    ``progress(file, done, total)`` is called with bytes, total None where unknown; left out, a terminal shows bars.
+    A path is a file or a folder in one of the known layouts (``convscope.data.catalog.LAYOUTS``); ``layout`` names it
+    where that is not to be seen. Missing files of a named set are downloaded where that is possible; ``download=False``
+    or CONVSCOPE_OFFLINE=1 forbids it. ``progress(file, done, total)`` is called with bytes, total None where unknown;
+    left out, a terminal shows bars.
     ``options`` go to the loader.
 
     Raises UnknownNameError (close matches offered), DataError for missing or damaged files (it names file and folder),
@@ -55,6 +57,8 @@ def load_dataset(
     text = os.fspath(name_or_path)
     if text in SOURCES:
         source, folder = SOURCES[text], data_root(root) / text
+        if layout is not None:
+            raise ArgumentError("layout", layout, f"none: {text} is known by name and has its own")
         _check_options(text, source.option_names(), options)
         try:
             return source.load(folder, **options)
@@ -67,19 +71,30 @@ def load_dataset(
     path = Path(text).expanduser()
     if not path.exists() and (data_root(root) / text).is_dir():
         path = data_root(root) / text
-    return _load_path(path, text, options)
+    return _load_path(path, text, layout, options)
 
 
-def _load_path(path: Path, text: str, options: dict[str, Any]) -> Dataset[Any]:
-    layout = layout_of(path) if path.exists() else None
-    if layout is not None:
-        _check_options(text, layout.option_names(), options)
-        return layout.load(path, **options)
-    if path.exists():
-        raise DataError(path, "not a data set", f"One is {'; or '.join(LAYOUTS[name].looks for name in LAYOUTS)}")
-    if os.sep in text or "." in text:
-        raise DataError(path, "no such file or folder", f"Data sets known by name: {', '.join(list_datasets())}")
-    raise UnknownNameError("data", text, list_datasets())
+def _load_path(path: Path, text: str, layout: str | None, options: dict[str, Any]) -> Dataset[Any]:
+    if not path.exists():
+        if os.sep in text or "." in text:
+            raise DataError(path, "no such file or folder", f"Data sets known by name: {', '.join(list_datasets())}")
+        raise UnknownNameError("data", text, list_datasets())
+    chosen = LAYOUTS[layout] if layout is not None else _recognised(path)
+    _check_options(text, chosen.option_names(), options)
+    return chosen.load(path, **options)
+
+
+def _recognised(path: Path) -> Layout:
+    """The one layout that ``path`` has."""
+    known = [LAYOUTS[name] for name in LAYOUTS]
+    found = [each for each in known if not each.last and each.recognises(path)]
+    found = found or [each for each in known if each.last and each.recognises(path)]
+    if not found:
+        raise DataError(path, "not a data set", f"One is {'; or '.join(each.looks for each in known)}")
+    if len(found) > 1:
+        names = [each.name for each in found]
+        raise DataError(path, f"laid out as {' and as '.join(names)}", f"Choose one: layout={names[0]!r}")
+    return found[0]
 
 
 def _check_options(name: str, known: list[str], options: dict[str, Any]) -> None:

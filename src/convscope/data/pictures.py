@@ -106,6 +106,35 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if "exif" in image.info or image.format == "TIFF" else image
 
 
+def load_numbers(path: Path, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+    """The values of a grey picture, or the numbers of a palette picture's colours, as they are: uint8 (1, h, w).
+
+    Raises DataError, naming the file, for a colour picture or values above 255, and as ``load_picture``.
+    """
+    with quiet(), _opened(path, None, max_pixels) as image:
+        try:
+            raw = _png_layout(image)
+            image.load()
+            values = numpy.array(image) // _GREY_STEPS.get(raw, 1)  # Pillow spreads 4 and 16 greys to 0 … 255
+        except Exception as error:  # as above
+            raise DataError(path, f"damaged or cut short picture ({error})") from error
+        if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+            problem = f"a picture of mode {image.mode}, wanted one number a pixel"
+            raise DataError(path, problem, "Save it grey or with a palette")
+    if values.max(initial=0) > 255:
+        raise DataError(path, f"a value of {values.max()}, wanted numbers up to 255")
+    return torch.from_numpy(values.astype(numpy.uint8)).unsqueeze(0)
+
+
+def palette_of(path: Path, count: int) -> tuple[tuple[int, int, int], ...] | None:
+    """The first ``count`` colours (red, green, blue) of a palette picture; None of any other, or of fewer colours."""
+    with quiet(), _opened(path, None, MAX_PIXELS) as image:
+        flat = image.getpalette("RGB") if image.mode == "P" else None
+    if flat is None or len(flat) < 3 * count:
+        return None
+    return tuple((flat[3 * place], flat[3 * place + 1], flat[3 * place + 2]) for place in range(count))
+
+
 def _png_layout(image: Image.Image) -> str:
     """How a PNG's pixels lie in the file, as Pillow calls it ("L;2", "RGB;16B", …); "" for other files."""
     if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG" or not image.tile:

@@ -79,7 +79,7 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "set.mat").write_bytes(content)
     with pytest.raises(
         DataError,
-        match=r"set\.mat: not a data set\. One is a folder of pictures for each class.*; or an \.npz file with",
+        match=r"set\.mat: not a data set\. One is .*; or an \.npz file with",
     ):
         load_dataset(tmp_path / "set.mat")
     entry = content.index(b"PK\x01\x02")

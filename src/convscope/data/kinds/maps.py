@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -120,6 +121,13 @@ class Maps(Pictured):
         )
 
 
+def count_values(values: Tensor) -> Tensor:
+    """int64 (256,): how often each value comes in a uint8 tensor.
+
+    By numpy: for a map of 180×240 torch starts its threads, which took 5 ms on a busy machine against 0.1."""
+    return torch.from_numpy(numpy.bincount(values.numpy().reshape(-1), minlength=256))
+
+
 def count_classes(maps: PictureStore, classes: int, ignored: int) -> Tensor:
     """int64 (n, classes): how many pixels of each class each map has.
 
@@ -127,7 +135,7 @@ def count_classes(maps: PictureStore, classes: int, ignored: int) -> Tensor:
     """
     rows = torch.zeros((len(maps), classes), dtype=torch.int64)
     for place in range(len(maps)):
-        counts = torch.bincount(maps.picture(place).flatten(), minlength=256)
+        counts = count_values(maps.picture(place))
         counts[ignored] = 0
         if counts[classes:].any():
             wrong = classes + int(torch.nonzero(counts[classes:])[0])

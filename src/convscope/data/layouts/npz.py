@@ -17,8 +17,8 @@ from convscope.data.files import UNPACKED_LIMIT, naming
 from convscope.data.kinds.labelled import Labelled
 from convscope.errors import DataError
 
-_WHOLE = (("images", "labels"), ("x", "y"))
-_PARTS = (
+WHOLE = (("images", "labels"), ("x", "y"))
+PARTS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
 )
@@ -53,11 +53,11 @@ def load_npz(path: Path, test_fraction: float = 0.2, seed: int = 0, limit: int =
 
 def _wanted(path: Path, names: Iterable[str]) -> tuple[str, ...]:
     known = list(names)
-    for keys in (*_PARTS, *_WHOLE):
+    for keys in (*PARTS, *WHOLE):
         if all(key in known for key in keys):
             return keys
     raise DataError(
-        path, f"arrays {', '.join(sorted(known)) or '(none)'}, wanted {', '.join(_PARTS[0])}, or images and labels"
+        path, f"arrays {', '.join(sorted(known)) or '(none)'}, wanted {', '.join(PARTS[0])}, or images and labels"
     )
 
 

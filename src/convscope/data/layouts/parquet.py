@@ -74,7 +74,8 @@ def load_parquet(
     tensors = cached(f"{name}-parquet", places, fingerprint_of(files), build)
     with naming(folder):
         given: dict[str, Labels] = {f"{part}_labels": tensors[f"{part}_labels"] for part in parts if parts[part]}
-        numbers, names = class_numbers(given, _class_names(folder, train_files[0], None if classes is None else tuple(classes)))
+        default = None if classes is None else tuple(classes)
+        numbers, names = class_numbers(given, _class_names(folder, train_files[0], default))
         train = Labelled(tensors["train_images"], numbers[0], names)
         if "test_images" in tensors:
             return Dataset(name, train, Labelled(tensors["test_images"], numbers[1], names))

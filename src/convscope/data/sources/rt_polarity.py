@@ -1,0 +1,49 @@
+"""Movie-review polarity: sentences that praise and sentences that blame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convscope.data.catalog import Card, Remote, register
+from convscope.data.dataset import Dataset
+from convscope.data.files import find_file, naming, read_lines
+from convscope.data.kinds.sentences import Sentences
+from convscope.data.layouts.sentences import sentences_of
+
+_FILES = {"negative": "rt-polarity.neg", "positive": "rt-polarity.pos"}
+
+
+@register(
+    "rt_polarity",
+    Card(
+        title="Movie-review sentences, polarity 1.0",
+        year=2005,
+        source="Pang, Lee: Seeing stars: exploiting class relationships for sentiment categorization",
+        shape=None,
+        classes=2,
+        train=9_596,
+        test=1_066,
+        files="rt-polarity.pos and rt-polarity.neg (latin-1), also in rt-polaritydata/",
+        note="A tenth of each class is for testing, chosen by seed. Tokens are separated already, in small letters.",
+        kind="sentences",
+    ),
+    Remote(
+        "rt-polaritydata.tar.gz",
+        (),  # no checksum was ever published
+        "",
+        provides=("rt-polarity.pos", "rt-polaritydata/rt-polarity.pos"),
+        unpack=True,
+        page="https://www.cs.cornell.edu/people/pabo/movie-review-data",
+    ),
+)
+def load(
+    folder: Path, least: int = 1, most: int | None = None, test_fraction: float = 0.1, seed: int = 0
+) -> Dataset[Sentences]:
+    """``least`` and ``most`` limit the vocabulary, which is that of the training sentences."""
+    inner = folder / "rt-polaritydata"
+    place = inner if inner.is_dir() and not (folder / _FILES["positive"]).is_file() else folder
+    texts = {name: read_lines(find_file(place, [file]), "latin-1") for name, file in _FILES.items()}
+    with naming(place):
+        return sentences_of(
+            "rt_polarity", [texts], test_fraction, seed, cut="spaces", lower=False, least=least, most=most
+        )
