@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from convscope.data import Batch, Dataset, Examples, is_present, list_datasets, load_dataset
-from convscope.data.catalog import SOURCES
+from convscope.data.catalog import LAYOUTS, SOURCES
 from convscope.errors import ArgumentError, DataError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 DATA = os.environ.get("CONVSCOPE_DATA")
+KINDS = ("labelled", "boxes", "maps", "pairs", "sentences", "captions", "parallel")
 
 
 def alike(one: Batch, other: Batch) -> bool:
@@ -37,6 +38,8 @@ class TestEveryDataset:
         assert 1900 < card.year < 2100
         assert card.shape is None or (len(card.shape) == 3 and min(card.shape) > 0)
         assert min(card.train, card.test, card.classes) >= 0
+        assert card.kind in KINDS
+        assert card.classes > 1 or card.kind in ("captions", "parallel")
 
     def test_its_row_is_in_the_page_with_its_options(self, name: str) -> None:
         row = re.search(rf"^\| `{name}` \|.*$", PAGE, re.MULTILINE)
@@ -68,16 +71,26 @@ class TestEveryDataset:
             pytest.skip(f"{name} is not in CONVSCOPE_DATA")
         data: Dataset[Any] = load_dataset(name, root=DATA, download=False)
         card = SOURCES[name].card
-        assert data.name == name
+        assert (data.name, data.kind) == (name, card.kind)
         for part, promised in ((data.train, card.train), (data.test, card.test)):
             check_examples(part)
             assert promised in (0, len(part))
         if hasattr(data.train, "classes"):
             assert card.classes in (0, len(data.classes))
-        if card.shape is not None and data.kind == "labelled":
+        if card.shape is not None:
             assert data.shape == card.shape
         assert json.loads(json.dumps(data.describe()))
         assert data.fingerprint() == load_dataset(name, root=DATA, download=False).fingerprint()
+
+
+@pytest.mark.parametrize("name", LAYOUTS.names())
+def test_a_layout_says_what_it_looks_like_and_takes_no_empty_folder(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    assert layout.looks
+    assert layout.load.__doc__
+    assert layout.last or not layout.recognises(tmp_path)
+    assert not layout.recognises(tmp_path / "gone")
+    assert f"`{name}`" in PAGE or layout.last or name in ("npz", "parquet")
 
 
 def check_examples(examples: Examples) -> None:

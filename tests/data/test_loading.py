@@ -1,25 +1,13 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
 import convscope.data
-from convscope.data import data_root, is_present, list_datasets, load_dataset
-from convscope.data.catalog import SOURCES
+from convscope.data import data_root, is_present, load_dataset
 from convscope.errors import ArgumentError, DataError, UnknownNameError
-
-
-def test_every_source_has_a_card_and_its_files_are_described() -> None:
-    assert set(list_datasets()) >= {"caltech101", "cifar10", "digits", "fashion_mnist", "mnist", "orl_faces", "stl10"}
-    for name in list_datasets():
-        card = SOURCES[name].card
-        assert card.title
-        assert card.source
-        assert card.files
-        assert card.classes > 1
 
 
 def test_digits_need_no_files(tmp_path: Path) -> None:
@@ -84,25 +72,21 @@ def test_missing_files_say_what_to_put_where(tmp_path: Path, name: str, files: s
     assert not is_present(name, tmp_path)
 
 
+def test_a_layout_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n" * 5)
+    (tmp_path / "b.txt").write_text("two\n" * 5)
+    for name in ("train.en", "train.de", "test.en", "test.de"):
+        (tmp_path / name).write_text("one\n")
+    with pytest.raises(DataError, match="laid out as parallel and as sentences.*layout='parallel'"):
+        load_dataset(tmp_path)
+    assert load_dataset(tmp_path, layout="parallel").kind == "parallel"
+    assert load_dataset(tmp_path, layout="sentences").kind == "sentences"
+    with pytest.raises(UnknownNameError, match="layout: got 'paralel', wanted one of .*Did you mean 'parallel'"):
+        load_dataset(tmp_path, layout="paralel")
+    with pytest.raises(ArgumentError, match="layout: got 'npz', wanted none: mnist is known by name"):
+        load_dataset("mnist", layout="npz")
+
+
 def test_public_names() -> None:
     for name in convscope.data.__all__:
         assert hasattr(convscope.data, name)
-
-
-REAL = os.environ.get("CONVSCOPE_DATA")
-
-
-@pytest.mark.skipif(not REAL, reason="CONVSCOPE_DATA is not set: no real data")
-@pytest.mark.parametrize(
-    ("name", "shape", "train", "test"),
-    [("mnist", (1, 28, 28), 60_000, 10_000), ("orl_faces", (1, 112, 92), 320, 80)],
-)
-def test_real_data(name: str, shape: tuple[int, int, int], train: int, test: int) -> None:
-    if not is_present(name, REAL):
-        pytest.skip(f"{name} is not in CONVSCOPE_DATA")
-    dataset = load_dataset(name, root=REAL)
-    assert (dataset.shape, len(dataset.train), len(dataset.test)) == (shape, train, test)
-    if name == "mnist":
-        assert dataset.mean == pytest.approx((0.1307,), abs=5e-5)  # the published statistics
-        assert dataset.std == pytest.approx((0.3081,), abs=5e-5)
-        assert dataset.train.labels[:5].tolist() == [5, 0, 4, 1, 9]

@@ -62,6 +62,7 @@ def boxes_of(
     """
     probed = [_probed(part, left_out) for part in parts]
     if not any(probed):
+        left_out.say(folder)
         raise DataError(folder, "no picture with an annotation that can be used", "Look at the warnings above")
     names = {box.name for part in parts for marked in part for box in marked.boxes}
     classes = options.classes or tuple(sorted(names))

@@ -250,7 +250,7 @@ def test_names_that_are_no_utf8_become_text(tmp_path: Path) -> None:
 
 
 def test_decoded_copies_of_such_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convscope.data.folder._WORTH_KEEPING", 1)
+    monkeypatch.setattr(keeping, "WORTH_KEEPING", 1)
     for name in (b"a\xff", b"b"):
         folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
         folder.mkdir()

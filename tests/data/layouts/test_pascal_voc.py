@@ -65,8 +65,8 @@ def test_boxes_count_from_the_edge_of_the_first_pixel(tmp_path: Path) -> None:
 
 def test_which_lists_are_taken(tmp_path: Path) -> None:
     folder = voc(tmp_path, FEW, LISTS)
-    for options, sizes in (({"train": "train", "test": "val"}, (2, 1)), ({"test": "val", "train": "test"}, (1, 1))):
-        data = load_dataset(folder, **options)
+    for train, test, sizes in (("train", "val", (2, 1)), ("test", "val", (1, 1))):
+        data = load_dataset(folder, train=train, test=test)
         assert (len(data.train), len(data.test)) == sizes
     (folder / "ImageSets" / "Main" / "test.txt").write_text("without\nannotations\n")  # as the challenges' last ones
     data = load_dataset(folder)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from convscope.data.catalog import Card
 
 
 @click.command()
@@ -21,25 +25,27 @@ def command(name: str | None, root: Path | None, wanted: str | None) -> None:
     """
     from convscope.columns import aligned
     from convscope.data import data_root
-    from convscope.data.catalog import SOURCES
+    from convscope.data.catalog import LAYOUTS, SOURCES
 
     folder = data_root(root)
     if name is not None:
         _show(name, folder)
         return
-    rows = [("name", "title", "year", "pictures", "classes", "train", "test", "there")]
+    rows = [("name", "title", "year", "kind", "pictures", "classes", "train", "test", "there")]
     for known in SOURCES:
         card = SOURCES[known].card
         if wanted is not None and wanted.lower() not in f"{known} {card.title}".lower():
             continue
-        shape = "×".join(map(str, card.shape)) if card.shape else "any size"
-        train, test = (f"{number:,}" if number else "–" for number in (card.train, card.test))
-        rows.append((known, card.title, str(card.year), shape, str(card.classes), train, test, _state(known, folder)))
+        classes, train, test = (f"{number:,}" if number else "–" for number in (card.classes, card.train, card.test))
+        kind = (card.kind, _pictures(card), classes)
+        rows.append((known, card.title, str(card.year), *kind, train, test, _state(known, folder)))
     if len(rows) == 1:
         raise click.UsageError(f"No data set has {wanted!r} in its name or title.")
     click.echo(aligned(rows, left=2))
     click.echo(f"\nEach is looked for in its own folder below {folder} ($CONVSCOPE_DATA, or --root).")
-    click.echo("A folder with a folder of pictures a class, or an .npz file, is named by its path.")
+    click.echo("Your own data set is named by its path. It may be laid out as:")
+    for each in LAYOUTS:
+        click.echo(f"  {each}: {LAYOUTS[each].looks}")
 
 
 def _show(name: str, folder: Path) -> None:
@@ -47,18 +53,27 @@ def _show(name: str, folder: Path) -> None:
 
     source = SOURCES[name]
     card = source.card
-    shape = "×".join(map(str, card.shape)) if card.shape else "of any size"
+    pictures = "" if _pictures(card) == "–" else f"pictures of {_pictures(card)}, "
+    classes = f"{card.classes} classes; " if card.classes else ""
     lines = [
         f"{name}: {card.title} ({card.year})",
         card.source,
         "",
-        f"pictures   {shape}, {card.classes} classes; {card.train:,} to train on, {card.test:,} to test with",
+        f"kind       {card.kind}",
+        f"examples   {pictures}{classes}{card.train:,} to train on, {card.test:,} to test with",
         f"folder     {folder / name}",
         f"files      {card.files}",
         f"there      {_state(name, folder)}",
         f"options    {', '.join(source.option_names()) or 'none'}",
     ]
     click.echo("\n".join([*lines, *([f"note       {card.note}"] if card.note else [])]))
+
+
+def _pictures(card: Card) -> str:
+    """Their shape."""
+    if card.kind in ("sentences", "parallel"):
+        return "–"
+    return "×".join(map(str, card.shape)) if card.shape else "any size"
 
 
 def _state(name: str, folder: Path) -> str:

@@ -83,6 +83,7 @@ def load_maps(
     if len(found) == 1 and found[0]:
         found = list(set_aside(found[0], test_fraction, seed))
     if not all(found):
+        left_out.say(folder)
         raise DataError(folder, "no picture with a map in one of its parts", "Look at the warnings above")
     known = tuple(names) if names is not None else None
     if known is None and (folder / "classes.txt").is_file():

@@ -120,8 +120,7 @@ def _marked(folder: Path, stem: str, pictures: dict[str, Path], left_out: LeftOu
 def read_annotation(content: bytes) -> tuple[tuple[int, int] | None, tuple[Box, ...]]:
     """(height, width) where it is given, and the boxes. ElementTree.ParseError or ValueError where it is broken."""
     root = ElementTree.fromstring(content)
-    size = root.find("size")
-    height, width = (0, 0) if size is None else (int(_number(size, "height")), int(_number(size, "width")))
+    height, width = (int(root.findtext(f"size/{side}") or 0) for side in ("height", "width"))
     boxes: list[Box] = []
     for thing in root.findall("object"):
         edges = thing.find("bndbox")
