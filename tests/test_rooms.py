@@ -32,8 +32,7 @@ COMPLEXITY = 20
 #: What is yet to be mended; what is mended has to leave the list.
 TOO_LONG: set[str] = {"src/convscope/rules/tape.py", "tests/rules/test_tape.py"}
 TOO_LARGE: set[str] = {
-    "cli/commands/evaluate.py:command", "cli/commands/train.py:command", "data/folder.py:load_folder",
-    "native/benchmarking/measuring.py:_race",
+    "cli/commands/evaluate.py:command", "cli/commands/train.py:command", "native/benchmarking/measuring.py:_race",
 }  # fmt: skip
 TOO_COMPLEX: set[str] = {
     "data/download.py:obtain", "models/weights.py:put_state", "tensorfile.py:check",

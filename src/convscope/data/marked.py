@@ -11,7 +11,7 @@ import torch
 from convscope.data.keeping import kept
 from convscope.data.kinds.boxes import Boxes
 from convscope.data.left_out import LeftOut
-from convscope.data.picture_stores import PictureFiles
+from convscope.data.picture_stores import PictureFiles, PictureStore
 from convscope.data.pictures import probe_picture
 from convscope.data.ragged import Ragged
 from convscope.data.shaping import Shaping
@@ -79,14 +79,19 @@ def boxes_of(
     made: list[Boxes] = []
     for part, place in zip(probed, places, strict=True):
         rows = [_row(marked, own, shaping, classes, left_out) for marked, own in part]
-        kept_boxes = [box for row in rows for box in row]
-        corners = torch.tensor([box.corners for box in kept_boxes], dtype=torch.float32).reshape(-1, 4)
-        offsets = torch.tensor([0, *map(len, rows)]).cumsum(0)
-        labels = torch.tensor([classes.index(box.name) for box in kept_boxes], dtype=torch.int64)
-        difficult = torch.tensor([box.difficult for box in kept_boxes], dtype=torch.bool)
-        made.append(Boxes(store.select(place), Ragged(corners, offsets), labels, classes, difficult))
+        made.append(_made(store.select(place), rows, classes))
     left_out.say(folder)
     return [dataclasses.replace(each, left_out=left_out.counts) for each in made]
+
+
+def _made(pictures: PictureStore, rows: Sequence[Sequence[Box]], classes: tuple[str, ...]) -> Boxes:
+    """Pictures with the boxes of each."""
+    boxes = [box for row in rows for box in row]
+    corners = torch.tensor([box.corners for box in boxes], dtype=torch.float32).reshape(-1, 4)
+    offsets = torch.tensor([0, *map(len, rows)]).cumsum(0)
+    labels = torch.tensor([classes.index(box.name) for box in boxes], dtype=torch.int64)
+    difficult = torch.tensor([box.difficult for box in boxes], dtype=torch.bool)
+    return Boxes(pictures, Ragged(corners, offsets), labels, classes, difficult)
 
 
 def _probed(part: Sequence[Marked], left_out: LeftOut) -> list[tuple[Marked, tuple[int, int, int]]]:

@@ -65,14 +65,9 @@ def load_captions(
     """
     name = name or folder.resolve().name
     left_out = LeftOut()
-    if _list_of(folder) is not None:
-        parts = list(set_aside(_read(folder, encoding, left_out), test_fraction, seed))
-    else:
-        test = next((each for each in _TEST_NAMES if _list_of(folder / each) is not None), None)
-        if test is None:
-            raise DataError(folder, "train/ has captions, but there is no test/ with captions")
-        parts = [_read(folder / part, encoding, left_out) for part in ("train", test)]
+    found = [_read(part, encoding, left_out) for part in _folders(folder)]
     left_out.say(folder)
+    parts = found if len(found) == 2 else list(set_aside(found[0], test_fraction, seed))
     everything = [captioned for part in parts for captioned in part]
     own = [probe_picture(path) for path, _ in everything]
     shaping = Shaping(channels or max((each[0] for each in own), default=3), longest=longest)
@@ -87,6 +82,16 @@ def load_captions(
             for place, part in zip(places, parts, strict=True)
         ]
         return Dataset(name, made[0], made[1])
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders with lists: ``folder`` itself, or those of its two parts."""
+    if _list_of(folder) is not None:
+        return [folder]
+    test = next((each for each in _TEST_NAMES if _list_of(folder / each) is not None), None)
+    if test is None:
+        raise DataError(folder, "train/ has captions, but there is no test/ with captions")
+    return [folder / "train", folder / test]
 
 
 def _texts(part: Sequence[Captioned]) -> tuple[str, ...]:

@@ -84,24 +84,14 @@ def load_folder(
     if channels not in (None, 1, 3):
         raise ArgumentError("channels", channels, "1 (grey) or 3 (colour)")
     counts = _counts(train_per_class, test_per_class)
-    if not folder.is_dir():
-        raise MissingFileError(folder, "no such folder", "Put a folder of pictures for each class into it")
-    name = name or readable(folder.resolve().name)
-    train_folder, test_folder = _parts(folder)
-    names = _class_folders(train_folder, class_list(classes, subsets), exclude)
-    shown = tuple(map(readable, names))
-    train = _list_files(train_folder, names)
-    test = (
-        None
-        if test_folder is None
-        else _list_files(test_folder, names, _class_folders(test_folder, None, exclude, least=1))
-    )
+    train, test, shown = _listed(folder, class_list(classes, subsets), exclude)
     if counts is not None:
         if test is not None:
-            raise ArgumentError("train_per_class", train_per_class, f"a folder without its own {test_folder} folder")
+            own = f"a folder without its own {_parts(folder)[1]} folder"
+            raise ArgumentError("train_per_class", train_per_class, own)
         drawn, held = draw_per_class(train.labels, shown, counts, seed)
         train, test = train.select(drawn), train.select(held)
-
+    name = name or readable(folder.resolve().name)
     paths = train.paths + (test.paths if test else [])
     labels = torch.tensor(train.labels + (test.labels if test else []), dtype=torch.int64)
     shape = _common_shape(paths, None if size is None else pair(size, "size"), channels)
@@ -116,6 +106,20 @@ def load_folder(
             places = everything[: len(train.paths)], everything[len(train.paths) :]
         parts = [LabelledOnDisk(store.select(each), labels[each], shown) for each in places]
         return Dataset(name, *(part if store.on_disk else part.in_memory() for part in parts))
+
+
+def _listed(
+    folder: Path, classes: tuple[str, ...] | None, exclude: Sequence[str]
+) -> tuple[_Files, _Files | None, tuple[str, ...]]:
+    """Files to train on, those to test with where they have a folder of their own, and the class names."""
+    if not folder.is_dir():
+        raise MissingFileError(folder, "no such folder", "Put a folder of pictures for each class into it")
+    train_folder, test_folder = _parts(folder)
+    names = _class_folders(train_folder, classes, exclude)
+    train, test = _list_files(train_folder, names), None
+    if test_folder is not None:
+        test = _list_files(test_folder, names, _class_folders(test_folder, None, exclude, least=1))
+    return train, test, tuple(map(readable, names))
 
 
 def _counts(train_per_class: int | None, test_per_class: int | None) -> tuple[int, int] | None:

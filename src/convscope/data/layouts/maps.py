@@ -78,16 +78,13 @@ def load_maps(
     """
     name = name or folder.resolve().name
     left_out = LeftOut()
-    parts = _parts(folder, test, left_out)
-    found = [_sized(part, left_out) for part in parts]
+    found = [_sized(part, left_out) for part in _parts(folder, test, left_out)]
     if len(found) == 1 and found[0]:
         found = list(set_aside(found[0], test_fraction, seed))
+    left_out.say(folder)
     if not all(found):
-        left_out.say(folder)
         raise DataError(folder, "no picture with a map in one of its parts", "Look at the warnings above")
-    known = tuple(names) if names is not None else None
-    if known is None and (folder / "classes.txt").is_file():
-        known = read_names(folder / "classes.txt")
+    known = _known(folder, names)
     channels = channels or max(own[0] for part in found for _, own in part)
     reading = _Reading(Shaping(channels, longest=longest), ignored, known)
     everything = [pair for part in found for pair in part]
@@ -98,10 +95,7 @@ def load_maps(
     maps = kept(files, f"{name}-maps", folder, not pictures.on_disk, memory_limit, longest=longest)
     histogram = _histogram(maps, files, name, folder, longest)
     histogram[:, ignored] = 0
-    if known is None:
-        highest = int(torch.nonzero(histogram.sum(0)).max()) if histogram.any() else 0
-        known = tuple(str(number) for number in range(highest + 1))
-    left_out.say(folder)
+    known = known or _numbered(histogram)
     palette = palette or palette_of(everything[0][0][1], len(known))
     with naming(folder):
         places = torch.split(torch.arange(len(everything)), [len(part) for part in found])
@@ -112,6 +106,19 @@ def load_maps(
         dataset = Dataset(name, made[0], made[1])
     chosen = class_list(classes)
     return dataset if chosen is None else dataset.restrict(chosen)
+
+
+def _known(folder: Path, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Class names as given, or as classes.txt says; None where neither does."""
+    if names is not None:
+        return tuple(names)
+    return read_names(folder / "classes.txt") if (folder / "classes.txt").is_file() else None
+
+
+def _numbered(histogram: Tensor) -> tuple[str, ...]:
+    """Names "0" … of all values up to the highest that there is."""
+    highest = int(torch.nonzero(histogram.sum(0)).max()) if histogram.any() else 0
+    return tuple(map(str, range(highest + 1)))
 
 
 @dataclasses.dataclass(frozen=True)
