@@ -50,8 +50,9 @@ class Example:
 
 def examples_of(name: str, folder: Path) -> Example:
     if name == measuring.Measuring.name:
-        data = measuring.dataset()
-        return Example(measuring.Measuring(), measuring.Net(), data, (data.test.pictures, data.test.numbers), 13)
+        measured = measuring.dataset()
+        inputs = (measured.test.pictures, measured.test.numbers)
+        return Example(measuring.Measuring(), measuring.Net(), measured, inputs, len(measured.test))
     if importlib.util.find_spec(f"tests.tasks.{name}.example") is not None:
         found: Example = importlib.import_module(f"tests.tasks.{name}.example").example(folder)
         return found
@@ -63,8 +64,8 @@ def examples_of(name: str, folder: Path) -> Example:
     data: Dataset[Any] = Dataset("few", whole.select(places[:8]), whole.select(places[8:]))
     torch.manual_seed(0)
     smallest = min(models, key=lambda each: MODELS[each].card.parameters)
-    inputs, *_ = data.test.batch(torch.arange(len(data.test))).inputs
-    return Example(task, create_model(smallest, **task.options(data)), data, inputs, len(data.test))
+    first, *_ = data.test.batch(torch.arange(len(data.test))).inputs
+    return Example(task, create_model(smallest, **task.options(data)), data, first, len(data.test))
 
 
 @pytest.fixture(scope="module", params=[*TASKS, measuring.Measuring.name])
