@@ -187,7 +187,7 @@ def test_parameters_that_cannot_be_shared_are_refused() -> None:
 
 def small() -> Any:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(96, 6)).eval()
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(96, 6)).eval()
 
 
 def test_weights_exchanged_for_a_moment_are_used_and_given_back_unchanged() -> None:

@@ -32,14 +32,22 @@ def make_stripes(count: int = 100, size: tuple[int, int] = (9, 7), channels: int
     return Dataset.from_arrays(images, labels, classes=("row", "column", "both"), name="stripes")
 
 
-def make_net(seed: int = 1, dropout: float = 0.25, batch_norm: bool = False) -> nn.Sequential:
-    """A convolution, pooling, dropout and a fully connected layer for the stripes (9×7)."""
+def make_net(seed: int = 1, dropout: float = 0.25, batch_norm: bool = False, smooth: bool = False) -> nn.Sequential:
+    """A convolution, pooling, dropout and a fully connected layer for the stripes (9×7).
+
+    ``smooth``: without kinks, for comparisons of programs that round otherwise: at a kink either's gradient is right.
+    """
     torch.manual_seed(seed)
     layers: list[nn.Module] = [nn.Conv2d(1, 5, 3)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(5))
     return nn.Sequential(
-        *layers, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(dropout), nn.Linear(5 * 3 * 2, 3)
+        *layers,
+        nn.Tanh() if smooth else nn.ReLU(),
+        nn.AvgPool2d(2) if smooth else nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(5 * 3 * 2, 3),
     )
 
 

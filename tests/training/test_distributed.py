@@ -31,7 +31,7 @@ from conftest import make_net, make_stripes
 from convscope.tasks import fit
 torch.set_num_threads(1)
 # Each process starts from other weights: the first one's must win.
-net = make_net(seed=int(os.environ["RANK"]) + 1, dropout=0.0)
+net = make_net(seed=int(os.environ["RANK"]) + 1, dropout=0.0, smooth=True)
 fit(net, make_stripes(), run_dir=sys.argv[2], resume=sys.argv[3] == "resume", **SETTINGS)
 """
 
@@ -50,9 +50,9 @@ def torchrun(run_dir: Path, what: str) -> str:
 
 def test_two_processes_equal_one(tmp_path: Path, stripes: Dataset, make_net: Callable[..., nn.Module]) -> None:
     torchrun(tmp_path / "two", "all")
-    alone = fit(make_net(seed=1, dropout=0.0), stripes, run_dir=str(tmp_path / "one"), **SETTINGS)
+    alone = fit(make_net(seed=1, dropout=0.0, smooth=True), stripes, run_dir=str(tmp_path / "one"), **SETTINGS)
     together = load(tmp_path / "two" / "model.safetensors")
-    start = make_net(seed=1, dropout=0.0).state_dict()
+    start = make_net(seed=1, dropout=0.0, smooth=True).state_dict()
     for name, weight in together.state_dict().items():
         torch.testing.assert_close(weight, alone.model.state_dict()[name], rtol=1e-5, atol=1e-6)
         assert not torch.allclose(weight, start[name], rtol=1e-3), "the canary: it has learned"
@@ -73,10 +73,10 @@ def test_two_processes_go_on_with_a_run_of_one(
     make_net: Callable[..., nn.Module],
     interrupt_at: Callable[[int], Callable[[events.Event], None]],
 ) -> None:
-    whole = fit(make_net(seed=1, dropout=0.0), stripes, run_dir=str(tmp_path / "whole"), **SETTINGS)
+    whole = fit(make_net(seed=1, dropout=0.0, smooth=True), stripes, run_dir=str(tmp_path / "whole"), **SETTINGS)
     with pytest.raises(KeyboardInterrupt):
         fit(
-            make_net(seed=1, dropout=0.0),
+            make_net(seed=1, dropout=0.0, smooth=True),
             stripes,
             run_dir=str(tmp_path / "parts"),
             listeners=[interrupt_at(7)],

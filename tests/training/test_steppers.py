@@ -229,7 +229,7 @@ def test_native_makes_torchs_step(
     images, labels = stripes.train.images[:count], stripes.train.labels[:count]
     found: list[tuple[float, float, dict[str, torch.Tensor]]] = []
     for engine in ("native", "torch"):
-        each = stepper(make_net(dropout=0.0), engine, loss)
+        each = stepper(make_net(dropout=0.0, smooth=True), engine, loss)
         each.model.train()
         step(each, images, labels, seed=3, rate=0.5, whole=count)
         reading = each.read()
@@ -243,7 +243,7 @@ def test_native_makes_torchs_step(
         )
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert found[0][1] == found[1][1]
-    start = make_net(dropout=0.0).state_dict()
+    start = make_net(dropout=0.0, smooth=True).state_dict()
     for name, weight in found[0][2].items():
         torch.testing.assert_close(weight, found[1][2][name], rtol=1e-4, atol=1e-6)
         assert not torch.equal(weight, start[name]), "the canary: it did move"
