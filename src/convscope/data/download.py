@@ -60,15 +60,15 @@ def obtain(
         if remote.unpack:
             unpack(archive, folder)
     if wanting:
-        files = ", ".join(remote.name for remote in wanting)
-        addresses = sorted(
-            {remote.page or url.rpartition("/")[0] for remote in wanting for url in (*remote.urls, "")[:1]} - {""}
-        )
-        why = "; ".join(reasons) or ("downloading is switched off" if not allowed else "it is to be fetched by hand")
-        raise DataError(
-            folder, f"{name} is not complete ({why})",
-            f"Put {files} into the folder {folder}" + (f"; published at {', '.join(addresses)}" if addresses else ""),
-        )  # fmt: skip
+        why = "; ".join(reasons) or ("it is to be fetched by hand" if allowed else "downloading is switched off")
+        raise DataError(folder, f"{name} is not complete ({why})", _what_to_do(wanting, folder))
+
+
+def _what_to_do(wanting: Sequence[Remote], folder: Path) -> str:
+    files = ", ".join(remote.name for remote in wanting)
+    addresses = {remote.page or url.rpartition("/")[0] for remote in wanting for url in (*remote.urls, "")[:1]} - {""}
+    told = f"Put {files} into the folder {folder}"
+    return told + (f"; published at {', '.join(sorted(addresses))}" if addresses else "")
 
 
 def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Path:

@@ -69,12 +69,7 @@ def put_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | P
     """
     own = model.state_dict()
     fresh = _headless(state, own, classes)
-    unknown = [name for name in state if name not in own and not name.startswith(_AUXILIARY)]
-    missing = [name for name in own if name not in state and not name.endswith(_COUNTER) and name not in fresh]
-    if unknown or missing:
-        told = [f"{len(missing)} entries are missing, first {missing[0]!r}"] if missing else []
-        told += [f"{len(unknown)} are unknown to the model, first {unknown[0]!r}"] if unknown else []
-        raise CheckpointError(path, "weights of another architecture: " + "; ".join(told))
+    _check_names(state, own, fresh, path)
     other_classes = class_count(model, state, classes)
     fitting = {}
     for name, value in own.items():
@@ -93,6 +88,17 @@ def put_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | P
             )
     model.load_state_dict(fitting, strict=False)
     return fresh
+
+
+def _check_names(
+    state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], fresh: Sequence[str], path: str | Path
+) -> None:
+    unknown = [name for name in state if name not in own and not name.startswith(_AUXILIARY)]
+    missing = [name for name in own if name not in state and not name.endswith(_COUNTER) and name not in fresh]
+    if unknown or missing:
+        told = [f"{len(missing)} entries are missing, first {missing[0]!r}"] if missing else []
+        told += [f"{len(unknown)} are unknown to the model, first {unknown[0]!r}"] if unknown else []
+        raise CheckpointError(path, "weights of another architecture: " + "; ".join(told))
 
 
 def _kind(tensor: torch.Tensor) -> str:

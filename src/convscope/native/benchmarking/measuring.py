@@ -178,34 +178,8 @@ def _race(
     progress: Progress,
 ) -> list[Row]:
     images, targets = subject.batch(batch_size)
-    running: dict[str, tuple[Contestant, int]] = {}
-    failures: dict[str, str] = {}
-    for name in contestants:
-        try:
-            contestant = CONTESTANTS[name](subject)
-            running[name] = (contestant, _steps_a_turn(contestant, images, targets))
-        except Exception as problem:
-            if name == "native" and not isinstance(problem, LoweringError | MemoryError):
-                raise
-            failures[name] = str(problem).strip().split("\n")[0] or type(problem).__name__
-    times: dict[str, list[float]] = {name: [] for name in running}
-    best = dict.fromkeys(running, math.inf)
-    for turn in range(rounds):
-        first = turn % max(len(running), 1)
-        for name in (*list(running)[first:], *list(running)[:first]):  # nobody is always the first
-            contestant, steps = running[name]
-            torch.set_num_threads(contestant.torch_threads or report.machine.threads)
-            time.sleep(_REST)
-            contestant.step(images, targets)
-            begun = time.perf_counter()
-            last = begun
-            for _ in range(steps):
-                contestant.step(images, targets)
-                now = time.perf_counter()
-                best[name] = min(best[name], now - last)
-                last = now
-            times[name].append((last - begun) / steps)
-            torch.set_num_threads(report.machine.threads)
+    running, failures = _started(subject, contestants, images, targets)
+    times, best = _turns(running, rounds, report.machine.threads, images, targets)
     operations = _operations(subject)
     rows = []
     for name in contestants:
@@ -235,6 +209,48 @@ def _race(
             )
         )
     return rows
+
+
+def _started(
+    subject: Subject, contestants: Sequence[str], images: torch.Tensor, targets: torch.Tensor
+) -> tuple[dict[str, tuple[Contestant, int]], dict[str, str]]:
+    """The contestants that can take part, with their steps a turn, and why the others cannot."""
+    running: dict[str, tuple[Contestant, int]] = {}
+    failures: dict[str, str] = {}
+    for name in contestants:
+        try:
+            contestant = CONTESTANTS[name](subject)
+            running[name] = (contestant, _steps_a_turn(contestant, images, targets))
+        except Exception as problem:
+            if name == "native" and not isinstance(problem, LoweringError | MemoryError):
+                raise
+            failures[name] = str(problem).strip().split("\n")[0] or type(problem).__name__
+    return running, failures
+
+
+def _turns(
+    running: dict[str, tuple[Contestant, int]], rounds: int, threads: int, images: torch.Tensor, targets: torch.Tensor
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds a step: the mean of every turn, and the best step of all."""
+    times: dict[str, list[float]] = {name: [] for name in running}
+    best = dict.fromkeys(running, math.inf)
+    for turn in range(rounds):
+        first = turn % max(len(running), 1)
+        for name in (*list(running)[first:], *list(running)[:first]):  # nobody is always the first
+            contestant, steps = running[name]
+            torch.set_num_threads(contestant.torch_threads or threads)
+            time.sleep(_REST)
+            contestant.step(images, targets)
+            begun = time.perf_counter()
+            last = begun
+            for _ in range(steps):
+                contestant.step(images, targets)
+                now = time.perf_counter()
+                best[name] = min(best[name], now - last)
+                last = now
+            times[name].append((last - begun) / steps)
+            torch.set_num_threads(threads)
+    return times, best
 
 
 def _operations(subject: Subject) -> float:
