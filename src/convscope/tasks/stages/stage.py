@@ -23,7 +23,7 @@ from convscope.tasks.stages.events import JobEvent, StageProgress, StageTold
 from convscope.tasks.stages.folder import MODEL, PARTS, digest, read_result, read_values, write_values
 from convscope.tensorfile import read_bytes, write_text
 from convscope.training import events
-from convscope.training.results import Result
+from convscope.training.events import Result
 from convscope.training.task import Task
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
