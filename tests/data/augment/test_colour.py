@@ -73,7 +73,7 @@ def test_principal_colours_against_numpy() -> None:
     images = pictures(30) // torch.tensor([1, 2, 3], dtype=torch.uint8).reshape(1, 3, 1, 1)
     pixels = images.permute(1, 0, 2, 3).reshape(3, -1).numpy() / 255
     values, vectors = numpy.linalg.eigh(numpy.cov(pixels, bias=True))
-    ours = principal_colours(images)
+    ours = principal_colours(torch.split(images, 512))
     for column in range(3):
         wanted = vectors[:, column] * values[column] * 255
         assert min(numpy.abs(ours[:, column] - wanted).max(), numpy.abs(ours[:, column] + wanted).max()) < 1e-9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy
 import torch
@@ -63,15 +63,20 @@ class Colour:
         return rounded(turned.clamp_(0, 255)).reshape(images.shape)
 
 
-def principal_colours(images: torch.Tensor) -> numpy.ndarray:
-    """(3, 3): eigenvectors of the covariance of red, green and blue over all pixels, as columns, each times its
-    eigenvalue (in units where white is 1), in grey levels (times 255).
+def mean_colour(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """uint8 (c,): the rounded mean of each channel over all pixels of ``parts``, uint8 (n, c, h, w) each."""
+    sums, count = torch.zeros(1, dtype=torch.int64), 0
+    for part in parts:
+        sums = sums.to(part.device) + part.sum(dim=(0, 2, 3), dtype=torch.int64)
+        count += part[:, 0].numel()
+    return (sums / count).round().to(torch.uint8)
 
-    At most about 10,000 pictures, evenly spaced, are looked at: more do not change the first four digits.
-    """
-    step = max(1, len(images) // 10_000)
+
+def principal_colours(parts: Iterable[torch.Tensor]) -> numpy.ndarray:
+    """(3, 3): eigenvectors of the covariance of red, green and blue over all pixels of ``parts``, uint8 (n, 3, h, w)
+    each, as columns, each times its eigenvalue (in units where white is 1), in grey levels (times 255)."""
     total, square, count = numpy.zeros(3), numpy.zeros((3, 3)), 0
-    for part in torch.split(images[::step], 512):
+    for part in parts:
         pixels = part.permute(1, 0, 2, 3).reshape(3, -1).to(torch.float64).cpu().numpy() / 255
         total += pixels.sum(axis=1)
         square += pixels @ pixels.T

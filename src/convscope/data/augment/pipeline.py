@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy
 import torch
 
-from convscope.data.augment.colour import Colour, principal_colours
+from convscope.data.augment.colour import Colour, mean_colour, principal_colours
 from convscope.data.augment.erase import cutout
 from convscope.data.augment.geometry import Sample, Shift
 from convscope.data.augment.operations import KINDS, Operation, parse_operation
-from convscope.data.kinds.labelled import Labelled
 from convscope.errors import ArgumentError
 
+_LOOKED_AT = 10_000
 _COLOUR_ONLY = ("saturation", "hue", "pca")
 Step = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+
+class Pictures(Protocol):
+    """Examples that have pictures, of whatever kind."""
+
+    @property
+    def channels(self) -> int: ...
+
+    def some_pictures(self, most: int) -> Iterator[torch.Tensor]:
+        """About ``most`` of them, evenly spaced: uint8 (m, c, h, w) each time."""
+        ...
 
 
 class Augmentation:
@@ -45,17 +57,16 @@ class Augmentation:
     def __repr__(self) -> str:
         return f"Augmentation({str(self)!r})"
 
-    def fitted(self, split: Labelled) -> Augmentation:
-        """The same with the mean and principal colours of ``split``, where an operation needs them."""
+    def fitted(self, examples: Pictures) -> Augmentation:
+        """The same with the mean and principal colours of the ``examples``' pictures, where an operation needs them:
+        of about 10,000 of them, evenly spaced, since more do not change the first four digits."""
         names = {operation.name for operation in self.operations}
-        self._check_channels(split.shape[0])
+        self._check_channels(examples.channels)
         mean = principal = None
         if "cutout" in names:
-            sample = split.images[:: max(1, len(split) // 10_000)]
-            sums = torch.stack([part.sum(dim=(0, 2, 3), dtype=torch.int64) for part in torch.split(sample, 512)]).sum(0)
-            mean = (sums / (len(sample) * sample[0, 0].numel())).round().to(torch.uint8)
+            mean = mean_colour(examples.some_pictures(_LOOKED_AT))
         if "pca" in names:
-            principal = principal_colours(split.images)
+            principal = principal_colours(examples.some_pictures(_LOOKED_AT))
         return Augmentation(self.operations, mean, principal)
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

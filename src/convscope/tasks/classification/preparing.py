@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from convscope import spec
-from convscope.data import Dataset, Labelled, prepare
+from convscope.data import Dataset, Labelled, LabelledOnDisk, prepare
 from convscope.data.augment import parse_augmentation
 from convscope.data.examples import Examples
 from convscope.data.feed import augmenting, fitting
@@ -18,6 +18,8 @@ from convscope.spec import Input, Preprocessing
 from convscope.training.config import Config
 from convscope.training.preparing import description_of, preprocessing_for, preprocessing_of
 from convscope.training.task import AnyStage, Examined, Objective, Prepared, model_inputs, two_examples
+
+L = TypeVar("L", bound=Labelled | LabelledOnDisk)
 
 # Pictures up to this size are prepared once, as a whole; larger ones batch by batch.
 _WHOLE_BYTES = 2 << 30
@@ -55,7 +57,7 @@ def examine(
     model: nn.Module, examples: Examples, dataset: Dataset[Any] | None, preprocessing: Preprocessing | None
 ) -> Examined:
     """Labelled pictures as a trained ``model`` takes them; ArgumentError for classes that it does not have."""
-    assert isinstance(examples, Labelled)
+    assert isinstance(examples, Labelled | LabelledOnDisk)
     preprocessing = preprocessing or preprocessing_for(model, dataset)
     described = spec.spec_of(model)
     if described is not None and described.classes:
@@ -98,7 +100,7 @@ def try_out(model: nn.Module, prepared: Prepared, objective: Objective, dataset:
         )
 
 
-def numbered_as(examples: Labelled, classes: tuple[str, ...]) -> Labelled:
+def numbered_as(examples: L, classes: tuple[str, ...]) -> L:
     """The examples with their labels as indices into ``classes``, which hold all their own."""
     if examples.classes == classes:
         return examples

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.data import Dataset, Labelled
+from convscope.data import Dataset, Labelled, LabelledOnDisk
 from convscope.data.examples import Examples
 from convscope.errors import LoweringError
 from convscope.layers import Loss, loss_for
@@ -88,7 +88,7 @@ class Classification(Task):
 
     def tally(self, model: nn.Module, examples: Examples, objective: Objective) -> Tally:
         assert isinstance(objective, ClassificationObjective)
-        assert isinstance(examples, Labelled)
+        assert isinstance(examples, Labelled | LabelledOnDisk)
         return Tally(objective.loss, examples.classes)
 
     def training_figures(
