@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from typing_extensions import TypeVar
 
 from convscope import seeding
 from convscope.data.augment import Augmentation
+from convscope.data.augment.moves import Move, moved_boxes
 from convscope.data.examples import Batch, Examples, device_of
+from convscope.data.kinds.boxes import BoxTargets
 from convscope.data.order import Order
 from convscope.data.transforms import prepare
 from convscope.errors import ArgumentError
@@ -141,11 +143,38 @@ def fitting(preprocessing: Preprocessing) -> FixedStage:
     return FixedStage("fit", fit)
 
 
-def augmenting(augmentation: Augmentation) -> Stage:
-    """The stage that augments pictures, the first of a batch's inputs."""
+def augmenting(augmentation: Augmentation, ignored: int | None = None) -> Stage:
+    """The stage that augments pictures, the first of a batch's inputs, and moves what belongs to them.
+
+    ``BoxTargets`` move with their pictures: what is left narrower than a pixel is dropped, and the sizes of the
+    pictures, their second input, become those of the whole batch. With ``ignored`` the targets are maps, int64
+    (n, h, w), which move by the nearest pixel. Other targets stay as they are.
+    """
 
     def augment(batch: Batch, generator: torch.Generator) -> Batch:
         pictures, *others = batch.inputs
-        return dataclasses.replace(batch, inputs=(augmentation(pictures, generator), *others))
+        targets: Any = batch.targets
+        if ignored is None and not isinstance(targets, BoxTargets):
+            return dataclasses.replace(batch, inputs=(augmentation(pictures, generator), *others))
+        moves: list[Move] = []
+        moved = augmentation(pictures, generator, moves)
+        if isinstance(targets, BoxTargets):
+            if moves:
+                others[0] = torch.tensor(moved.shape[2:], device=others[0].device).expand_as(others[0]).contiguous()
+            targets = _moved_targets(targets, moves, (moved.shape[2], moved.shape[3]))
+        else:
+            assert ignored is not None
+            for move in moves:
+                targets = move.maps(targets, ignored)
+        return dataclasses.replace(batch, inputs=(moved, *others), targets=targets)
 
     return Stage("augment", augment)
+
+
+def _moved_targets(targets: BoxTargets, moves: list[Move], size: tuple[int, int]) -> BoxTargets:
+    owners = targets.pictures()
+    boxes, kept = moved_boxes(moves, targets.boxes, owners, size) if moves else (targets.boxes, None)
+    if kept is None:
+        return targets
+    counts = torch.bincount(owners[kept], minlength=len(targets.counts))
+    return BoxTargets(boxes[kept], targets.labels[kept], targets.difficult[kept], counts)

@@ -13,6 +13,7 @@ import numpy
 import torch
 from torch.nn import functional
 
+from convscope.data.augment.moves import Flipped, Move, Shifted, Warped
 from convscope.data.augment.operations import Operation
 
 Floats = numpy.ndarray  # float32
@@ -24,22 +25,25 @@ class Shift:
     def __init__(self, operations: Sequence[Operation]) -> None:
         self.operations = tuple(operations)
 
-    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(
+        self, images: torch.Tensor, generator: torch.Generator, moves: list[Move] | None = None
+    ) -> torch.Tensor:
+        """``moves``, where given, is told what was done to the pictures."""
+        moves = [] if moves is None else moves
         for operation in self.operations:
             if operation.name == "flip":
-                images = _flip(images, operation.values[0], generator)
+                drawn = torch.rand(len(images), generator=generator) < operation.values[0]
+                images = chosen(drawn.to(images.device).reshape(-1, 1, 1, 1), images.flip(3), images)
+                moves.append(Flipped(drawn))
             else:
-                images = _crop(images, int(operation.values[0]), generator)
+                most = int(operation.values[0])
+                shifts = torch.randint(-most, most + 1, (len(images), 2), generator=generator)
+                images = _crop(images, shifts, most)
+                moves.append(Shifted(shifts))
         return images
 
 
-def _flip(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
-    drawn = torch.rand(len(images), generator=generator) < probability
-    return chosen(drawn.to(images.device).reshape(-1, 1, 1, 1), images.flip(3), images)
-
-
-def _crop(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    shifts = torch.randint(-pixels, pixels + 1, (len(images), 2), generator=generator)
+def _crop(images: torch.Tensor, shifts: torch.Tensor, pixels: int) -> torch.Tensor:
     return shift_looping(images, shifts) if images.device.type == "cpu" else shift_indexing(images, shifts, pixels)
 
 
@@ -92,7 +96,10 @@ class Sample:
         self.affine = tuple(operation for operation in operations if operation.name != "elastic")
         self.elastic = next((operation for operation in operations if operation.name == "elastic"), None)
 
-    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(
+        self, images: torch.Tensor, generator: torch.Generator, moves: list[Move] | None = None
+    ) -> torch.Tensor:
+        """``moves``, where given, is told what was done to the pictures."""
         count, _, height, width = images.shape
         matrices = numpy.tile(numpy.eye(3, dtype=numpy.float32), (count, 1, 1))
         if self.affine:
@@ -100,21 +107,27 @@ class Sample:
             for place, operation in enumerate(self.affine):
                 matrices = matrices @ inverse_map(operation, uniform[2 * place : 2 * place + 2], images)
         if self.elastic is None:
-            return warp(images, matrices)
+            return warp(images, matrices, moves=moves)
         alpha, sigma = self.elastic.values
         terms = smooth_terms(height, sigma).shape[1], smooth_terms(width, sigma).shape[1]
         own = generator if images.device.type == "cpu" else _on_device(generator, images.device)
         noise = torch.randn((terms[0], count, terms[1], 2), generator=own, device=images.device)
-        return warp(images, matrices, noise, alpha, sigma)
+        return warp(images, matrices, noise, alpha, sigma, moves)
 
 
 def warp(
-    images: torch.Tensor, matrices: Floats, noise: torch.Tensor | None = None, alpha: float = 0, sigma: float = 0
+    images: torch.Tensor,
+    matrices: Floats,
+    noise: torch.Tensor | None = None,
+    alpha: float = 0,
+    sigma: float = 0,
+    moves: list[Move] | None = None,
 ) -> torch.Tensor:
     """uint8 (n, c, h, w), pixel (x, y) taken from ``matrices``·(x, y, 1) + d(x, y), bilinear, 0 outside, rounded.
 
     ``matrices`` is (n, 3, 3), in pixels from the picture's centre. ``noise`` (terms over y, n, terms over x, 2), of
-    normal numbers, makes the elastic displacement d of strength ``alpha`` and smoothness ``sigma``.
+    normal numbers, makes the elastic displacement d of strength ``alpha`` and smoothness ``sigma``. ``moves``, where
+    given, is told what was done.
     """
     _, _, height, width = images.shape
     rows, columns = _bases(height, width, alpha, sigma if noise is not None else 0.0, images.device)
@@ -126,7 +139,10 @@ def warp(
     terms[-2, :, -1] = affine[:, :, 0]  # 1 · x
     terms[-1, :, -2] = affine[:, :, 1]  # y · 1
     terms[-2, :, -2] = affine[:, :, 2]  # 1 · 1
-    sampled = functional.grid_sample(images.to(torch.float32), _grid(rows, columns, terms), align_corners=False)
+    grid = _grid(rows, columns, terms)
+    if moves is not None:
+        moves.append(Warped(matrices, grid, noise is not None))
+    sampled = functional.grid_sample(images.to(torch.float32), grid, align_corners=False)
     return rounded(sampled)  # a mean of values from 0 to 255 needs no clamping
 
 

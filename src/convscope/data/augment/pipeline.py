@@ -12,12 +12,13 @@ import torch
 from convscope.data.augment.colour import Colour, mean_colour, principal_colours
 from convscope.data.augment.erase import cutout
 from convscope.data.augment.geometry import Sample, Shift
+from convscope.data.augment.moves import Move
 from convscope.data.augment.operations import KINDS, Operation, parse_operation
 from convscope.errors import ArgumentError
 
 _LOOKED_AT = 10_000
 _COLOUR_ONLY = ("saturation", "hue", "pca")
-Step = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+Step = Callable[[torch.Tensor, torch.Generator, list[Move] | None], torch.Tensor]
 
 
 class Pictures(Protocol):
@@ -69,9 +70,12 @@ class Augmentation:
             principal = principal_colours(examples.some_pictures(_LOOKED_AT))
         return Augmentation(self.operations, mean, principal)
 
-    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def __call__(
+        self, images: torch.Tensor, generator: torch.Generator, moves: list[Move] | None = None
+    ) -> torch.Tensor:
         """uint8 (n, c, h, w) → the same, augmented, on the same device.
 
+        ``moves``, where given, is told how the pictures were moved, for what must move with them.
         ``generator`` is a CPU generator; the result depends on it, the device's kind and the pictures alone.
         Raises ArgumentError for grey pictures where colour is needed, and for pca without ``fitted``.
         """
@@ -81,7 +85,7 @@ class Augmentation:
         self._check_channels(images.shape[1])
         if len(images):
             for step in self._steps:
-                images = step(images, generator)
+                images = step(images, generator, moves)
         return images
 
     def _check_channels(self, channels: int) -> None:
@@ -107,14 +111,14 @@ class Augmentation:
     def _colour(self, colour: Colour) -> Step:
         if any(operation.name == "pca" for operation in colour.operations) and self._principal is None:
 
-            def refuse(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            def refuse(images: torch.Tensor, generator: torch.Generator, moves: list[Move] | None) -> torch.Tensor:
                 raise ArgumentError("augment", "pca", "principal colours", "Call fitted(split) with the training split")
 
             return refuse
-        return lambda images, generator: colour(images, generator, self._principal)
+        return lambda images, generator, moves: colour(images, generator, self._principal)
 
     def _cutout(self, sides: list[int]) -> Step:
-        def erase(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        def erase(images: torch.Tensor, generator: torch.Generator, moves: list[Move] | None) -> torch.Tensor:
             fill = torch.zeros(images.shape[1], dtype=torch.uint8) if self._mean is None else self._mean
             for side in sides:
                 images = cutout(images, side, fill, generator)
