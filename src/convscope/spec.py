@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -30,12 +32,18 @@ class Preprocessing:
     fit: Fit = "resize"
 
     def __post_init__(self) -> None:
+        if not _whole(self.channels):
+            raise ArgumentError("channels", self.channels, "a number of channels")
+        if len(self.size) != 2 or not all(_whole(side) for side in self.size):
+            raise ArgumentError("size", self.size, "(height, width) in pixels")
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if len(values) != self.channels:
+            if len(values) != self.channels or not all(_finite(value) for value in values):
                 raise ArgumentError(name, values, f"{self.channels} numbers, one a channel")
         if any(value <= 0 for value in self.std):
             raise ArgumentError("std", self.std, "positive numbers")
+        if self.fit not in get_args(Fit):
+            raise ArgumentError("fit", self.fit, f"one of {', '.join(get_args(Fit))}")
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (n, c, h, w) already of the model's size → float32 of the same shape."""
@@ -46,6 +54,14 @@ class Preprocessing:
         """The inverse of ``normalise``: float (n, c, h, w) → uint8, clipped to 0…255."""
         mean, std = _channel_constants(self, x.device)
         return (x * std + mean).round().clamp(0, 255).to(torch.uint8)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @functools.lru_cache(maxsize=64)
@@ -174,33 +190,52 @@ class ModelSpec:
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> ModelSpec:
         """From ``to_json``, or from format 1, which knew classifiers of pictures only (``input_shape``,
-        ``preprocessing``, ``classes``). KeyError, TypeError or ArgumentError for what is neither."""
+        ``preprocessing``, ``classes``). KeyError, TypeError, ValueError or ArgumentError for what is neither."""
+        architecture, options = _text(saved["architecture"]), dict(saved["options"])
         if "inputs" not in saved:
             pixels = saved["preprocessing"]
             return cls(
-                saved["architecture"], saved["options"], saved["input_shape"], tuple(saved["classes"]),
+                architecture, options, _sizes(saved["input_shape"]), _texts(saved["classes"]),
                 None if pixels is None else _preprocessing(pixels),
             )  # fmt: skip
         inputs = [
             Input(
-                each["kind"],
-                tuple(each.get("shape", ())),
+                _text(each["kind"]),
+                _sizes(each.get("shape", ())),
                 None if each.get("preprocessing") is None else _preprocessing(each["preprocessing"]),
-                tuple(each.get("vocabulary", ())),
+                _texts(each.get("vocabulary", ())),
                 dict(each.get("more", {})),
             )
             for each in saved["inputs"]
         ]
         answers = saved["answers"]
         return cls(
-            saved["architecture"], saved["options"], task=saved["task"], inputs=inputs,
-            answers=Answers(answers["kind"], tuple(answers.get("names", ())), dict(answers.get("more", {}))),
+            architecture, options, task=_text(saved["task"]), inputs=inputs,
+            answers=Answers(_text(answers["kind"]), _texts(answers.get("names", ())), dict(answers.get("more", {}))),
         )  # fmt: skip
 
 
 def _without_defaults(item: Input | Answers) -> dict[str, Any]:
     """Plain values; what is empty is left out."""
     return {name: value for name, value in dataclasses.asdict(item).items() if value not in (None, (), {})}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{values!r} is no list of texts")
+    return tuple(map(_text, values))
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list | tuple) or not all(_whole(each) for each in values):
+        raise TypeError(f"{values!r} is no list of sizes")
+    return tuple(values)
 
 
 def _preprocessing(saved: Mapping[str, Any]) -> Preprocessing:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from convscope import files
 from convscope.errors import CheckpointError
 
 _UNKNOWN = "0" * 64
+_NUMBER = "number"
 _CHECKSUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _UNTOUCHED = "What was there before is untouched"
 _NAME_IT = (
@@ -65,13 +67,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any]) -> None:
     """A safetensors file with ``description`` (JSON values) under "convscope" in its metadata, and a SHA-256 over every
-    byte of the file, the checksum's own 64 digits taken as zeros."""
+    byte of the file, the checksum's own 64 digits taken as zeros.
+
+    JSON has no nan and no infinity (the loss of a run that goes wrong may be one): they are written as objects,
+    {"number": "nan"}, and come back as what they were.
+    """
     # Copies: a flat buffer's views, tied and channels-last weights become tensors of their own.
     copies = {
         name: each.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, each in tensors.items()
     }
-    metadata = {"format": "pt", "convscope": json.dumps(description, allow_nan=False), "sha256": _UNKNOWN}
+    metadata = {"format": "pt", "convscope": json.dumps(_finite(description), allow_nan=False), "sha256": _UNKNOWN}
 
     def fill(temporary: Path) -> None:
         save_file(copies, temporary, metadata=metadata)
@@ -109,10 +115,24 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    described = parse_json(path, metadata["convscope"], "its description is damaged")
+    described = parse_json(path, metadata["convscope"], "its description is damaged", hook=_as_number)
     if not isinstance(described, dict):
         raise CheckpointError(path, "its description is damaged (not an object)")
     return described
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(value)}
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _as_number(value: dict[str, Any]) -> Any:
+    return float(value[_NUMBER]) if value.keys() == {_NUMBER} and value[_NUMBER] in ("nan", "inf", "-inf") else value
 
 
 def read_json(path: Path) -> Any:
@@ -120,10 +140,13 @@ def read_json(path: Path) -> Any:
     return parse_json(path, read_bytes(path), "damaged")
 
 
-def parse_json(path: Path, content: str | bytes, problem: str) -> Any:
-    """The JSON value ``content``, read from ``path``; CheckpointError with ``problem`` when it is none."""
+def parse_json(
+    path: Path, content: str | bytes, problem: str, hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
+    """The JSON value ``content``, read from ``path``; CheckpointError with ``problem`` when it is none. ``hook`` is
+    given every object and says what it stands for."""
     try:
-        return json.loads(content)
+        return json.loads(content, object_hook=hook)
     except (ValueError, RecursionError) as error:  # the latter: brackets within brackets, thousands deep
         raise CheckpointError(path, f"{problem} ({error})") from error
 

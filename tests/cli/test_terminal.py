@@ -52,13 +52,15 @@ SAY = f"{sys.executable} -c 'from convscope.cli import terminal; terminal.prepar
 
 
 def test_names_of_files_that_are_no_utf8() -> None:
-    done = shell(SAY + 'import sys; print(sys.argv[1]); print(terminal.as_json([sys.argv[1]]))\' $(printf "caf\\xe9")')
+    done = shell(
+        SAY + 'import sys; print(sys.argv[1]); print(terminal.json_text([sys.argv[1]]))\' $(printf "caf\\xe9")'
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == b'caf\\xe9\n["caf\\udce9"]\n'
 
 
 def test_json_stays_whole_in_any_encoding() -> None:
-    script = SAY + "print(terminal.as_json([chr(0x732b)]))'"
+    script = SAY + "print(terminal.json_text([chr(0x732b)]))'"
     assert shell(script, PYTHONIOENCODING="latin-1").stdout == b'["\\u732b"]\n'
     assert shell(script, PYTHONIOENCODING="utf-8").stdout == '["猫"]\n'.encode()
 

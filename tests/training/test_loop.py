@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,41 @@ def test_an_exploding_loss_is_an_error_that_says_where(fitted: Fit, tmp_path: Pa
     assert torch.isfinite(flat(weights)).all()
 
 
+def test_the_advice_names_the_rate_that_was_set(fitted: Fit, tmp_path: Path) -> None:
+    """At the end of a cosine the next step's rate is 0, which nobody can lower."""
+    with pytest.raises(TrainingError, match=r"Lower learning_rate \(it was 1e\+08, [1-9][0-9.e+]+ in this step\)"):
+        fitted(optimiser="sgd", learning_rate=1e8, epochs=1, batch_size=40)
+    with pytest.raises(TrainingError, match=r"Lower learning_rate \(it was 1e\+08\), or"):
+        fitted(optimiser="sgd", learning_rate=1e8, schedule="constant", run_dir=str(tmp_path / "other"))
+
+
+class Explodes(nn.Module):
+    """Trains like any other, but in evaluation its outputs are what they are multiplied by."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(63, 3)
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layer(x.flatten(1))
+        return y if self.training else y * self.factor
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e38])
+def test_a_test_loss_that_is_no_number_stops_nothing(fitted: Fit, stripes: Dataset, factor: float) -> None:
+    seen: list[events.Event] = []
+    result = fitted(Explodes(factor), epochs=2, watch=True, checkpoint_batches=1, listeners=[seen.append])
+    assert [math.isfinite(row.test_loss) for row in result.history] == [False, False]
+    assert all(math.isfinite(row.train_loss) for row in result.history)
+    assert json.loads((result.run_dir / "metrics.json").read_text())["loss"] is None
+    for line in (result.run_dir / "events.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    again = fit(Explodes(factor), stripes, run_dir=str(result.run_dir), resume=True, epochs=3, engine="torch")
+    assert [repr(row.test_loss) for row in again.history[:2]] == [repr(row.test_loss) for row in result.history]
+    assert len(again.history) == 3
+
+
 def test_a_nan_in_the_model_is_found_in_its_layer(fitted: Fit, net: nn.Sequential) -> None:
     with torch.no_grad():
         net.get_parameter("5.bias")[1] = float("nan")
@@ -324,10 +361,6 @@ def test_a_run_that_came_to_rest_stays_at_rest(fitted: Fit) -> None:
 def test_trouble_inside_a_step_says_where_and_what_to_do(
     fitted: Fit, make_net: Callable[..., nn.Sequential], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    lonely = nn.Sequential(nn.Flatten(), nn.Linear(63, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
-    with pytest.raises(TrainingError, match=r"epoch 1, batch 3 \(1 pictures\): .*choose another batch_size"):
-        fitted(lonely, batch_size=40)
-
     def no_room(self: object, *arguments: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 

@@ -151,6 +151,9 @@ def test_when_all_are_damaged_it_says_so(
     with pytest.raises(CheckpointError, match="no whole checkpoint is left; the oldest: damaged.*Start the run anew"):
         fitted(resume=True, epochs=3)
     shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(CheckpointError, match="no checkpoint is left of a run that had made some. Start the run anew"):
+        fitted(resume=True, epochs=3)
+    (tmp_path / "run" / "history.csv").unlink()
     assert len(fitted(resume=True, epochs=3).history) == 3, "killed before the first checkpoint: from the start"
 
 

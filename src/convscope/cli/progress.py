@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from convscope.cli.terminal import Unread
+from convscope.columns import shown
 from convscope.training import events
 
 if TYPE_CHECKING:
@@ -20,7 +24,11 @@ _REFRESH_SECONDS = 0.1  # ten times a second: a batch may take less than a milli
 
 class TrainingDisplay:
     """A listener for ``fit``: a bar with loss, figures, examples/s and the time left in the whole run, and one line an
-    epoch that stays. Where ``console`` is no terminal there is no bar; with ``quiet`` nothing but warnings."""
+    epoch that stays. Where ``console`` is no terminal there is no bar; with ``quiet`` nothing but warnings.
+
+    When nobody reads any more (``| head``) the run is asked to stop as by SIGHUP, so that it saves; ``unread`` then
+    says so. Under ``nohup`` it goes on in silence.
+    """
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self.console, self.quiet = console, quiet
@@ -30,6 +38,7 @@ class TrainingDisplay:
         self._shown_at = 0.0
         self._begun = time.monotonic()
         self._first_step = 0
+        self.unread = False
 
     def __enter__(self) -> TrainingDisplay:
         return self
@@ -40,6 +49,17 @@ class TrainingDisplay:
         self._stop()
 
     def __call__(self, event: events.Event) -> None:
+        if self.unread:
+            return
+        try:
+            self._show(event)
+        except Unread:
+            self.unread = True
+            if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # no run listens that could still save
+                raise
+            signal.raise_signal(signal.SIGHUP)
+
+    def _show(self, event: events.Event) -> None:
         match event:
             case events.RunStarted():
                 self._run_started(event)
@@ -51,6 +71,9 @@ class TrainingDisplay:
                 self._epoch_done(event)
             case events.CheckpointRefused():
                 self._warn(f"{event.path} is passed over: {event.problem}")
+            case events.RateLeaps():
+                spans = f"the {event.schedule} schedule now spans {event.steps:,} steps, not {event.planned:,}"
+                self._warn(f"the learning rate goes from {event.before:.3g} to {event.after:.3g}: {spans}")
             case events.Converged() if not self.quiet:
                 self._line(f"stopped: the loss changes by {event.change:.2g}, less than {event.tolerance:g}")
             case events.Interrupted():
@@ -66,11 +89,12 @@ class TrainingDisplay:
             return
         again = f", going on after step {event.resumed_at:,}" if event.resumed_at else ""
         self._line(
-            f"[bold]{event.model}[/bold] on {event.data}: {event.parameters:,} parameters, "
+            f"[bold]{escape(shown(event.model))}[/bold] on {escape(shown(event.data))}: "
+            f"{event.parameters:,} parameters, "
             f"{event.train_examples:,} training and {event.test_examples:,} test {event.noun}{again}"
         )
-        self._line(f"engine {event.engine} on {event.device}: {event.reason}", style="dim")
-        self._line(f"run folder {event.run_dir}", style="dim")
+        self._line(escape(f"engine {event.engine} on {event.device}: {event.reason}"), style="dim")
+        self._line(escape(f"run folder {event.run_dir}"), style="dim")
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[figures]}"),
@@ -128,7 +152,8 @@ def summary(result: Result) -> list[str]:
 
     figures = TASKS[result.task]().summary(result.metrics)
     return [
-        f"{figures}, {len(result.history)} epochs in {in_words(result.seconds)}",
+        f"{figures}, {len(result.history)} {'epoch' if len(result.history) == 1 else 'epochs'} in "
+        f"{in_words(result.seconds)}",
         f"model {result.run_dir / 'model.safetensors'}",
     ]
 

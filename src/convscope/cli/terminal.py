@@ -89,7 +89,7 @@ def finish() -> None:
         sys.stderr.flush()
 
 
-def as_json(content: object) -> str:
+def json_text(content: object) -> str:
     """JSON for standard output: characters as they are where its encoding has them all, else ``\\u`` escapes, so that
     nothing is replaced."""
     text = json.dumps(content, ensure_ascii=False)

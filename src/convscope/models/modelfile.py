@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from convscope.tensorfile import read_description, read_tensors, write_tensors
 # 2: task, inputs and answers beside the architecture. 1, of classifiers of pictures only, is read as well.
 FORMAT = 2
 READABLE = (1, 2)
+_NOT_FROM_FILES = {"weights", "freeze"}  # of create_model: a model file names no other file to be read
 OPTIMISER = "__optimiser__/"  # in a checkpoint, the names of the optimiser's tensors begin so
 
 
@@ -79,8 +81,9 @@ def load(path: str | Path) -> nn.Module:
             "its model is the user's own module, which the file does not describe",
             "Build that module and put the weights into it with convscope.models.modelfile.load_weights",
         )
-    model = rebuild(path, described)
-    put_weights(path, model, {name: each for name, each in tensors.items() if not name.startswith(OPTIMISER)})
+    weights = {name: each for name, each in tensors.items() if not name.startswith(OPTIMISER)}
+    model = rebuild(path, described, weights)
+    put_weights(path, model, weights)
     return spec.attach(model, described).eval()
 
 
@@ -103,7 +106,12 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 def put_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """``model.load_state_dict`` in place, with an error that names what does not fit."""
-    own = model.state_dict()
+    check_weights(path, model.state_dict(), weights)
+    model.load_state_dict(dict(weights))
+
+
+def check_weights(path: Path, own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+    """CheckpointError naming the first of the ``weights`` that has no place among ``own``, or another shape there."""
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unknown:
         found = [f"lacks {missing[0]!r}"] if missing else []
@@ -113,13 +121,15 @@ def put_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tensor
         if tensor.shape != weights[name].shape:
             shapes = f"{tuple(weights[name].shape)}, the model's is {tuple(tensor.shape)}"
             raise CheckpointError(path, f"weights of another architecture: {name!r} has the shape {shapes}")
-    model.load_state_dict(dict(weights))
+        if tensor.is_floating_point() != weights[name].is_floating_point():
+            kinds = f"{weights[name].dtype}, the model's is {tensor.dtype}".replace("torch.", "")
+            raise CheckpointError(path, f"weights of another kind of number: {name!r} is {kinds}")
 
 
 def read_spec(path: Path, description: Mapping[str, Any]) -> spec.ModelSpec | None:
     """The description's model; CheckpointError for another format version."""
     check_format(path, description)
-    saved = description["model"]
+    saved = description.get("model")
     return None if saved is None else spec_from_json(path, saved)
 
 
@@ -127,7 +137,7 @@ def spec_from_json(path: Path, saved: Mapping[str, Any]) -> spec.ModelSpec:
     """``ModelSpec.from_json``; CheckpointError, naming the file it was in, for a damaged one."""
     try:
         return spec.ModelSpec.from_json(saved)
-    except (KeyError, TypeError, IndexError, AttributeError, ArgumentError) as problem:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as problem:
         raise CheckpointError(path, f"its description of the model is damaged ({problem!r})") from problem
 
 
@@ -138,15 +148,42 @@ def check_format(path: Path, description: Mapping[str, Any]) -> None:
         raise CheckpointError(
             path, f"of format version {version}; this convscope reads versions {known}", "Use the version that wrote it"
         )
+    for name in ("model", "config", "data", "metrics"):
+        if not isinstance(description.get(name), dict | None):
+            raise CheckpointError(path, f"its description is damaged ({name}: {type(description[name]).__name__})")
 
 
-def rebuild(path: Path, described: spec.ModelSpec) -> nn.Module:
-    """A model with fresh weights from its description; CheckpointError when this convscope cannot build it."""
+def rebuild(path: Path, described: spec.ModelSpec, weights: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
+    """A model with fresh weights from its description; CheckpointError when this convscope cannot build it.
+
+    A file is data from elsewhere: what it describes is built without memory first, and has to have the shapes of
+    ``weights``, or without those to fit into this computer's memory.
+    """
     with torch.random.fork_rng(devices=[]):  # the fresh random weights, replaced at once, take nobody's numbers
         try:
             if described.architecture != "graph" and described.architecture not in MODELS:
                 raise UnknownNameError("architecture", described.architecture, MODELS)
+            if described.architecture != "graph" and described.options.keys() & _NOT_FROM_FILES:
+                raise ArgumentError("options", described.options, "options of the architecture alone")
+            _check_shapes(path, described, weights)
             return portable.rebuild(described)
-        except ArgumentError as problem:
+        except CheckpointError:
+            raise
+        except Exception as problem:  # a description that was made up can go wrong anywhere in a builder
             remedy = "It may come from another version of convscope"
-            raise CheckpointError(path, f"this architecture cannot be built here: {problem}", remedy) from problem
+            told = str(problem) if isinstance(problem, ArgumentError) else f"{type(problem).__name__}: {problem}"
+            raise CheckpointError(path, f"this architecture cannot be built here: {told}", remedy) from problem
+
+
+def _check_shapes(path: Path, described: spec.ModelSpec, weights: Mapping[str, torch.Tensor] | None) -> None:
+    try:
+        with torch.device("meta"):
+            own = portable.rebuild(described).state_dict()
+    except (RuntimeError, NotImplementedError):
+        return  # a builder that looks at its own numbers; what else it may be the building itself will tell
+    if weights is not None:
+        check_weights(path, own, weights)
+    needed = sum(each.numel() * each.element_size() for each in own.values())
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise CheckpointError(path, f"its model would take {needed:,} bytes; this computer has {there:,}")

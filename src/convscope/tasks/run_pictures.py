@@ -53,7 +53,8 @@ class RunPictures:
         if isinstance(event, events.RunStarted):
             self._run_dir, self._title = event.run_dir, f"{event.model} on {event.data}"
             self._task = event.task
-            self._history = [] if not event.resumed_at else _read_history(event.run_dir)
+            if event.resumed_at:
+                self._try(lambda: self._history.extend(_read_history(event.run_dir)))
             self._drawn_at = time.monotonic()
         elif isinstance(event, events.EpochDone):
             self._history = [row for row in self._history if row.epoch < event.epoch] + [event]
@@ -179,17 +180,32 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _read_history(folder: Path) -> list[events.EpochDone]:
+    """The rows of history.csv; DataError for a damaged one."""
     path = folder / "history.csv"
     if not path.is_file():
         return []
     whole = ("epoch", "step")
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            events.EpochDone.of(
-                {
-                    name: (None if value == "" else int(value) if name in whole else float(value))
-                    for name, value in row.items()
-                }
-            )
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                events.EpochDone.of(
+                    {
+                        name: (None if value == "" else int(value) if name in whole else float(value))
+                        for name, value in row.items()
+                    }
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        RuntimeError,
+        csv.Error,
+    ) as problem:
+        raise DataError(
+            path, f"damaged ({type(problem).__name__}: {problem})", "It is written anew by training"
+        ) from problem

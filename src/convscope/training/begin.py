@@ -18,7 +18,9 @@ from convscope.training import checkpoints, events
 from convscope.training.config import Config
 from convscope.training.distributed import Group
 from convscope.training.loop import Progress
+from convscope.training.optimisers import usual_learning_rate
 from convscope.training.run_folder import RunFolder, read_config
+from convscope.training.schedules import Clock, rate_at
 from convscope.training.steppers import Stepper
 
 # Settings that a resumed run may change without becoming another run.
@@ -26,6 +28,9 @@ _CHANGEABLE = {
     "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints",
     "threads", "watch", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience", "device",
 }  # fmt: skip
+
+# A change of the learning rate by less than this share is no leap.
+_LEAP = 0.1
 
 Source = Dataset[Any] | str | Path
 
@@ -63,9 +68,12 @@ class Begun:
             )
         if given is not None and given != described.architecture:
             raise CheckpointError(self.run_dir, f"a run of {described.architecture!r}, not of {given!r}")
-        model = modelfile.rebuild(self.run_dir, described)
+        model = modelfile.rebuild(self.run_dir / "config.json", described)
+        parameters = dict(model.named_parameters())
         for name in self.described.get("frozen", []):
-            model.get_parameter(name).requires_grad_(False)
+            if name not in parameters:
+                raise CheckpointError(self.run_dir / "config.json", f"damaged: the model has no parameter {name!r}")
+            parameters[name].requires_grad_(False)
         return model
 
 
@@ -78,7 +86,12 @@ def configuration(options: dict[str, Any]) -> tuple[Config, Begun | None]:
     if not (run_dir / "config.json").is_file():
         raise ArgumentError("run_dir", str(run_dir), "the folder of a run that was begun (it has no config.json)")
     described = read_config(run_dir)
-    saved = Config.from_json(described["config"])
+    try:
+        # what may change does so before it is checked: the device of that time may not be here
+        saved = Config.from_json(described["config"] | {"device": config.device})
+    except ArgumentError as problem:
+        raise CheckpointError(run_dir / "config.json", f"its configuration is damaged ({problem})") from problem
+    saved = dataclasses.replace(saved, device=str(described["config"].get("device", config.device)))
     for name in options:
         before, now = getattr(saved, name), getattr(config, name)
         if name not in _CHANGEABLE and before != now:
@@ -89,8 +102,9 @@ def configuration(options: dict[str, Any]) -> tuple[Config, Begun | None]:
 
 def go_on(
     stepper: Stepper, folder: RunFolder | None, run_dir: Path, group: Group, identity: dict[str, Any]
-) -> Generator[events.Event, None, Progress]:
-    """Put the newest whole checkpoint of the folder into ``stepper``, in every process; where it stood.
+) -> Generator[events.Event, None, tuple[Progress, Config | None]]:
+    """Put the newest whole checkpoint of the folder into ``stepper``, in every process; where it stood, and with what
+    configuration.
 
     Tells of damaged checkpoints that were passed over. Raises CheckpointError for one of other data or another model.
     """
@@ -104,7 +118,7 @@ def go_on(
                 path, content = found
     content = group.same_bytes(content)
     if not content:
-        return Progress()
+        return Progress(), None
     place = path or run_dir
     state = checkpoints.load_state(place, content)
     _check_identity(place, state.data, identity)
@@ -113,7 +127,38 @@ def go_on(
         stepper.descent.load_state(state.optimiser)
     except ArgumentError as problem:
         raise CheckpointError(place, str(problem)) from problem
-    return Progress.of(state)
+    try:
+        return Progress.of(state), Config.from_json({**state.config, "device": "auto", "resume": False})
+    except (ArgumentError, KeyError, TypeError, ValueError, AttributeError, StopIteration) as problem:
+        raise CheckpointError(place, f"its description of the run is damaged ({problem!r})") from problem
+
+
+def checked_epochs(config: Config, progress: Progress) -> None:
+    """ArgumentError for a run that is to end before where it stands."""
+    begun = progress.epoch if progress.batch else progress.epoch - 1
+    if config.epochs < begun:
+        raise ArgumentError("epochs", config.epochs, f"at least {begun}: so many the run has begun")
+
+
+def rate_leap(
+    before: Config | None, now: Config, progress: Progress, steps_per_epoch: int, steps: int
+) -> events.RateLeaps | None:
+    """What the learning rate does where a run goes on for more (or fewer) epochs than it was begun with: a schedule
+    that spans the run is stretched, and a cosine that had come to its end goes on from half its height."""
+    if before is None or not progress.step:
+        return None
+    planned = min(before.epochs * steps_per_epoch, before.max_steps or before.epochs * steps_per_epoch)
+    rate = now.learning_rate or usual_learning_rate(now.optimiser)
+    last, following = (
+        rate_at(Clock(step, whole, steps_per_epoch), rate, now.schedule, now.schedule_options, now.warmup)
+        for step, whole in ((progress.step - 1, planned), (progress.step, steps))
+    )
+    undisturbed = rate_at(
+        Clock(progress.step, planned, steps_per_epoch), rate, now.schedule, now.schedule_options, now.warmup
+    )
+    if steps == planned or progress.step == steps or abs(following - undisturbed) <= _LEAP * max(following, last):
+        return None
+    return events.RateLeaps(progress.step, last, following, now.schedule, planned, steps)
 
 
 def identify(dataset: Dataset[Any], data: Source) -> dict[str, Any]:

@@ -51,8 +51,11 @@ def load_state(path: Path, content: bytes | None = None) -> State:
     finished model alone."""
     tensors, description = read_tensors(path, content)
     described = read_spec(path, description)
-    if description["kind"] != "checkpoint":
+    if description.get("kind") != "checkpoint":
         raise CheckpointError(path, "a finished model, not a checkpoint of a run", "Give the run's folder to resume")
+    for name, kind in (("position", dict), ("config", dict), ("data", dict), ("history", list)):
+        if not isinstance(description.get(name), kind):
+            raise CheckpointError(path, f"its description is damaged (no {name})")
     return State(
         weights={name: each for name, each in tensors.items() if not name.startswith(OPTIMISER)},
         optimiser={name.removeprefix(OPTIMISER): each for name, each in tensors.items() if name.startswith(OPTIMISER)},

@@ -4,6 +4,7 @@ the explorer listen."""
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ class CheckpointRefused(Event):
 
     path: Path
     problem: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RateLeaps(Event):
+    """A run goes on with another number of steps than it was begun with, and its schedule spans them all: the learning
+    rate goes on from ``after``, where it was ``before``."""
+
+    step: int  # done so far
+    before: float  # in the last step
+    after: float  # in the next
+    schedule: str
+    planned: int  # steps that the schedule spanned
+    steps: int  # that it spans now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +244,7 @@ Listener = Callable[[Event], None]
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The event as plain JSON values, with its type's name under "event"."""
+    """The event as plain JSON values, with its type's name under "event"; numbers that are none as None."""
     content = {name: _plain(event[name]) for name in event.keys() if name != "result"}  # noqa: SIM118
     return {"event": type(event).__name__, **content}
 
@@ -238,6 +252,8 @@ def to_json(event: Event) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):

@@ -339,11 +339,12 @@ class Run:
         progress = self.progress
         what = "is not a number" if loss != loss else f"has exploded to {loss:.4g}"
         where = first_broken_layer(self.stepper.model, self.stepper.model_inputs(batch.inputs))
-        rate = self._rate()
+        rate = self._rate(progress.step - 1)
+        own = "" if rate == self.learning_rate else f", {rate:.3g} in this step"
         kept = f" The last good checkpoint is {self._last_good}." if self._last_good is not None else ""
         message = (
             f"the loss {what} in epoch {progress.epoch}, batch {progress.batch} (step {progress.step}): {where}. "
-            f"Lower learning_rate (it was {rate:.3g}), or set warmup or gradient_clip.{kept}"
+            f"Lower learning_rate (it was {self.learning_rate:.3g}{own}), or set warmup or gradient_clip.{kept}"
         )
         yield events.Diverged(progress.epoch, progress.step, loss, message, self._last_good)
         raise TrainingError(message)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from convscope.data import Dataset
 from convscope.data.order import Order
 from convscope.errors import ArgumentError
 from convscope.training import distributed, events
-from convscope.training.begin import Source, describe_run, go_on, identify
+from convscope.training.begin import Source, checked_epochs, describe_run, go_on, identify, rate_leap
 from convscope.training.config import Config
 from convscope.training.loop import Progress, Run
 from convscope.training.optimisers import usual_learning_rate
 from convscope.training.run_folder import RunFolder, new_run_dir
 from convscope.training.schedules import check_options
 from convscope.training.signals import StopSignals
+from convscope.training.smallest import try_smallest_batch
 from convscope.training.steppers import Assignment, choose
 from convscope.training.task import Prepared, Task
 
@@ -70,7 +72,9 @@ def _run(
     objective = task.objective(model, config.loss)
     prepared = task.prepare(model, dataset, config)
     task.ready(model, prepared, objective, dataset)
-    steps_per_epoch = _steps_per_epoch(prepared, config, group)
+    order = _order(prepared, config, group)
+    try_smallest_batch(model, prepared, order)
+    steps_per_epoch = order.count
     steps = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
     stepper, reason = choose(Assignment(model, objective, prepared.inputs, config, device, group, steps))
     stack.callback(stepper.close)
@@ -85,7 +89,11 @@ def _run(
         stack.callback(folder.close)
         run_dir = folder.path
     config = config.replace(run_dir=str(run_dir))
-    progress = (yield from go_on(stepper, folder, run_dir, group, identity)) if config.resume else Progress()
+    progress, leap = Progress(), None
+    if config.resume:
+        progress, before = yield from go_on(stepper, folder, run_dir, group, identity)
+        checked_epochs(config, progress)
+        leap = rate_leap(before, config, progress, steps_per_epoch, steps)
     if folder is not None:
         folder.write_config(describe_run(model, task.name, config, identity))
     training = Run(
@@ -102,14 +110,16 @@ def _run(
         progress=progress,
         steps=steps,
         steps_per_epoch=steps_per_epoch,
-        resume_command=f"convscope train --resume {run_dir}",
+        resume_command=f"convscope train --resume {shlex.quote(str(run_dir))}",
         learning_rate=config.learning_rate or usual_learning_rate(config.optimiser),
     )
-    yield from _told(training, dataset, name, reason)
+    yield from _told(training, dataset, name, reason, [] if leap is None else [leap])
 
 
-def _told(training: Run, dataset: Dataset[Any], model: str, reason: str) -> Iterator[events.Event]:
-    """The events of ``training``, RunStarted first; the run folder notes all but the single batches."""
+def _told(
+    training: Run, dataset: Dataset[Any], model: str, reason: str, more: Sequence[events.Event]
+) -> Iterator[events.Event]:
+    """The events of ``training``, RunStarted and ``more`` first; the run folder notes all but the single batches."""
     task, config, stepper = training.task, training.config, training.stepper
     started = events.RunStarted(
         run_dir=training.run_dir,
@@ -131,16 +141,17 @@ def _told(training: Run, dataset: Dataset[Any], model: str, reason: str) -> Iter
         resumed_at=training.progress.step,
     )
     with StopSignals() as signals:
-        for event in itertools.chain([started], training.train(signals)):
+        for event in itertools.chain([started, *more], training.train(signals)):
             if training.folder is not None and not isinstance(event, events.BatchDone):
                 training.folder.note(event)
             yield event
 
 
-def _steps_per_epoch(prepared: Prepared, config: Config, group: distributed.Group) -> int:
+def _order(prepared: Prepared, config: Config, group: distributed.Group) -> Order:
+    """An epoch's batches, as to their number and sizes."""
     train = prepared.train
     shared = {"rank": group.rank, "world": group.world}
-    return Order(len(train), config.batch_size, shuffle=False, lengths=train.lengths, **shared).count
+    return Order(len(train), config.batch_size, shuffle=False, lengths=train.lengths, **shared)
 
 
 def _kept_on_gpu(prepared: Prepared, device: torch.device) -> Prepared:

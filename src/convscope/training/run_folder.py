@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import ArgumentError, CheckpointError
-from convscope.files import PART
-from convscope.tensorfile import explain, read_bytes, write_text
+from convscope.files import PART, append_line
+from convscope.tensorfile import explain, read_bytes, read_json, write_text
 from convscope.training import checkpoints, events
 
 _LOCK = "lock"
@@ -97,8 +97,8 @@ class RunFolder:
     def note(self, event: events.Event) -> None:
         """Add an event to events.jsonl."""
         try:
-            with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(events.to_json(event), ensure_ascii=False) + "\n")
+            text = json.dumps(events.to_json(event), ensure_ascii=False, allow_nan=False)
+            append_line(self.path / "events.jsonl", text)
         except OSError as problem:
             raise CheckpointError(self.path / "events.jsonl", explain(problem)) from problem
 
@@ -117,8 +117,12 @@ class RunFolder:
     def newest_state(self) -> Iterator[events.CheckpointRefused | tuple[Path, bytes]]:
         """First the damaged checkpoints that had to be passed over, then path and content of the newest whole one.
 
-        Nothing more comes when there are no checkpoints at all; CheckpointError when all of them are damaged.
+        Nothing more comes from a run that was killed before it had made any; CheckpointError when all are damaged, or
+        gone although the run had got further.
         """
+        if not self.states() and (self.model.exists() or (self.path / "history.csv").exists()):
+            remedy = f"Start the run anew in another folder, or train on from {self.model.name} if it is there"
+            raise CheckpointError(self.states_dir, "no checkpoint is left of a run that had made some", remedy)
         refused: CheckpointError | None = None
         for path in self.states():
             try:
@@ -138,13 +142,13 @@ class RunFolder:
 def read_config(path: Path) -> dict[str, Any]:
     """The config.json of run folder ``path``; CheckpointError when it is missing or damaged."""
     file = path / "config.json"
-    try:
-        described = json.loads(read_bytes(file))
-    except ValueError as problem:
-        raise CheckpointError(file, f"damaged ({problem})") from problem
-    if not isinstance(described, dict) or not {"model", "data", "config"} <= described.keys():
-        raise CheckpointError(file, "not the configuration of a run")
-    return described
+    described = read_json(file)
+    match described:
+        case {"model": None | dict(), "data": {"source": str()}, "config": dict()}:
+            frozen, task = described.get("frozen", []), described.get("task", "")
+            if isinstance(task, str) and isinstance(frozen, list) and all(isinstance(name, str) for name in frozen):
+                return dict(described)
+    raise CheckpointError(file, "not the configuration of a run, or damaged", "Start the run anew")
 
 
 def new_run_dir(model: str, data: str, below: Path = Path("runs")) -> Path:

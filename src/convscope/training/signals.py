@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants after the batch under way."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish that the loop grants after the batch under way."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 
 class StopSignals:
-    """Inside ``with``, the first SIGINT or SIGTERM is noted in ``received``; a second SIGINT interrupts at once.
+    """Inside ``with``, the first SIGINT, SIGTERM or SIGHUP (the terminal was closed) is noted in ``received``; a second
+    SIGINT interrupts at once.
 
-    Outside the main thread, where Python allows no handlers, signals do what they did before.
+    A SIGHUP that was to be ignored stays so: ``nohup`` wants the run to go on. Outside the main thread, where Python
+    allows no handlers, signals do what they did before.
     """
 
     def __init__(self) -> None:
@@ -20,7 +22,9 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._note)
         return self
 

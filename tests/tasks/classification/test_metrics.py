@@ -50,3 +50,17 @@ def test_against_scikit_learn() -> None:
 def test_nothing_to_count_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one picture to evaluate"):
         Tally(LOSSES["cross_entropy"]).figures()
+
+
+def test_scores_that_are_no_numbers_are_never_right() -> None:
+    """argmax takes nan for the largest, and nothing is larger than nan: such a model had 100 % in its top five."""
+    tally = Tally(LOSSES["cross_entropy"], tuple("abcdefg"))
+    scores = torch.zeros(4, 7)
+    scores[0, 3] = 1.0
+    scores[1:] = float("nan")
+    scores[2, 1:] = 0.0
+    tally.count(scores, torch.tensor([3, 0, 0, 6]), torch.tensor(float("nan")))
+    metrics = tally.figures()
+    assert (metrics.accuracy, metrics.top5) == (0.25, 0.25)
+    assert math.isnan(metrics.loss)
+    assert json.loads(json.dumps(metrics.to_json(), allow_nan=False))["loss"] is None

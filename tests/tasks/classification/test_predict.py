@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.cells import cell_len
 from torch import nn
 
 from convscope import create_model, spec
@@ -164,3 +165,29 @@ def test_the_report_adds_up() -> None:
     assert [line.split() for line in lines[-4:]] == [
         ["cat", "dog", "newt"], ["cat", "8", "2", "·"], ["dog", "·", "5", "·"], ["newt", "·", "·", "·"],
     ]  # fmt: skip
+
+
+def test_the_report_lines_up_for_wide_and_hostile_names() -> None:
+    confusion = ((8, 2, 0), (1, 5, 0), (0, 0, 3))
+    names = ("猫", "dog", "new\nt\x1b[2J")
+    lines = report(Metrics(19, 0.5, 16 / 19, 3 / 19, 1.0, 0.9, (0.8, 5 / 6, 1.0), confusion, names)).splitlines()
+    table = lines[7:11]
+    assert len({cell_len(line) for line in table}) == 1
+    assert "new␊t␛[2J" in table[3]
+    assert len({cell_len(line) for line in lines[-4:]}) == 1
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_outputs_that_are_no_numbers_are_refused() -> None:
+    model = prepared("lenet5")
+    with torch.no_grad():
+        model.get_parameter("output.bias")[3] = float("nan")
+    with pytest.raises(ArgumentError, match="outputs that are no numbers.*First seen for picture 0; "):
+        predict(model, pixels(2, 1, 28, 28))
+
+
+def test_folders_are_searched_as_training_does(tmp_path: Path) -> None:
+    for name in ("a/1.png", ".ipynb_checkpoints/2.png", "a/.hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (28, 28)).save(tmp_path / name)
+    assert [Path(found.source).name for found in predict(prepared("lenet5"), tmp_path)] == ["1.png"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from convscope.cli.options import GroupedCommand, data_options, load_data
 from convscope.cli.requests import read_request
+from convscope.cli.terminal import json_text
 
 
 @click.command(cls=GroupedCommand)
@@ -55,8 +55,8 @@ def command(
 
     model = load(file)
     description = describe(file)
-    asked = read_request(file.parent)
-    if data is None and asked is not None:
+    asked = read_request(file.parent) if data is None else None
+    if asked is not None:
         data, data_pairs = asked["data"], data_pairs or asked["options"]
         root = root or (Path(asked["root"]) if asked["root"] else None)
     name = data or (description.get("data") or {}).get("source")
@@ -80,7 +80,7 @@ def command(
     if as_json:
         content = {"model": str(file), "architecture": architecture, "data": dataset.name, "split": split}
         content |= {"engine": inference.engine, "engine_reason": inference.reason}
-        click.echo(json.dumps({**content, **figures.to_json()}, ensure_ascii=False))
+        click.echo(json_text({**content, **figures.to_json()}))
         return
     click.echo(f"{file} ({architecture}) on {dataset.name}, {split} {task.noun}")
     click.echo(f"engine {inference.engine}: {inference.reason}\n")

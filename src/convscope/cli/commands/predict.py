@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from convscope.cli.terminal import json_text
 
 if TYPE_CHECKING:
     from convscope.training.inference import Inference
@@ -57,7 +58,7 @@ def command(
 
     for answer in task.predict(model, list(inputs), batch_size, engine=engine, told=tell):
         if layout == "json":
-            click.echo(json.dumps(answer.to_json(), ensure_ascii=False))
+            click.echo(json_text(answer.to_json()))
         elif layout == "csv":
             writer.writerows(answer.rows(top))
         else:

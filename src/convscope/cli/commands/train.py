@@ -170,8 +170,8 @@ def _resume(
     pictures: bool,
     quiet: bool,
 ) -> None:
-    asked = read_request(folder)
-    if data is None and asked is not None:
+    asked = read_request(folder) if data is None else None
+    if asked is not None:
         data = asked["data"]
         root = root or (Path(asked["root"]) if asked["root"] else None)
         data_pairs = data_pairs or asked["options"]
@@ -193,7 +193,9 @@ def _fit(
 ) -> None:
     from rich.console import Console
 
+    from convscope.cli.main import INTERRUPTED
     from convscope.cli.progress import TrainingDisplay, summary
+    from convscope.cli.terminal import UNREAD
     from convscope.tasks import RunPictures, fit
     from convscope.training import Config, events
 
@@ -213,9 +215,13 @@ def _fit(
         console.print(announcement, style="dim", highlight=False, soft_wrap=True, markup=False)
     with TrainingDisplay(console, quiet) as display:
         listeners: list[events.Listener] = [display, remember, *([drawing] if pictures else [])]
-        result = fit(
-            model, dataset, listeners=listeners if speaks else [], model_options=options or None, task=task, **settings
-        )
+        try:
+            result = fit(
+                model, dataset, listeners=listeners if speaks else [], model_options=options or None, task=task,
+                **settings,
+            )  # fmt: skip
+        except SystemExit as stop:  # SIGTERM or SIGHUP, after the state was saved
+            raise SystemExit(UNREAD if display.unread else INTERRUPTED) from stop
     if not speaks:
         return
     for line in summary(result):

@@ -17,7 +17,8 @@ from convscope.training.figures import Figures
 @dataclasses.dataclass(frozen=True)
 class Metrics(Figures):
     """All figures are shares between 0 and 1, but for ``loss``. Rows of ``confusion`` are true classes, columns
-    predicted ones; a class that has no picture counts in no mean and its ``per_class`` figure is nan."""
+    predicted ones; a class that has no picture counts in no mean and its ``per_class`` figure is nan. A picture of
+    which any score is nan counts as wrong."""
 
     headline = "accuracy"
     counted = "images"
@@ -52,12 +53,14 @@ class Tally:
             self._confusion = torch.zeros(self.classes**2, dtype=torch.int64, device=scores.device)
             self._top5 = torch.zeros((), dtype=torch.int64, device=scores.device)
             self._sum = torch.zeros((), dtype=torch.float64, device=scores.device)
-        predicted = scores.argmax(1)  # (n,)
+        # A model that has gone wrong puts out nan, which argmax takes for the largest and no comparison for larger.
+        broken = scores.isnan().any(1)  # (n,)
+        predicted = torch.where(broken, (labels + 1) % self.classes, scores.argmax(1))  # (n,)
         cells = labels * self.classes + predicted
         self._confusion += torch.bincount(cells, minlength=self.classes * self.classes)
         # A rank by comparison instead of topk: a tie with the true class does not count against it.
         own = scores.gather(1, labels[:, None])  # (n, 1)
-        self._top5 += ((scores > own).sum(1) < 5).sum()
+        self._top5 += (((scores > own).sum(1) < 5) & ~broken).sum()
         self._sum += mean_loss.detach().to(torch.float64) * len(labels)
 
     def figures(self) -> Metrics:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import nn
 
 from convscope import spec
-from convscope.data.pictures import SUFFIXES, decode_picture, is_picture, load_picture
+from convscope.columns import shown
+from convscope.data.pictures import SUFFIXES, decode_picture, find_pictures_below, load_picture
 from convscope.data.transforms import as_images, prepare
 from convscope.errors import ArgumentError, DataError
 from convscope.layers import ScaledSigmoid, ScaledTanh, loss_for
@@ -44,8 +45,8 @@ class Prediction:
         return [(self.classes[index], self.probabilities[index]) for index in order[:count]]
 
     def line(self, most: int) -> str:
-        shown = "  ".join(f"{name} {share:.1%}" for name, share in self.top(most))
-        return f"{self.source}: {shown}"
+        told = "  ".join(f"{shown(name)} {share:.1%}" for name, share in self.top(most))
+        return f"{shown(self.source)}: {told}"
 
     def to_json(self) -> dict[str, Any]:
         shares = dict(zip(self.classes, self.probabilities, strict=True))
@@ -80,8 +81,8 @@ def predict(
     ``engine``: "auto", "native" or "torch", as for ``evaluate``; "auto" asks torch where there are only a few pictures.
     ``told`` hears which it is.
 
-    Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong types, or
-    a model without preprocessing.
+    Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong types, a
+    model without preprocessing, or one whose outputs are no numbers.
     """
     described = spec.spec_of(network)
     preprocessing = preprocessing or preprocessing_for(network)
@@ -98,6 +99,9 @@ def predict(
         names = described.classes if described is not None and described.classes else ()
         classes = names if len(names) == len(shares[0]) else tuple(map(str, range(len(shares[0]))))
         for source, row in zip(part, shares, strict=True):
+            if any(share != share for share in row):
+                hint = f"First seen for picture {source.name}; the model's weights may have exploded in training"
+                raise ArgumentError("model", "outputs that are no numbers", "a model whose outputs are finite", hint)
             best = max(range(len(row)), key=row.__getitem__)
             yield Prediction(source.name, classes[best], row[best], classes, tuple(row))
 
@@ -161,13 +165,13 @@ def _sources(images: Images, place: str = "") -> Iterator[_Source]:
 
 
 def _files(path: Path) -> Iterator[_Source]:
-    """The file itself, or all pictures below the folder, sorted by path."""
+    """The file itself, or all pictures below the folder, sorted by path; hidden ones are left out, as in training."""
     if not path.exists():
         raise DataError(path, "no such file or folder")
     if not path.is_dir():
         yield _Source(str(path), path=path)
         return
-    found = sorted(item for item in path.rglob("*") if is_picture(item))
+    found = find_pictures_below(path)
     if not found:
         known = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise DataError(path, "a folder without pictures", f"Picture files end in {known}")

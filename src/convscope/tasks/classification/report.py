@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from convscope.columns import cut, padded, shown, width
 from convscope.tasks.classification.metrics import Metrics
 
 
@@ -26,12 +27,12 @@ def report(metrics: Metrics) -> str:
         f"loss                 {metrics.loss:.4f}",
         "",
     ]
-    width = max(len("class"), *(len(name) for name in metrics.classes))
-    lines.append(f"{'class'.ljust(width)}  {'accuracy':>9}  {'pictures':>9}  {'wrong':>6}")
+    cells = max(width(name) for name in ("class", *metrics.classes))
+    lines.append(f"{padded('class', cells)}  {'accuracy':>9}  {'pictures':>9}  {'wrong':>6}")
     for index, name in enumerate(metrics.classes):
         total, right = sum(metrics.confusion[index]), metrics.confusion[index][index]
         share = f"{right / total:.2%}" if total else "–"
-        lines.append(f"{name.ljust(width)}  {share:>9}  {total:>9,}  {total - right:>6,}")
+        lines.append(f"{padded(name, cells)}  {share:>9}  {total:>9,}  {total - right:>6,}")
     mistakes = [
         (count, metrics.classes[true], metrics.classes[taken])
         for true, row in enumerate(metrics.confusion)
@@ -41,19 +42,19 @@ def report(metrics: Metrics) -> str:
     if mistakes:
         lines += ["", "commonest mistakes"]
         for count, true, taken in sorted(mistakes, key=lambda item: -item[0])[:8]:
-            lines.append(f"{count:>6,} × {true} taken for {taken}")
+            lines.append(f"{count:>6,} × {shown(true)} taken for {shown(taken)}")
     if len(metrics.classes) <= 20:
         lines += ["", "confusion matrix (row: true class, column: taken for)", *_matrix(metrics)]
     return "\n".join(lines)
 
 
 def _matrix(metrics: Metrics) -> list[str]:
-    names = [name[:10] for name in metrics.classes]
-    label = max(map(len, names))
-    cell = max(*(len(str(count)) for row in metrics.confusion for count in row), *map(len, names)) + 1
-    lines = [" " * label + "".join(name.rjust(cell) for name in names)]
+    names = [cut(name, 10) for name in metrics.classes]
+    label = max(map(width, names))
+    cell = max(*(len(str(count)) for row in metrics.confusion for count in row), *map(width, names)) + 1
+    lines = [" " * label + "".join(padded(name, cell, right=True) for name in names)]
     for name, row in zip(names, metrics.confusion, strict=True):
-        lines.append(name.ljust(label) + "".join((str(count) if count else "·").rjust(cell) for count in row))
+        lines.append(padded(name, label) + "".join((str(count) if count else "·").rjust(cell) for count in row))
     return lines
 
 
