@@ -39,7 +39,7 @@ def shell(script: str, folder: Path, encoding: str = "utf-8") -> subprocess.Comp
     )
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", [pytest.param("SIGTERM", marks=pytest.mark.long), "SIGHUP"])
 def test_a_signal_saves_and_ends_with_130(tmp_path: Path, name: str) -> None:
     """Ctrl-C: tests/cli/test_train.py."""
     process = subprocess.Popen(
@@ -73,6 +73,7 @@ def test_a_reader_who_goes_away_stops_the_run_after_it_was_saved(tmp_path: Path)
     assert load(tmp_path / "run" / "model.safetensors") is not None
 
 
+@pytest.mark.long
 def test_nohup_goes_on_without_a_reader(tmp_path: Path) -> None:
     """nohup means that nobody need look on: SIGHUP is ignored from the start."""
     done = shell("{ trap '' HUP; $train -e 3 -r run; echo rc $? >&2; } | head -1", tmp_path)
@@ -96,7 +97,7 @@ def fill(folder: bytes) -> None:
                 Image.new("L", (28, 28), 80 * kind + number).save(file, "PNG")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", pytest.param("latin-1", marks=pytest.mark.long)])
 def test_names_that_are_no_text_or_look_like_markup(tmp_path: Path, encoding: str) -> None:
     data = b"p\xe9 [red]"
     fill(os.path.join(os.fsencode(tmp_path), data))  # noqa: PTH118
