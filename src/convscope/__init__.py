@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from convscope import kernels as kernels
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from convscope.tasks import evaluate as evaluate
     from convscope.tasks import fit as fit
     from convscope.tasks import predict as predict
+    from convscope.tasks.filtering import filter_picture as filter_picture
     from convscope.training import load as load
     from convscope.training import save as save
 
@@ -37,6 +39,7 @@ _ROOMS = {
     "save": "training",
     "load": "training",
     "predict": "tasks",
+    "filter_picture": "tasks.filtering",
     "trace": "inspect",
     "receptive_field": "inspect",
     "count": "inspect",
@@ -44,10 +47,12 @@ _ROOMS = {
     "explore": "explorer",
 }
 
-__all__ = [*sorted(_ROOMS), "__version__"]
+__all__ = [*sorted([*_ROOMS, "kernels"]), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "kernels":
+        return importlib.import_module("convscope.kernels")
     if name not in _ROOMS:
         raise AttributeError(f"module 'convscope' has no attribute {name!r}")
     return getattr(importlib.import_module(f"convscope.{_ROOMS[name]}"), name)

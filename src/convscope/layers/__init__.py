@@ -6,6 +6,7 @@ from convscope.layers.activations import ScaledSigmoid, ScaledTanh, activation, 
 from convscope.layers.combined import CombinedConv2d, penalty
 from convscope.layers.connections import LENET5_C3, connection_table
 from convscope.layers.conv import Conv2d, TableConv2d
+from convscope.layers.fixed import fixed_filters
 from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
 from convscope.layers.losses import LOSSES, Loss, loss_for
@@ -39,6 +40,7 @@ __all__ = [
     "connection_table",
     "convolution_costs",
     "depthwise_separable_conv2d",
+    "fixed_filters",
     "initialise",
     "loss_for",
     "penalty",
