@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from tests.cli.conftest import Call
 
@@ -14,7 +16,7 @@ from convscope.errors import ArgumentError, DataError
 from convscope.tasks.filtering.files import read_picture, write_picture
 
 CHANCE = numpy.random.default_rng(5)
-PICTURES = {
+PICTURES: dict[str, NDArray[Any]] = {
     "grey.png": CHANCE.integers(0, 256, (40, 30), dtype=numpy.uint8),
     "alpha.png": CHANCE.integers(0, 256, (40, 30, 4), dtype=numpy.uint8),
     "grey_alpha.png": CHANCE.integers(0, 256, (40, 30, 2), dtype=numpy.uint8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -24,7 +25,7 @@ def test_every_map_is_the_filtered_picture(channels: int) -> None:
     assert y.shape == (2, 3 * channels, 17, 13)
     for channel in range(channels):
         for place, name in enumerate(names):
-            options = {"size": 5, "sigma": 1.2} if name == "gaussian" else {}
+            options: dict[str, Any] = {"size": 5, "sigma": 1.2} if name == "gaussian" else {}
             wanted = filter_picture(x[1, channel].numpy(), name, padding="zeros", **options)
             numpy.testing.assert_allclose(y[1, 3 * channel + place].numpy(), wanted, atol=1e-5)
 
@@ -51,7 +52,8 @@ def test_what_cannot_be_a_layer_is_refused() -> None:
         fixed_filters(["sobel_x"], sigma=2.0)
     with pytest.raises(ArgumentError, match="in_channels"):
         fixed_filters(["sobel_x"], 0)
-    for names in ([], "box"):
+    nothing: list[str] = []
+    for names in (nothing, "box"):
         with pytest.raises(ArgumentError, match="names: got .*wanted a list of kernels"):
             fixed_filters(names)
 

@@ -22,7 +22,7 @@ CHANCE = numpy.random.default_rng(3)
 GREY = CHANCE.integers(0, 256, (37, 53), dtype=numpy.uint8)
 FLOATS = CHANCE.normal(size=(37, 53))
 # ours → scipy's, OpenCV's
-EDGES = {
+EDGES: dict[str, tuple[Any, Any]] = {
     "reflect": ("mirror", cv2.BORDER_REFLECT_101), "symmetric": ("reflect", cv2.BORDER_REFLECT),
     "replicate": ("nearest", cv2.BORDER_REPLICATE), "circular": ("wrap", None),
     "constant": ("constant", cv2.BORDER_CONSTANT),
@@ -31,7 +31,7 @@ LINEAR = [name for name in kernels.NAMES if kernels.FILTERS[name].build is not N
 
 
 def as_picture(y: numpy.ndarray, most: int = 255) -> numpy.ndarray:
-    return numpy.clip(numpy.rint(y), 0, most)
+    return numpy.asarray(numpy.clip(numpy.rint(y), 0, most))
 
 
 @pytest.mark.parametrize("padding", EDGES)
@@ -43,7 +43,7 @@ def test_a_kernel_is_scipys_correlation_and_opencvs(name: str, padding: str) -> 
     kernel = kernels.kernel(name, **options)
     scipys = ndimage.correlate(FLOATS, kernel, mode=theirs, cval=0.0)
     numpy.testing.assert_allclose(ours, scipys, atol=1e-13 * numpy.abs(kernel).sum() * 10)
-    turned = filter_picture(FLOATS, name, mode="convolution", padding=padding, **options)
+    turned: Any = filter_picture(FLOATS, name, mode="convolution", padding=padding, **options)
     numpy.testing.assert_allclose(turned, ndimage.convolve(FLOATS, kernel, mode=theirs), atol=1e-12 * 10)
     if border is not None:
         opencvs = cv2.filter2D(FLOATS, -1, kernel, borderType=border)
@@ -59,7 +59,7 @@ def test_a_kernel_is_scipys_correlation_and_opencvs(name: str, padding: str) -> 
 
 def test_named_kernels_are_those_of_scipy_and_opencv() -> None:
     """The values themselves, not by way of our own kernel."""
-    same = {"atol": 1e-12}
+    same: dict[str, Any] = {"atol": 1e-12}
     numpy.testing.assert_allclose(
         filter_picture(FLOATS, "box", size=5), ndimage.uniform_filter(FLOATS, 5, mode="mirror"), **same
     )
@@ -214,7 +214,7 @@ def test_what_cannot_be_is_refused() -> None:
         ({"kernel": "median", "sigma": 5.0}, "option of median: got 'sigma', wanted one of size"),
     ):
         with pytest.raises(UnknownNameError, match=message):
-            filter_picture(GREY, **bad)  # type: ignore[arg-type]
+            filter_picture(GREY, **bad)
     nan, ones = float("nan"), numpy.ones((3, 3))
     for picture, kernel, options, message in (
         (GREY, "box", {"size": 4}, "size: got 4, wanted an odd integer ≥ 1: a kernel of even size has no middle"),
@@ -240,7 +240,7 @@ def test_what_cannot_be_is_refused() -> None:
         (GREY, "box", {"out": FLOATS}, "out: got 'float64 of shape"),
     ):  # fmt: skip
         with pytest.raises(ArgumentError, match=message):
-            filter_picture(picture, kernel, **options)  # type: ignore[arg-type]
+            filter_picture(picture, kernel, **options)
     with pytest.raises(ArgumentError, match="kernel: got 'median', wanted a filter with one kernel"):
         kernels.kernel("median")
 

@@ -123,7 +123,7 @@ def _work(kernel: Any, options: dict[str, Any], mode: str, normalise: bool) -> _
     if kernel.endswith("_direction"):
 
         def direction(tile: Array) -> Array:  # + 0.0: no −0, whose direction would be −π
-            return numpy.arctan2(correlate(tile, along_y) + 0.0, correlate(tile, along_x) + 0.0)
+            return numpy.asarray(numpy.arctan2(correlate(tile, along_y) + 0.0, correlate(tile, along_x) + 0.0))
 
         return _Work(along_x.reach, direction, angle=True)
     return _Work(along_x.reach, lambda tile: numpy.hypot(correlate(tile, along_x), correlate(tile, along_y)))
