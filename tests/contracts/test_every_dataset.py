@@ -90,6 +90,8 @@ def test_a_layout_says_what_it_looks_like_and_takes_no_empty_folder(name: str, t
     assert layout.load.__doc__
     assert layout.last or not layout.recognises(tmp_path)
     assert not layout.recognises(tmp_path / "gone")
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / "gone"))):  # what a source of this layout relies on
+        layout.load(tmp_path / "gone")
     assert f"`{name}`" in PAGE or layout.last or name in ("npz", "parquet")
 
 

@@ -13,7 +13,7 @@ import numpy
 
 from convscope.data.catalog import layout
 from convscope.data.dataset import Dataset
-from convscope.data.files import naming
+from convscope.data.files import MissingFileError, naming
 from convscope.data.keeping import MEMORY_LIMIT
 from convscope.data.kinds.labelled import Labelled, stratified_split
 from convscope.data.kinds.labelled_on_disk import LabelledOnDisk
@@ -53,7 +53,8 @@ def load_arrays(
     """
     name = name or folder.resolve().name
     names = _names(folder)
-    assert names is not None
+    if names is None:
+        raise MissingFileError(folder, "file missing: x_train.npy", f"Put it into the folder {folder}")
     stores = [PixelFile(folder / f"{each}.npy") for each in names[::2]]
     needed = sum(store.bytes for store in stores)
     if in_memory is None:

@@ -15,7 +15,7 @@ import torch
 from convscope.data.catalog import layout
 from convscope.data.choosing import set_aside
 from convscope.data.dataset import Dataset
-from convscope.data.files import naming, read_lines
+from convscope.data.files import MissingFileError, naming, read_lines
 from convscope.data.keeping import MEMORY_LIMIT, kept
 from convscope.data.kinds.captions import Captions
 from convscope.data.left_out import LeftOut
@@ -88,6 +88,8 @@ def _folders(folder: Path) -> list[Path]:
     """The folders with lists: ``folder`` itself, or those of its two parts."""
     if _list_of(folder) is not None:
         return [folder]
+    if _list_of(folder / "train") is None:
+        raise MissingFileError(folder, "file missing: captions.txt", f"Put it into the folder {folder}")
     test = next((each for each in _TEST_NAMES if _list_of(folder / each) is not None), None)
     if test is None:
         raise DataError(folder, "train/ has captions, but there is no test/ with captions")

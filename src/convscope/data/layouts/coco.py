@@ -14,7 +14,7 @@ from typing import Any
 from convscope.data.catalog import layout
 from convscope.data.choosing import class_list, set_aside
 from convscope.data.dataset import Dataset
-from convscope.data.files import naming, read_bytes
+from convscope.data.files import MissingFileError, naming, read_bytes
 from convscope.data.keeping import MEMORY_LIMIT
 from convscope.data.kinds.boxes import Boxes
 from convscope.data.left_out import LeftOut
@@ -57,6 +57,8 @@ def load_coco(
     name = name or path.resolve().stem
     left_out = LeftOut()
     files = [path] if path.is_file() else _files(path)
+    if not files:
+        raise MissingFileError(path, "file missing: annotations/*.json", f"Put it into the folder {path}")
     contents = [_read(file) for file in files]
     names = [_categories(file, content) for file, content in zip(files, contents, strict=True)]
     if len(files) == 2 and list(names[0].values()) != list(names[1].values()):

@@ -14,7 +14,7 @@ import torch
 from convscope.data.catalog import layout
 from convscope.data.choosing import class_list
 from convscope.data.dataset import Dataset
-from convscope.data.files import naming, read_lines
+from convscope.data.files import MissingFileError, naming, read_lines
 from convscope.data.kinds.labelled import stratified_places
 from convscope.data.kinds.sentences import Sentences
 from convscope.data.vocabulary import Cut, Vocabulary
@@ -58,6 +58,8 @@ def load_sentences(
     if not parts[0]:
         test = next((folder / each for each in _TEST_NAMES if (folder / each).is_dir()), None)
         parts = [_class_files(folder / "train"), *([] if test is None else [_class_files(test)])]
+    if not parts[0]:
+        raise MissingFileError(folder, "files missing: a .txt for each class", f"Put them into the folder {folder}")
     names = class_list(classes) or tuple(parts[0])
     for part in parts:
         for each in names:
