@@ -1,6 +1,6 @@
 """Filters on a large photograph beside scipy.ndimage and OpenCV: verified first, then timed in turns; peak memory.
 
-    python benchmarks/filters.py [--megapixels 12] [--rounds 5] [--threads 2] [--json FILE]
+    python benchmarks/filters.py [--megapixels 12] [--rounds 5] [--threads 2] [--only TEXT …] [--json FILE]
     python benchmarks/filters.py --memory 24
 
 The picture is noise smoothed a little, of which times do not depend; 8 bits, grey. Milliseconds: least and median.
@@ -116,6 +116,8 @@ def measure(arguments: argparse.Namespace) -> None:
     print(f"{source.shape[1]}×{source.shape[0]} grey, {arguments.threads} threads, {platform.machine()}")
     print(f"{'':<18}{'convscope':>16}{'scipy':>16}{'OpenCV':>16}   scipy/ours")
     for name, calls in contestants(arguments.threads).items():
+        if not any(each in name for each in arguments.only):
+            continue
         verify(name, calls)
         times: list[list[float]] = [[], [], []]
         for _ in range(arguments.rounds):
@@ -171,6 +173,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=12.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names hold one of these")
     parser.add_argument("--json")
     parser.add_argument("--memory", type=float, metavar="MEGAPIXELS")
     arguments = parser.parse_args()

@@ -43,7 +43,7 @@ def in_strips(
     """
     height, width = source.shape
     r, _ = reach
-    rows = max(_STRIP // width, 2 * r, 8)
+    rows = max(_STRIP // width, 2 * r, 8)  # with 4r a Gaussian of 31×31 was three times slower: out of the cache
 
     def strip(top: int) -> None:
         bottom = min(top + rows, height)
