@@ -111,7 +111,7 @@ def test_the_copied_code_prints_the_number(visit: Callable[..., Any], lenet: Han
         page.evaluate("() => navigator.clipboard.writeText('')")
         page.locator(".copy-pytorch").click()
         page.wait_for_function("async () => (await navigator.clipboard.readText()) !== ''")
-        assert "Copied" in page.locator("#notice").inner_text()
+        page.wait_for_selector("#notice:has-text('Copied')")
         code = page.evaluate("() => navigator.clipboard.readText()")
         assert float(printed_by(code)) == pytest.approx(shown, rel=1e-4, abs=1e-8), tab
 
