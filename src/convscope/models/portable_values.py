@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +30,9 @@ def encode(value: Any, where: str) -> Any:
         return {"auxiliary_outputs": [encode(item, where) for item in value]}
     if isinstance(value, list):
         return [encode(item, where) for item in value]
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {"named": [type(value).__name__, {name: encode(getattr(value, name), where) for name in value._fields}]}
+    if isinstance(value, tuple):
         return {"tuple": [encode(item, where) for item in value]}
     if isinstance(value, slice):
         return {"slice": [encode(item, where) for item in (value.start, value.stop, value.step)]}
@@ -43,6 +47,12 @@ def encode(value: Any, where: str) -> Any:
     raise ArgumentError(
         "model", f"{type(value).__name__} in the call of {where}", "numbers, strings, tensors and lists"
     )
+
+
+@functools.cache
+def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
+    """A class that stands for one whose code is elsewhere: the same name and the same fields."""
+    return collections.namedtuple(name, fields)
 
 
 def decode(value: Any, values: Mapping[str, Any]) -> Any:
@@ -60,6 +70,9 @@ def decode(value: Any, values: Mapping[str, Any]) -> Any:
         return tuple(decode(item, values) for item in content)
     if kind == "dict":
         return {key: decode(item, values) for key, item in content.items()}
+    if kind == "named":
+        name, fields = content
+        return _named_tuple(str(name), tuple(map(str, fields)))(*(decode(item, values) for item in fields.values()))
     if kind == "slice":
         return slice(*(decode(item, values) for item in content))
     if kind == "auxiliary_outputs":
