@@ -1,7 +1,7 @@
 // The kernels of one instruction set, as a table of functions; `dispatch/` picks one table at start.
 #pragma once
 
-#include "kernels/arguments.h"
+#include "kernels/tensor_arguments.h"
 
 namespace convscope {
 
@@ -65,6 +65,29 @@ struct KernelTable {
     void (*rbf_forward)(const Linear&) = nullptr;
     void (*rbf_input_delta)(const Linear&) = nullptr;
     void (*descend)(const Descent&) = nullptr;
+
+    void (*binary)(const Binary&) = nullptr;
+    void (*binary_delta)(const BinaryDelta&) = nullptr;
+    void (*resample)(const Resample&) = nullptr;
+    void (*resample_back)(const Resample&) = nullptr;
+    void (*max_windows)(const MaxWindows&) = nullptr;
+    void (*max_windows_back)(const MaxWindows&) = nullptr;
+    void (*reduce_sum)(const Reduce&) = nullptr;
+    void (*reduce_max)(const Reduce&) = nullptr;
+    void (*spread_row)(float scale, const float* from, Index from_step, float* to, Index count,
+                       bool accumulate) = nullptr;
+    // to (+)= factor · from, `factor` one number an image
+    void (*scale_images)(const float* factor, const float* from, float* to, Index count, bool accumulate) = nullptr;
+    void (*count_largest)(const ReduceDelta&) = nullptr;
+    void (*shared_max_delta)(const ReduceDelta&) = nullptr;
+    void (*first_max_delta)(const ReduceDelta&) = nullptr;
+    void (*clear_absent)(float* row, Index count, Index images_present) = nullptr;
+    void (*group_norm)(const GroupNorm&) = nullptr;
+    void (*group_norm_back)(const GroupNorm&) = nullptr;
+    void (*channel_norm)(const ChannelNorm&) = nullptr;
+    void (*channel_norm_back)(const ChannelNorm&) = nullptr;
+    void (*channel_softmax)(const ChannelSoftmax&) = nullptr;
+    void (*channel_softmax_back)(const ChannelSoftmax&) = nullptr;
 };
 
 // One per instruction set that was compiled; only called when the processor has it.

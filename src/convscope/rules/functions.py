@@ -38,6 +38,9 @@ class Absolute(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return saved.sign()
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("absolute"),)
+
 
 @elementwise("square")
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Square(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return 2 * saved
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("power", exponent=2),)
 
 
 @elementwise("pow")
@@ -66,6 +72,9 @@ class Power(Elementwise):
             return torch.zeros_like(saved)
         return self.exponent * saved ** (self.exponent - 1)
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("power", exponent=self.exponent),)
+
 
 @elementwise("sqrt")
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +88,9 @@ class Root(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return 0.5 / saved
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("square_root"),)
 
 
 @elementwise("rsqrt")
@@ -94,6 +106,9 @@ class ReciprocalRoot(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return -0.5 * saved**3
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("inverse_root"),)
+
 
 @elementwise("reciprocal")
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +122,9 @@ class Reciprocal(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return -saved * saved
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("reciprocal"),)
 
 
 @elementwise("exp")
@@ -122,6 +140,9 @@ class Exponential(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return saved
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("exponential"),)
+
 
 @elementwise("exp2")
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +156,9 @@ class PowerOfTwo(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return saved * math.log(2)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return affine(math.log(2)), stage("exponential")
 
 
 @elementwise("expm1")
@@ -162,6 +186,9 @@ class Logarithm(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return 1 / saved
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("logarithm"),)
+
 
 @elementwise("log2")
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +201,9 @@ class BinaryLogarithm(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return 1 / (saved * math.log(2))
 
+    def engine(self) -> tuple[Stage, ...]:
+        return stage("logarithm"), affine(1 / math.log(2))
+
 
 @elementwise("log10")
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +215,9 @@ class DecimalLogarithm(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return 1 / (saved * math.log(10))
+
+    def engine(self) -> tuple[Stage, ...]:
+        return stage("logarithm"), affine(1 / math.log(10))
 
 
 @elementwise("log1p")
@@ -290,6 +323,9 @@ class ErrorFunction(Elementwise):
     def limits(self) -> tuple[float, float]:
         return -1.0, 1.0
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("erf"),)
+
 
 @elementwise("erfc")
 @dataclasses.dataclass(frozen=True)
@@ -301,6 +337,9 @@ class ComplementaryErrorFunction(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return -2 / math.sqrt(math.pi) * torch.exp(-saved * saved)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return stage("erf"), affine(-1, 1)
 
 
 @elementwise("clamp", called=("clamp", "clip"))
@@ -329,12 +368,9 @@ class Clamp(Elementwise):
             inside &= saved <= self.max
         return inside.to(saved.dtype)
 
-    def engine(self) -> tuple[Stage, ...] | str:
-        if (self.min, self.max) == (0, None):
-            return (stage("relu"),)
-        if self.min is None or self.max is None or not math.isfinite(self.min) or not math.isfinite(self.max):
-            return f"clamps to {self.min}…{self.max}, the engine needs two finite numbers, or 0 and none"
-        return (stage("hard_tanh", low=self.min, high=self.max),)
+    def engine(self) -> tuple[Stage, ...]:
+        low = -math.inf if self.min is None else self.min
+        return (stage("clamp", low=low, high=math.inf if self.max is None else self.max),)
 
 
 @elementwise("clamp_min")
@@ -350,7 +386,7 @@ class ClampBelow(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return (saved >= self.min).to(saved.dtype)
 
-    def engine(self) -> tuple[Stage, ...] | str | None:
+    def engine(self) -> tuple[Stage, ...]:
         return Clamp(self.min, None).engine()
 
 
@@ -366,6 +402,9 @@ class ClampAbove(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return (saved <= self.max).to(saved.dtype)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return Clamp(None, self.max).engine()
 
 
 class _Steps(Elementwise):
