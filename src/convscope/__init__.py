@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
+    from convscope.inspect.attribution import attribute as attribute
+    from convscope.inspect.attribution import maximise as maximise
+    from convscope.inspect.attribution import top_examples as top_examples
     from convscope.inspect.count import count as count
     from convscope.inspect.receptive_field import receptive_field as receptive_field
     from convscope.inspect.trace import trace as trace
@@ -37,6 +40,9 @@ _ROOMS = {
     "save": "training",
     "load": "training",
     "predict": "tasks",
+    "attribute": "inspect",
+    "maximise": "inspect",
+    "top_examples": "inspect",
     "trace": "inspect",
     "receptive_field": "inspect",
     "count": "inspect",

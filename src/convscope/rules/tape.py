@@ -93,12 +93,20 @@ class Tape:
         return iter(self.steps)
 
     @torch.no_grad()
-    def backward(self, delta: Any, later: bool = False) -> Sensitivities:
+    def backward(
+        self,
+        delta: Any,
+        later: bool = False,
+        at: Mapping[str, Tensor] | None = None,
+        through: Callable[[Step, Any], base.Deltas | None] | None = None,
+    ) -> Sensitivities:
         """δ of the output (in the output's structure, None where J does not depend on it) → all sensitivities.
 
         It may be called again with another δ. With ``later`` a parameter's gradient is computed when it is first looked
         up, where its rule can do so (the products of half a pass, for who only wants the δ); what it is computed from
-        must not have been changed by then. Raises ArgumentError when δ's shape is not the output's.
+        must not have been changed by then. ``at`` adds δ to the outputs of steps, by their names. ``through(step, δ)``
+        may give δ of a step's inputs in the rule's stead, for other ways back than the derivative's; None leaves it to
+        the rule. Raises ArgumentError when δ's shape is not the output's.
         """
         pending: dict[fx.Node, dict[int, Tensor]] = {}
 
@@ -110,6 +118,9 @@ class Tape:
         for slot, part in zip(self._output_slots, self._output_deltas(delta), strict=True):
             if slot is not None:
                 add(slot, part)
+        for step in self.steps:
+            if at is not None and step.name in at:
+                add(Slot(step.node, 0), at[step.name])
         results: dict[str, StepDeltas] = {}
         shares: dict[str, list[Callable[[], Tensor]]] = {}
         for step in reversed(self.steps):
@@ -119,7 +130,8 @@ class Tape:
             if not sums:
                 results[step.name] = StepDeltas(whole, (None,) * len(step.inputs), {})
                 continue
-            to_inputs, local = _back_through(step, whole, later)
+            taken = None if through is None else through(step, whole)
+            to_inputs, local = _back_through(step, whole, later) if taken is None else (taken, {})
             results[step.name] = StepDeltas(whole, to_inputs, local)
             for source, part in zip(step.sources, to_inputs, strict=True):
                 if source is not None:
@@ -141,6 +153,8 @@ class Tape:
 
     def _output_deltas(self, delta: Any) -> list[Tensor | None]:
         outputs = pytree.tree_leaves(self.output)
+        if delta is None:
+            return [None] * len(outputs)
         parts = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
         if len(parts) != len(outputs):
             raise ArgumentError("delta", f"{len(parts)} parts", f"{len(outputs)}, one for each output of the model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convscope.inspect.pictures.attribution import attribution_figure
 from convscope.inspect.pictures.canvas import save_picture
 from convscope.inspect.pictures.confusion import confusion_figure
 from convscope.inspect.pictures.curves import curves_figure, learning_curves
@@ -12,6 +13,7 @@ from convscope.inspect.pictures.maps import bars_figure, kernel_gradient_figure,
 
 __all__ = [
     "KernelSheet",
+    "attribution_figure",
     "bars_figure",
     "confusion_figure",
     "curves_figure",
