@@ -272,3 +272,15 @@ def test_threads_read_at_once_and_leave_no_silence_behind(tmp_path: Path, state:
     assert len(found) == 20
     assert list(warnings.filters) == before
     assert torch.serialization.get_safe_globals() == safe
+
+
+def test_an_archive_that_goes_on_on_another_disk(tmp_path: Path, state: State) -> None:
+    """Python raises for it already where it only asks whether it is an archive."""
+    path = tmp_path / "weights.pth"
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    place = content.rindex(b"PK\x06\x07")  # the locator of the long end record: signature, disk, place, number of disks
+    content[place + 16] = 2
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a state dict of tensors alone, or damaged"):
+        read_state(path)

@@ -119,9 +119,9 @@ def _objects(names: list[str]) -> str:
 
 def _check_unpacked(path: Path) -> None:
     """CheckpointError for an archive that unpacks to far more than it holds."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):  # it raises as well, for an archive that says it goes on on another disk
+            return
         with zipfile.ZipFile(path) as archive:
             packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
             size = sum(entry.file_size for entry in packed)

@@ -63,9 +63,9 @@ def _wanted(path: Path, names: Iterable[str]) -> tuple[str, ...]:
 
 def _read(path: Path, limit: int) -> dict[str, numpy.ndarray]:
     """The arrays that a data set is made of; others in the file are left alone."""
-    if not zipfile.is_zipfile(path):
-        raise DataError(path, "not an .npz file, or cut short", "Write it with numpy.savez")
     try:
+        if not zipfile.is_zipfile(path):  # it raises as well, for an archive that says it goes on on another disk
+            raise DataError(path, "not an .npz file, or cut short", "Write it with numpy.savez")
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = [*_wanted(path, members), *(key for key in _CLASS_NAMES if key in members)]
