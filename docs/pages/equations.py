@@ -16,7 +16,7 @@ from convscope import layers as layers  # enrols its modules
 from convscope.rules.base import Rule
 from convscope.rules.elementwise import ELEMENTWISE, Elementwise, Row
 
-#: The order of chapters: as a picture meets them on its way through a network.
+#: The order of chapters: as a picture meets them on its way through a network. Other files of rules follow by name.
 CHAPTERS = (
     "conv", "combined", "locally_shared", "conv_transpose", "pool", "unpool", "subsample", "dense", "elementwise",
     "rectifier", "prelu", "activation", "powers", "functions", "softmax", "norm", "dropout", "rbf", "combine",
@@ -38,16 +38,15 @@ keeps for the backward pass.
 
 def equations() -> str:
     """The whole page."""
-    modules = [importlib.import_module(f"convscope.rules.{name}") for name in CHAPTERS]
-    return "\n".join([_OPENING, *map(_chapter, modules)])
+    return "\n".join([_OPENING, *map(_chapter, chapters())])
 
 
-def undocumented() -> list[str]:
-    """Rule files that no chapter names; a test keeps it empty."""
+def chapters() -> list[ModuleType]:
+    """Every file of rules."""
     package = importlib.import_module("convscope.rules")
-    names = [found.name for found in pkgutil.iter_modules(package.__path__)]
-    modules = [importlib.import_module(f"convscope.rules.{name}") for name in names if name not in CHAPTERS]
-    return [module.__name__ for module in modules if _rules(module)]
+    others = sorted({found.name for found in pkgutil.iter_modules(package.__path__)} - set(CHAPTERS))
+    first = [importlib.import_module(f"convscope.rules.{name}") for name in CHAPTERS]
+    return first + [each for name in others if _rules(each := importlib.import_module(f"convscope.rules.{name}"))]
 
 
 def main(arguments: list[str]) -> None:

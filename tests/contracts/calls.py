@@ -18,6 +18,7 @@ from convscope import layers
 #: Required arguments of constructors.
 ARGUMENTS: dict[str, Any] = {
     "in_channels": 6, "out_channels": 4, "num_channels": 6, "num_features": 6, "in_features": 6, "out_features": 5,
+    "in1_features": 6, "in2_features": 6,
     "channels": 6, "kernel_size": 2, "output_size": 2, "padding": 1, "size": 3, "groups": 3, "num_groups": 3,
     "normalized_shape": 7, "norm_type": 2.0, "threshold": 0.1, "value": 0.2, "dim": 1, "unflattened_size": (2, 3),
     "input_size": (9, 7), "region_size": 2, "upscale_factor": 2,
@@ -70,14 +71,17 @@ def layer_call(cls: type[nn.Module]) -> tuple[nn.Module, tuple[Tensor, ...]]:
     torch.manual_seed(1)
     layer = cls(**{name: ARGUMENTS[name] for name in required}).double()
     dimensions = next((d for d in (1, 2, 3) if cls.__name__.endswith(f"{d}d")), None)
+    forward = inspect.signature(layer.forward).parameters.values()
+    count = sum(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in forward)
     for shape in SHAPES:
         if dimensions is not None and len(shape) != dimensions + 2:
             continue
+        inputs = (signed(shape), *tensors(*[shape] * (count - 1)))
         try:
-            layer(signed(shape))
+            layer(*inputs)
         except (RuntimeError, ValueError, IndexError, AssertionError):
             continue
-        return layer, (signed(shape),)
+        return layer, inputs
     raise AssertionError(f"{cls.__name__} takes none of {SHAPES}: say what it takes in tests/contracts/calls.py")
 
 
