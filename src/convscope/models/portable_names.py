@@ -38,10 +38,10 @@ _TORCH_LAYERS = _words("""
     Upsample UpsamplingNearest2d UpsamplingBilinear2d PixelShuffle PixelUnshuffle ChannelShuffle RNN LSTM GRU
 """)
 
-_OWN_LAYERS = _words("""
-    Conv2d TableConv2d CombinedConv2d LocallyConnected2d LocallySharedConv2d Subsample2d SumPool2d L2Pool2d
-    MinPool2d MedianPool2d RBF
-""")
+#: Every public layer of ours; the element-wise ones are in the table as well.
+_OWN_LAYERS = [
+    name for name in layers.__all__ if isinstance(each := getattr(layers, name), type) and issubclass(each, nn.Module)
+]
 
 _FUNCTIONAL = _words("""
     softmax log_softmax softmin normalize linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d
