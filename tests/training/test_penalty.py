@@ -10,7 +10,7 @@ from torch import nn
 
 from convscope.data import Dataset
 from convscope.errors import LoweringError
-from convscope.layers import CombinedConv2d, penalty
+from convscope.layers import CombinedConv2d, penalised, penalty
 from convscope.tasks import fit
 
 
@@ -49,7 +49,7 @@ def test_the_loss_that_is_reported_holds_the_penalty(stripes: Dataset, tmp_path:
     losses = {}
     for sparsity in (0.0, 5.0):
         model, _ = network(sparsity)
-        added = penalty(model)
+        added = penalty(penalised(model))
         assert (added is None) == (sparsity == 0)
         expected = 0.0 if added is None else added.item()
         result = fit(

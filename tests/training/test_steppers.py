@@ -14,7 +14,7 @@ from convscope import create_model, native
 from convscope.data import Dataset
 from convscope.data.examples import Batch
 from convscope.errors import ArgumentError, LoweringError
-from convscope.layers import LOSSES, AuxiliaryOutputs, CombinedConv2d, loss_for, penalty
+from convscope.layers import LOSSES, AuxiliaryOutputs, CombinedConv2d, loss_for, penalised, penalty
 from convscope.spec import Input, Preprocessing
 from convscope.tasks.classification.task import ClassificationObjective
 from convscope.training import Config
@@ -128,7 +128,7 @@ def test_auxiliary_outputs_and_penalties_count(stripes: Dataset) -> None:
         if engine == "hand":
             x = model.flatten(model.body(PIXELS.normalise(images)))
             main, side = (nn.functional.cross_entropy(head(x), labels) for head in (model.head, model.side))
-            added = penalty(model)
+            added = penalty(penalised(model))
             assert added is not None
             value = main + 0.3 * side + added
             value.backward()  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscope.layers.activations import ScaledSigmoid, ScaledTanh, activation, activation_names
-from convscope.layers.combined import CombinedConv2d, penalty
+from convscope.layers.combined import CombinedConv2d, penalised, penalty
 from convscope.layers.connections import LENET5_C3, connection_table
 from convscope.layers.conv import Conv2d, TableConv2d
 from convscope.layers.fixed import fixed_filters
@@ -43,6 +43,7 @@ __all__ = [
     "fixed_filters",
     "initialise",
     "loss_for",
+    "penalised",
     "penalty",
     "spatially_separable_conv2d",
 ]

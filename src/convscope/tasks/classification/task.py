@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from convscope.data import Dataset, Labelled, LabelledOnDisk
@@ -46,11 +46,12 @@ class ClassificationObjective(Objective):
         return self.loss.predictions(outputs)
 
     def count(self, outputs: Any, targets: Tensor) -> Sequence[Scalar]:
-        scores = self.scores(outputs)
-        if scores.device.type == "cpu" and scores.dtype == torch.float32:
-            # numpy's argmax takes 3 µs here, torch's and the comparison 15 of a step's 900
-            return (int((scores.detach().numpy().argmax(1) == targets.numpy()).sum()),)
-        return ((scores.argmax(1) == targets).sum(),)
+        predicted = self.scores(outputs).detach().argmax(1)
+        if predicted.device.type == "cpu":
+            # In a training step, whose caches hold other things, lists take 50 µs, one more tensor operation 20 more,
+            # numpy 115; of a LeNet-5 step's 7,500.
+            return (sum(map(operator.eq, predicted.tolist(), targets.tolist())),)
+        return ((predicted == targets).sum(),)
 
     def lowered(self, model: nn.Module) -> LoweredObjective | None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from convscope.data.examples import Batch
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture
-from convscope.layers import penalty
+from convscope.layers import penalised, penalty
 from convscope.rules import tape
 from convscope.training.steppers.base import Assignment, Stepper, reseed
 from convscope.training.task import Scalar
@@ -28,6 +28,7 @@ class RulesStepper(Stepper):
         super().__init__(assignment)
         self.model.train()
         self._graph = capture(self.model)
+        self.penalised = penalised(self.model)
 
     def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
         reseed(seed, self.device)
@@ -42,7 +43,7 @@ class RulesStepper(Stepper):
         for place in self.parameters:
             if place.name in gradients and place.parameter.grad is not None:
                 place.parameter.grad.copy_(gradients[place.name])
-        added = penalty(self.model)
+        added = penalty(self.penalised)
         if added is not None:
             added.backward()  # type: ignore[no-untyped-call]
             value = value + added.detach()

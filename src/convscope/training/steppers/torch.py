@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.data.examples import Batch
-from convscope.layers import penalty
+from convscope.layers import penalised, penalty
 from convscope.layers.flat import FlatParameters
 from convscope.training.steppers.base import Assignment, Stepper, reseed
 from convscope.training.task import Scalar
@@ -23,6 +24,7 @@ class TorchStepper(Stepper):
     def __init__(self, assignment: Assignment) -> None:
         self.channels_last = wants_channels_last(assignment.model)
         super().__init__(assignment)
+        self.penalised = penalised(self.model)
 
     def flatten(self) -> FlatParameters:
         if self.channels_last:
@@ -42,18 +44,23 @@ class TorchStepper(Stepper):
     def _forward_backward(self, batch: Batch) -> tuple[Tensor, Sequence[Scalar]]:
         self.parameters.gradients.zero_()
         inputs = self.model_inputs(batch.inputs)
-        # No cache of converted weights: each is used once a pass, and a CUDA graph must not keep one from outside.
-        reduced = self.assignment.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced, cache_enabled=False):
+        with self._precision():
             outputs = self.forward(inputs, batch.examples)
             value = self.objective.value(outputs, batch.targets)
-        added = penalty(self.model)
+        added = penalty(self.penalised)
         if added is not None:
             value = value + added
         value.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             counts = self.objective.count(outputs, batch.targets)
         return value.detach(), counts
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        kind, reduced = self.device.type, self.assignment.config.precision == "bfloat16"
+        if not reduced and not torch.is_autocast_enabled(kind):
+            return contextlib.nullcontext()  # entering and leaving takes 6 µs
+        # No cache of converted weights: each is used once a pass, and a CUDA graph must not keep one from outside.
+        return torch.autocast(kind, torch.bfloat16, enabled=reduced, cache_enabled=False)
 
     def forward(self, inputs: tuple[Tensor, ...], examples: int) -> Any:
         return self.model(*inputs)
