@@ -86,3 +86,18 @@ def test_unknown_name_offers_the_close_one() -> None:
     known.register("apple")(1)
     with pytest.raises(UnknownNameError, match="fruit: got 'aple', wanted one of apple. Did you mean 'apple'"):
         _ = known["aple"]
+
+
+def test_an_entry_is_first_looked_for_in_the_module_of_its_name(package: str) -> None:
+    import slow_things
+
+    things: Registry[str] = slow_things.things
+    (Path(slow_things.__file__).parent / "fourth.py").write_text(
+        "from slow_things import things\nthings.add('fourth', 'fourth')\nthings.add('fifth', 'fifth')\n"
+    )
+    assert things["fourth"] == "fourth"
+    assert things["fifth"] == "fifth"
+    assert f"{package}.first" not in sys.modules
+    with pytest.raises(UnknownNameError, match="os"):
+        things["os"]  # of no module below the package
+    assert f"{package}.first" in sys.modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator
@@ -33,17 +34,29 @@ class Discovery:
                 return
             self._begun = True
             try:
-                root = importlib.import_module(self._package)
-                for module in pkgutil.walk_packages(root.__path__, self._package + "."):
-                    importlib.import_module(module.name)
+                _import_below(self._package)
                 self._done = True
             finally:
                 self._begun = self._done
 
+    def near(self, name: str) -> None:
+        """Import what carries the name of an entry, where there is such a module or folder."""
+        if self._done or not name.isidentifier():
+            return
+        with self._lock:
+            if importlib.util.find_spec(f"{self._package}.{name}") is not None:
+                _import_below(f"{self._package}.{name}")
+
+
+def _import_below(package: str) -> None:
+    root = importlib.import_module(package)
+    for module in pkgutil.walk_packages(getattr(root, "__path__", ()), package + "."):
+        importlib.import_module(module.name)
+
 
 class Registry(Generic[T]):
-    """Entries by name. With ``package``, every module below it is imported at the first look-up, so that a new entry
-    is one file plus one decorator."""
+    """Entries by name. With ``package``, the modules below it are imported at the first look-up, so that a new entry
+    is one file plus one decorator: the module or folder of the entry's own name, and all where that is not enough."""
 
     def __init__(self, kind: str, package: str | None = None) -> None:
         self.kind = kind
@@ -62,13 +75,15 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         """The entry; UnknownNameError with close matches when there is none."""
-        self._discover()
-        if name not in self._entries:
+        if name not in self:
             raise UnknownNameError(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        self._discover()
+        if name not in self._entries and self._discovery is not None and isinstance(name, str):
+            self._discovery.near(name)
+            if name not in self._entries:
+                self._discovery()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
