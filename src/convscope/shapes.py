@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from convscope.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pair = tuple[int, int]
 
@@ -61,3 +65,13 @@ def pool_output_size(
     span = size + 2 * padding - dilation * (kernel_size - 1) - 1
     count = -(-span // stride) + 1
     return count - 1 if (count - 1) * stride >= size + padding else count
+
+
+def check_dense(argument: str, tensor: Tensor) -> None:
+    """ArgumentError for a tensor whose numbers do not lie in memory one after another: sparse, of another library's
+    layout (mkldnn), or without numbers at all (meta)."""
+    if tensor.device.type == "meta":
+        raise ArgumentError(argument, "a meta tensor", "a dense tensor with its numbers")
+    if str(tensor.layout) != "torch.strided":
+        layout = str(tensor.layout).removeprefix("torch.").removeprefix("_")
+        raise ArgumentError(argument, f"a {layout} tensor", "a dense tensor with its numbers", "to_dense() makes one")

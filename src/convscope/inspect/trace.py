@@ -16,6 +16,7 @@ from convscope.layers.losses import loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.rules import tape
 from convscope.rules.base import Rule
+from convscope.shapes import check_dense
 from convscope.spec import spec_of
 
 
@@ -200,6 +201,9 @@ def _batched(model: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise ArgumentError("x", got, "a floating-point tensor", "Preprocessing.normalise makes one from pixels.")
+    check_dense("x", x)
+    if x.numel() == 0:
+        raise ArgumentError("x", tuple(x.shape), "at least one example")
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is not None:
         x = x.to(parameter.device, parameter.dtype)

@@ -19,6 +19,7 @@ from convscope.lowering.plan import Plan
 from convscope.native import availability, processors
 from convscope.native.fused import FusedDescent
 from convscope.native.memory import SharedMemory
+from convscope.shapes import check_dense
 
 
 @dataclasses.dataclass
@@ -289,11 +290,12 @@ class NativeNetwork:
             raise ArgumentError("images", tuple(images.shape), wanted)
         if images.device.type != "cpu":
             raise ArgumentError("images", f"on {images.device}", "images on the CPU")
-        pixels = images.detach().contiguous().numpy()
+        check_dense("images", images)
+        if images.dtype not in (torch.float32, torch.uint8):
+            raise ArgumentError("images", images.dtype, "torch.float32 or torch.uint8")
+        pixels = images.detach().contiguous().resolve_neg().numpy()
         if images.dtype == torch.float32:
             return pixels, {}
-        if images.dtype != torch.uint8:
-            raise ArgumentError("images", images.dtype, "torch.float32 or torch.uint8")
         if self._scale is None:
             raise ArgumentError("images", images.dtype, "torch.float32, as no preprocessing says what uint8 becomes")
         return pixels, {"scale": self._scale, "offset": self._offset}
