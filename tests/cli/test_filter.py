@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy
 import pytest
 from numpy.typing import NDArray
@@ -22,6 +25,9 @@ PICTURES: dict[str, NDArray[Any]] = {
     "grey_alpha.png": CHANCE.integers(0, 256, (40, 30, 2), dtype=numpy.uint8),
     "colour.tif": CHANCE.integers(0, 256, (40, 30, 3), dtype=numpy.uint8),
     "deep.png": CHANCE.integers(0, 65536, (40, 30), dtype=numpy.uint16),
+    "deep_colour.png": CHANCE.integers(0, 65536, (40, 30, 3), dtype=numpy.uint16),
+    "deep_alpha.png": CHANCE.integers(0, 65536, (40, 30, 4), dtype=numpy.uint16),
+    "deep_grey_alpha.png": CHANCE.integers(0, 65536, (40, 30, 2), dtype=numpy.uint16),
     "deep.tif": CHANCE.integers(0, 65536, (40, 30), dtype=numpy.uint16),
 }
 
@@ -87,20 +93,70 @@ def test_files_that_cannot_hold_or_be_a_picture(folder: Path) -> None:
     (folder / "text.png").write_text("no picture")
     with pytest.raises(DataError, match="text.png: not a picture that can be read"):
         read_picture(folder / "text.png")
-    deep = bytearray((folder / "alpha.png").read_bytes())
-    deep[24] = 16
-    (folder / "deep_colour.png").write_bytes(deep)
-    with pytest.raises(DataError, match="16 bits a channel in colour, which cannot be read whole"):
-        read_picture(folder / "deep_colour.png")
     Image.fromarray(numpy.zeros((4, 4), numpy.float32)).save(folder / "float.tif")
     with pytest.raises(DataError, match="pixels of mode F"):
         read_picture(folder / "float.tif")
     for name, pixels, message in (
         ("o.xyz", PICTURES["grey.png"], "a name that ends in .png"),
         ("o.jpg", PICTURES["deep.png"], "which can hold 16 bits"),
+        ("o.tif", PICTURES["deep_colour.png"], "which can hold 16 bits in colour"),
         ("o.jpg", PICTURES["alpha.png"], "which can hold transparency"),
     ):
         with pytest.raises(ArgumentError, match=message):
             write_picture(folder / name, pixels)
     with pytest.raises(DataError, match="cannot be written"):
         write_picture(folder / "no" / "o.png", PICTURES["grey.png"])
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_deep_colour_as_opencv_reads_and_writes_it(tmp_path: Path, channels: int) -> None:
+    """OpenCV's files use all the line filters; smooth pictures make it choose them."""
+    y, x = numpy.mgrid[:61, :83]
+    smooth = numpy.stack([400 * x + 300 * y, 700 * y, 500 * x + y * x, 65535 - 9 * x * y], axis=2).astype(numpy.uint16)
+    noise = CHANCE.integers(0, 65536, smooth.shape, dtype=numpy.uint16)
+    order = [2, 1, 0, 3][:channels]  # OpenCV's blue comes first
+    for pixels in (smooth[:, :, :channels], noise[:, :, :channels]):
+        for strategy in (cv2.IMWRITE_PNG_FILTER_AVG, cv2.IMWRITE_PNG_FILTER_PAETH, cv2.IMWRITE_PNG_ALL_FILTERS):
+            path = str(tmp_path / "theirs.png")
+            assert cv2.imwrite(path, numpy.ascontiguousarray(pixels[:, :, order]), [cv2.IMWRITE_PNG_FILTER, strategy])
+            assert numpy.array_equal(read_picture(path), pixels)
+        write_picture(tmp_path / "ours.png", pixels)
+        theirs = cv2.imread(str(tmp_path / "ours.png"), cv2.IMREAD_UNCHANGED)
+        assert theirs is not None
+        assert numpy.array_equal(theirs[:, :, order], pixels)
+
+
+@pytest.mark.parametrize("place", [30, 60, 500, -6])
+def test_damaged_deep_colour_is_refused(folder: Path, place: int) -> None:
+    content = bytearray((folder / "deep_colour.png").read_bytes())
+    content[place] ^= 1
+    (folder / "bad.png").write_bytes(content)
+    with pytest.raises(DataError, match="bad.png: damaged"):
+        read_picture(folder / "bad.png")
+    (folder / "bad.png").write_bytes(content[:100])
+    with pytest.raises(DataError, match="bad.png: damaged"):
+        read_picture(folder / "bad.png")
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"".join([b"\x89PNG\r\n\x1a\n", *parts])
+
+
+def test_deep_colour_that_says_one_thing_and_is_another(folder: Path) -> None:
+    """Each chunk is whole; a picture of four pixels unpacks to no more than that, whatever its file holds."""
+    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    end = (b"IEND", b"")
+    for said, problem in (
+        (png((b"IHDR", head), (b"IDAT", zlib.compress(bytes(10**6))), end), "damaged or cut short"),
+        (png((b"IHDR", head), end), "damaged or cut short"),
+        (png((b"IHDX", head), (b"IDAT", zlib.compress(bytes(26))), end), r"damaged picture \(no head\)"),
+        (png((b"IHDR", head), (b"IDAT", zlib.compress(b"\x05" * 26)), end), r"damaged picture \(line filter 5\)"),
+        (png((b"IHDR", head[:12] + b"\x01"), (b"IDAT", zlib.compress(bytes(26))), end), "in colour and interlaced"),
+        (png((b"IHDR", struct.pack(">II", 20_000, 20_000) + head[8:]), end), "20000 × 20000 pixels. At most 178956970"),
+    ):
+        (folder / "odd.png").write_bytes(said)
+        with pytest.raises(DataError, match=f"odd.png: .*{problem}"):
+            read_picture(folder / "odd.png")

@@ -11,24 +11,23 @@ from PIL import Image, ImageOps
 
 from convscope.errors import ArgumentError, DataError
 from convscope.files import replacing
+from convscope.tasks.filtering import deep_png
 
 _PLAIN = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB", "PA": "RGBA", "La": "LA",
           "RGBa": "RGBA"}  # fmt: skip
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_picture(path: str | Path) -> NDArray[Any]:
-    """uint8 (h, w), (h, w, 2 to 4), or uint16 (h, w) for 16-bit grey, upright.
+    """uint8 or uint16, (h, w) or (h, w, 2 to 4), upright; 16 bits in colour from PNG files.
 
-    Raises DataError for a file that is missing, damaged or no picture, and for 16 bits a channel in colour, which
-    Pillow would cut to 8 without a word.
+    Raises DataError for a file that is missing, damaged or no picture.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             head = file.read(26)
-        if head[:8] == _PNG and head[24] == 16 and head[25] != 0:
-            raise DataError(path, "16 bits a channel in colour, which cannot be read whole", "Save it as 16-bit grey")
+        if deep_png.is_deep(head):
+            return deep_png.read(path)
         with Image.open(path) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)
             if image.mode == "P" and image.has_transparency_data:
@@ -52,17 +51,23 @@ def write_picture(path: Path, pixels: NDArray[Any]) -> None:
 
     Raises ArgumentError for a format that is not there or cannot hold them; DataError when it cannot be written.
     """
-    image = Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+    pixels = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    deep = pixels.dtype == numpy.uint16 and pixels.ndim == 3
     suffix = path.suffix.lower()
     kind = Image.registered_extensions().get(suffix)
     if kind is None or kind not in Image.SAVE:
         raise ArgumentError("out", path.name, "a name that ends in .png, .tif, .jpg or another picture format")
     if pixels.dtype == numpy.uint16 and kind not in ("PNG", "TIFF"):
         raise ArgumentError("out", path.name, "a .png or .tif file, which can hold 16 bits")
+    if deep and kind != "PNG":
+        raise ArgumentError("out", path.name, "a .png file, which can hold 16 bits in colour")
     if pixels.ndim == 3 and pixels.shape[2] in (2, 4) and kind not in ("PNG", "TIFF", "WEBP"):
         raise ArgumentError("out", path.name, "a .png, .tif or .webp file, which can hold transparency")
     try:
         with replacing(path) as temporary:
-            image.save(temporary, kind)
+            if deep:
+                deep_png.write(temporary, pixels)
+            else:
+                Image.fromarray(pixels).save(temporary, kind)
     except OSError as problem:
         raise DataError(path, f"cannot be written ({problem.strerror or problem})") from problem
