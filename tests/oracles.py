@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 Array = npt.NDArray[np.float64]
 Sizes = Sequence[int]
@@ -162,13 +163,15 @@ def check_model(model: nn.Module, *inputs: Tensor, expected_rules: int | None = 
     leaves = [item.clone().requires_grad_() if item.is_floating_point() else item for item in inputs]
     torch.manual_seed(11)
     # a copy goes in, because a model may change its input in place
-    y = other(*(leaf.clone() for leaf in leaves))
-    delta = torch.randn_like(y)
-    y.backward(delta)
+    outputs, structure = pytree.tree_flatten(other(*(leaf.clone() for leaf in leaves)))
+    deltas = [torch.randn_like(y) if y.requires_grad else None for y in outputs]
+    pairs = [(y, delta) for y, delta in zip(outputs, deltas, strict=True) if delta is not None]
+    torch.autograd.backward([y for y, _ in pairs], [delta for _, delta in pairs])
     torch.manual_seed(11)
     ran = forward(model, *inputs)
-    back = ran.backward(delta)
-    assert worst(ran.output, y.detach()) <= exactly
+    back = ran.backward(pytree.tree_unflatten(deltas, structure))
+    for own, y in zip(pytree.tree_leaves(ran.output), outputs, strict=True):
+        assert worst(own, y.detach()) <= exactly
     for mine, leaf in zip(back.inputs, leaves, strict=True):
         if leaf.grad is not None:
             assert mine is not None

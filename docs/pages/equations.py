@@ -20,7 +20,8 @@ from convscope.rules.elementwise import ELEMENTWISE, Elementwise, Row
 CHAPTERS = (
     "conv", "combined", "locally_shared", "conv_transpose", "pool", "unpool", "subsample", "dense", "elementwise",
     "rectifier", "prelu", "activation", "powers", "functions", "softmax", "norm", "dropout", "rbf", "combine",
-    "reshape", "padding", "local_autograd", "loss",
+    "reshape", "padding", "embedding", "positions", "recurrent", "rnn", "lstm", "gru", "attention",
+    "local_autograd", "loss", "token_loss", "ctc",
 )  # fmt: skip
 
 _OPENING = """# The equations
@@ -64,7 +65,7 @@ def _chapter(module: ModuleType) -> str:
         parts.append(_markdown(rest.strip()))
     for rule in _rules(module):
         parts.append(f"### {rule.__name__}\n\n{_markdown(inspect.getdoc(rule) or '')}{_facts(rule)}")
-    if module.__name__.endswith(".loss"):
+    if module.__name__.endswith("loss"):
         losses = [item for item in vars(module).values() if isinstance(item, FunctionType)]
         for loss in losses:
             if loss.__module__ == module.__name__ and not loss.__name__.startswith("_"):

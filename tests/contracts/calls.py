@@ -46,11 +46,28 @@ def _unpool(dimensions: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return unpool, (y, places)
 
 
+def _some_lines() -> tuple[Tensor, ...]:
+    """What a loss of texts in lines takes: logarithms of probabilities, texts, and the lengths of both."""
+    y = torch.log_softmax(signed((9, 2, 4)) * 3, -1)
+    return y, torch.tensor([[1, 2, 2], [3, 1, 2]]), torch.tensor([9, 5]), torch.tensor([3, 2])
+
+
 #: Layers whose arguments or inputs cannot be found so.
 LAYERS: dict[type[nn.Module], Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]] = {
     nn.MaxUnpool1d: lambda: _unpool(1),
     nn.MaxUnpool2d: lambda: _unpool(2),
     nn.MaxUnpool3d: lambda: _unpool(3),
+    nn.Embedding: lambda: (nn.Embedding(7, 5), (torch.tensor([[1, 6, 1], [0, 2, 5]]),)),
+    nn.RNN: lambda: (nn.RNN(6, 5, 2, bidirectional=True), (signed((4, 3, 6)),)),
+    nn.LSTM: lambda: (nn.LSTM(6, 5, 2, bidirectional=True), (signed((4, 3, 6)),)),
+    nn.GRU: lambda: (nn.GRU(6, 5, 2, bidirectional=True), (signed((4, 3, 6)),)),
+    nn.CTCLoss: lambda: (nn.CTCLoss(), _some_lines()),
+    nn.MultiheadAttention: lambda: (nn.MultiheadAttention(6, 3), tuple(map(signed, ((5, 2, 6), (4, 2, 6), (4, 2, 6))))),
+    layers.RecurrentLayers: lambda: (layers.RecurrentLayers(6, 5, num_layers=2), (signed((3, 4, 6)),)),
+    layers.MultiHeadAttention: lambda: (layers.MultiHeadAttention(6, 3), (signed((3, 4, 6)),)),
+    layers.AdditiveAttention: lambda: (layers.AdditiveAttention(6, 6, 5), (signed((3, 4, 6)),)),
+    layers.PositionalEncoding: lambda: (layers.PositionalEncoding(6, 9), (signed((3, 4, 6)),)),
+    layers.LearnedPositions: lambda: (layers.LearnedPositions(6, 9), (signed((3, 4, 6)),)),
     layers.TableConv2d: lambda: (layers.TableConv2d(6, 16, 5, table="lenet5_c3"), (signed((3, 6, 9, 7)),)),
 }
 
@@ -98,5 +115,6 @@ def function_calls() -> list[tuple[Any, ...]]:
         (x, 0, 1), (x, (0, 2, 1, 3)), (x, [3, 3], 1), (x, 2, 1), (x, slice(1, 3)), (x, (slice(None), [2, 0, 2])),
         (x, (slice(None), 1)), ([x, y], 1), (x, 0.3, 0.7), (x, 3, 0.2), (x, (7,)), (x, -1), (x, 0.5, False),
         (x, 0.4, 0.1), (row, 0, 1), (row.unsqueeze(0).repeat(3, 1, 1),), (row,), (x, 3, 6, 9, 7), (x, 18, 63),
-        (x[:, :1], 3, 6, 9, 7),
+        (x[:, :1], 3, 6, 9, 7), (torch.tensor([[1, 4, 1], [0, 2, 3]]), nn.Parameter(matrix)), (line, line, line),
+        _some_lines(),
     ]  # fmt: skip

@@ -75,6 +75,9 @@ class Called(nn.Module):
     def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         super().__init__()
         self.call, self.arguments = call, arguments
+        for place, each in enumerate(arguments):
+            if isinstance(each, nn.Parameter):
+                self.register_parameter(f"argument{place}", each)
         result = call(*copy.deepcopy(arguments))
         self.parts = None if isinstance(result, Tensor) else len(result)
 

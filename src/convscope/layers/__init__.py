@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convscope.layers.activations import ScaledSigmoid, ScaledTanh, activation, activation_names
+from convscope.layers.attention import AdditiveAttention, MultiHeadAttention
 from convscope.layers.combined import CombinedConv2d, penalised, penalty
 from convscope.layers.connections import LENET5_C3, connection_table
 from convscope.layers.conv import Conv2d, TableConv2d
@@ -12,7 +13,9 @@ from convscope.layers.locally_connected import LocallyConnected2d, LocallyShared
 from convscope.layers.losses import LOSSES, Loss, loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
+from convscope.layers.positions import LearnedPositions, PositionalEncoding
 from convscope.layers.rbf import RBF
+from convscope.layers.recurrent import RecurrentLayers
 from convscope.layers.separable import convolution_costs, depthwise_separable_conv2d, spatially_separable_conv2d
 from convscope.layers.subsample import Subsample2d
 
@@ -21,15 +24,20 @@ __all__ = [
     "LENET5_C3",
     "LOSSES",
     "RBF",
+    "AdditiveAttention",
     "AuxiliaryOutputs",
     "CombinedConv2d",
     "Conv2d",
     "L2Pool2d",
+    "LearnedPositions",
     "LocallyConnected2d",
     "LocallySharedConv2d",
     "Loss",
     "MedianPool2d",
     "MinPool2d",
+    "MultiHeadAttention",
+    "PositionalEncoding",
+    "RecurrentLayers",
     "ScaledSigmoid",
     "ScaledTanh",
     "Subsample2d",

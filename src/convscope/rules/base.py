@@ -8,6 +8,7 @@ function that turns the module into its configured rule:
     def _(module: MyScaledTanh, x: Tensor) -> Rule:
         return ScaledTanh(module.amplitude, module.slope)
 
+- It may return ``Applied`` instead, where inputs lie in tuples or parameters are counted (an LSTM's layers).
 - The function receives the module and the inputs of the call, and may return None: "not this case", then the module
   is differentiated by autograd, as every module without a rule is.
 - The rule's parameters and buffers are read from the module's attributes of the same names (``rule.parameters``,
@@ -95,7 +96,7 @@ class Applied:
 
 @dataclasses.dataclass(frozen=True)
 class _ModuleBinding:
-    bind: Callable[..., Rule | None]
+    bind: Callable[..., Rule | Applied | None]
     names: Mapping[str, str]
 
 
@@ -107,7 +108,8 @@ discover = Discovery(__name__.rpartition(".")[0])
 
 
 def rule_for_module(*classes: type[nn.Module], names: Mapping[str, str] | None = None) -> Callable[[Bind], Bind]:
-    """Bind module classes to ``bind(module, *inputs) → Rule | None``; ``names``: the rule's name → the attribute's."""
+    """Bind module classes to ``bind(module, *inputs) → Rule | Applied | None``; ``names``: the rule's name → the
+    attribute's."""
 
     def enrol(bind: Bind) -> Bind:
         for cls in classes:
@@ -148,10 +150,11 @@ def apply_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     binding = _modules.get(type(module))
     if binding is None or module._forward_hooks or module._forward_pre_hooks:
         return None
-    inputs = inspect.signature(module.forward).bind(*args, **kwargs).args
-    rule = binding.bind(module, *inputs)
-    if rule is None:
-        return None
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    rule = binding.bind(module, *bound.args, **bound.kwargs)
+    if rule is None or isinstance(rule, Applied):
+        return rule
+    inputs = bound.args
     wanted = (*rule.parameters, *rule.buffers)
     return Applied(rule, inputs, {name: getattr(module, binding.names.get(name, name), None) for name in wanted})
 

@@ -20,6 +20,7 @@ from convscope.rules import base
 from convscope.rules.base import Applied, Gradients, Rule, Saved
 from convscope.rules.lazy_gradients import Later
 from convscope.rules.local_autograd import LocalAutograd
+from convscope.rules.structures import in_structure
 
 _IN_PLACE = {
     operator.iadd, operator.isub, operator.imul, operator.itruediv,
@@ -114,8 +115,7 @@ class Tape:
         shares: dict[str, list[Callable[[], Tensor]]] = {}
         for step in reversed(self.steps):
             sums = pending.pop(step.node, {})
-            leaves, structure = pytree.tree_flatten(step.output)
-            whole = pytree.tree_unflatten([sums.get(index) for index in range(len(leaves))], structure)
+            whole = in_structure(step.output, sums)
             if not sums:
                 results[step.name] = StepDeltas(whole, (None,) * len(step.inputs), {})
                 continue
