@@ -269,12 +269,12 @@ void backward(Network& network, FloatArray parameters, FloatArray gradients, Flo
 }
 
 void construct(Network* at, std::vector<Index> input_shape, nb::list records, std::vector<int> outputs,
-               Index parameter_count, Index state_count) {
+               Index parameter_count, Index state_count, const std::string& layout) {
     if (input_shape.size() != 3) throw std::invalid_argument("input_shape wants (channels, height, width)");
     std::vector<Record> plan;
     for (nb::handle each : records) plan.push_back(record_of(nb::cast<nb::dict>(each)));
     new (at) Network({input_shape[0], input_shape[1], input_shape[2]}, std::move(plan), std::move(outputs),
-                     parameter_count, state_count);
+                     parameter_count, state_count, layout_of(layout));
 }
 
 nb::list output_shapes(const Network& network) {
@@ -302,7 +302,7 @@ NB_MODULE(_engine, m) {
              "decoupled"_a);
     nb::class_<Network>(m, "Network")
         .def("__init__", &construct, "input_shape"_a, "records"_a, "outputs"_a, "parameter_count"_a,
-             "state_count"_a = 0)
+             "state_count"_a = 0, "layout"_a = "")
         .def("step", &step, "parameters"_a, "gradients"_a, "state"_a, "images"_a, "targets"_a, "scale"_a = nb::none(),
              "offset"_a = nb::none(), "training"_a = true, "seed"_a = 0, "step"_a = 0, "threads"_a = 1,
              "outputs"_a = nb::none(), "input_delta"_a = nb::none(), "rules"_a = std::vector<HeldRule*>())
@@ -313,5 +313,6 @@ NB_MODULE(_engine, m) {
              "threads"_a = 1, "input_delta"_a = nb::none())
         .def_prop_ro("output_shapes", &output_shapes)
         .def("memory", &Network::memory_bytes, "Bytes the network holds now for its passes.")
-        .def("describe", &Network::describe, "One line for each fused operation.");
+        .def("describe", &Network::describe, "pictures"_a = 1, "threads"_a = 1, "training"_a = false,
+             "One line for each fused operation, in the layout that evaluates so many pictures.");
 }

@@ -2,32 +2,30 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "dispatch/isa.h"
 
 namespace convscope {
 
-Buffer::~Buffer() { std::free(data_); }
-
-Buffer::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), floats_(std::exchange(other.floats_, 0)) {}
-
-void Buffer::reserve(Index floats) {
-    if (floats <= floats_) return;
-    std::free(data_);
-    data_ = nullptr;
-    floats_ = 0;
-    const std::size_t bytes = (static_cast<std::size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-    data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
-    if (!data_) throw std::bad_alloc();
-    floats_ = floats;
+Layout layout_of(std::string name) {
+    if (name.empty()) {
+        const char* wanted = std::getenv("CONVSCOPE_LAYOUT");
+        name = wanted ? wanted : "auto";
+    }
+    if (name == "auto") return Layout::quicker;
+    if (name == "images") return Layout::images;
+    if (name == "channels") return Layout::channels;
+    throw std::invalid_argument("layout is '" + name + "', wanted auto, images or channels");
 }
 
 Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
-                 Index state_count)
+                 Index state_count, Layout layout)
     : kernels_(kernels()),
+      records_(records),
+      outputs_(outputs),
+      layout_(layout),
       graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)) {
     for (const OpPointer& op : graph_.ops) {
         packed_offset_.push_back(packed_floats_);
@@ -67,7 +65,37 @@ void Network::reserve(const Program& program, Index blocks, int threads) {
     loss_values_.reserve(losses_ * blocks * kBlock);
 }
 
-std::string Network::describe() const {
+channels::Network& Network::channels() {
+    if (!channels_) channels_ = std::make_unique<channels::Network>(kernels_, input_shape(), records_, outputs_);
+    return *channels_;
+}
+
+bool Network::by_channels(Index pictures, int threads, bool training) {
+    if (training || layout_ == Layout::images) return false;
+    return layout_ == Layout::channels || pictures < kBlock * threads;
+}
+
+void Network::forward(const Call& call) {
+    {
+        const std::scoped_lock lock(guard_);
+        if (by_channels(call.images.count, call.threads, call.training)) {
+            channels::Evaluation evaluation;
+            evaluation.parameters = call.parameters;
+            evaluation.state = call.state;
+            evaluation.pictures = {call.images.floats, call.images.bytes, call.images.scale.data(),
+                                   call.images.offset.data()};
+            evaluation.count = call.images.count;
+            evaluation.outputs = call.outputs;
+            evaluation.threads = call.threads;
+            return channels().forward(evaluation);
+        }
+    }
+    run(call, {call.training, false, false, false});
+}
+
+std::string Network::describe(Index pictures, int threads, bool training) {
+    const std::scoped_lock lock(guard_);
+    if (by_channels(pictures, threads, training)) return channels().describe();
     std::string lines;
     for (const OpPointer& op : graph_.ops) lines += op->describe() + "\n";
     return lines;
@@ -78,7 +106,8 @@ Index Network::memory_bytes() {
     Index floats = blocks_.floats() + packed_.floats();
     for (const Buffer& each : arenas_) floats += each.floats();
     for (const Buffer& each : thread_gradients_) floats += each.floats();
-    return floats * static_cast<Index>(sizeof(float)) + static_cast<Index>(statistics_.size() * sizeof(double));
+    return floats * static_cast<Index>(sizeof(float)) + static_cast<Index>(statistics_.size() * sizeof(double)) +
+           (channels_ ? channels_->memory_bytes() : 0);
 }
 
 }  // namespace convscope

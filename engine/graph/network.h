@@ -5,26 +5,11 @@
 #include <mutex>
 #include <optional>
 
+#include "channels/network.h"
 #include "graph/program.h"
+#include "ops/buffer.h"
 
 namespace convscope {
-
-// 64-byte aligned floats that only grow. Content is not kept, nor zeroed.
-class Buffer {
-public:
-    Buffer() = default;
-    ~Buffer();
-    Buffer(Buffer&& other) noexcept;
-    Buffer& operator=(Buffer&&) = delete;
-
-    void reserve(Index floats);  // throws std::bad_alloc
-    float* data() const { return data_; }
-    Index floats() const { return floats_; }
-
-private:
-    float* data_ = nullptr;
-    Index floats_ = 0;
-};
 
 struct Images {
     const float* floats = nullptr;  // one of the two
@@ -32,6 +17,12 @@ struct Images {
     std::vector<float> scale, offset;  // by channel, with bytes
     Index count = 0;
 };
+
+// How values lie in memory: images innermost, blocks of channels innermost, or whichever is quicker by the model. Only
+// evaluation without gradients has the choice; it is made when a network is built, by name ("auto", "images", "channels"),
+// an empty one for the environment variable CONVSCOPE_LAYOUT.
+enum class Layout { quicker, images, channels };
+Layout layout_of(std::string name);
 
 struct Call {
     float* parameters = nullptr;  // written where `rules` say so
@@ -55,11 +46,11 @@ struct Call {
 class Network {
 public:
     Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
-            Index state_count);
+            Index state_count, Layout layout = layout_of(""));
 
     // Returns the loss. Refuses networks without one.
     double step(const Call& call) { return run(call, {call.training, true, true, call.input_delta != nullptr}); }
-    void forward(const Call& call) { run(call, {call.training, false, false, false}); }
+    void forward(const Call& call);
     void backward(const Call& call) { run(call, {call.training, true, false, call.input_delta != nullptr}); }
 
     const Graph& graph() const { return graph_; }
@@ -70,9 +61,12 @@ public:
     // Values a loss compares with float targets have this many per image.
     Index target_numbers() const { return target_numbers_; }
     Index memory_bytes();
-    std::string describe() const;
+    // By the layout that forward() takes for so many pictures, which is the first line's name.
+    std::string describe(Index pictures, int threads, bool training);
 
 private:
+    bool by_channels(Index pictures, int threads, bool training);
+    channels::Network& channels();
     double run(const Call& call, Mode mode);
     const Program& program_for(Mode mode);
     void reserve(const Program& program, Index blocks, int threads);
@@ -88,6 +82,9 @@ private:
     float* gradients_of(const Call& call, int thread) const;
 
     const KernelTable& kernels_;
+    std::vector<Record> records_;  // as they were given
+    std::vector<int> outputs_;
+    Layout layout_;
     Graph graph_;
     std::vector<Index> packed_offset_, statistics_offset_;
     std::vector<int> loss_number_;
@@ -95,6 +92,8 @@ private:
     bool wants_classes_ = false, wants_numbers_ = false;
     Index target_numbers_ = 0;
     Index packed_floats_ = 0, statistics_doubles_ = 0;
+
+    std::unique_ptr<channels::Network> channels_;  // made when it is first wanted
 
     std::mutex guard_;
     std::map<Mode, Program> programs_;

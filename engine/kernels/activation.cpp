@@ -60,10 +60,10 @@ struct Softplus {
 };
 
 template <class F>
-void activate_with(ActivationSpec spec, const float* u, float* y, Index count) {
+void activate_with(ActivationSpec spec, const float* u, float* y, Index floats) {
     const Vec a = broadcast(spec.a);
     const Vec b = broadcast(spec.b);
-    for (Index i = 0; i < count * kImages; i += kLanes) store(y + i, F::value(load(u + i), a, b));
+    for (Index i = 0; i < floats; i += kLanes) store(y + i, F::value(load(u + i), a, b));
 }
 
 template <class F>
@@ -95,8 +95,8 @@ constexpr Pair pairs_in_order_of_kind[] = {
     pair_of<Silu>(),     pair_of<HardTanh>(), pair_of<Softplus>(),
 };
 
-void activate(ActivationSpec spec, const float* u, float* y, Index count) {
-    pairs_in_order_of_kind[static_cast<int>(spec.kind)].value(spec, u, y, count);
+void activate(ActivationSpec spec, const float* u, float* y, Index floats) {
+    pairs_in_order_of_kind[static_cast<int>(spec.kind)].value(spec, u, y, floats);
 }
 
 void differentiate(ActivationSpec spec, const float* u, const float* y, const float* delta, float* input_delta,

@@ -7,6 +7,12 @@
 namespace convscope::CONVSCOPE_ISA {
 
 void enter_activation(KernelTable& table);
+void enter_channels_convolution(KernelTable& table);
+void enter_channels_layout(KernelTable& table);
+void enter_channels_linear(KernelTable& table);
+void enter_channels_pointwise(KernelTable& table);
+void enter_channels_pooling(KernelTable& table);
+void enter_channels_winograd(KernelTable& table);
 void enter_convolution(KernelTable& table);
 void enter_dropout(KernelTable& table);
 void enter_elementwise(KernelTable& table);

@@ -12,6 +12,12 @@ KernelTable kernel_table() {
     table.name = CONVSCOPE_TEXT(CONVSCOPE_ISA);
     table.lanes = CONVSCOPE_LANES;
     enter_activation(table);
+    enter_channels_convolution(table);
+    enter_channels_layout(table);
+    enter_channels_linear(table);
+    enter_channels_pointwise(table);
+    enter_channels_pooling(table);
+    enter_channels_winograd(table);
     enter_convolution(table);
     enter_dropout(table);
     enter_elementwise(table);

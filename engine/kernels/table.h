@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/arguments.h"
+#include "kernels/channels.h"
 
 namespace convscope {
 
@@ -10,7 +11,12 @@ inline constexpr int kMostPositions = 12;  // largest XB
 inline constexpr int kMostTaps = 16;       // largest T
 inline constexpr int kMostPoints = 8;      // of Winograd's tiles
 
+inline constexpr int kMostChannelBlocks = 4;  // largest B of a tile
+inline constexpr int kMostChannelPositions = 14;  // largest X
+inline constexpr int kMostChannelTile = 4;  // largest m of F(m × m, 3 × 3)
+
 using ConvolutionKernel = void (*)(const ConvolutionRow&);
+using ChannelKernel = void (*)(const ChannelRow&);
 using WeightGradientKernel = void (*)(const WeightGradient&);
 
 struct KernelTable {
@@ -34,8 +40,9 @@ struct KernelTable {
     void (*pool_backward)(const Pool&) = nullptr;
     void (*unpool)(const Unpool&) = nullptr;
 
-    // f over `count` positions; δ of u from δ of y, with f' from y, or from u for the kinds that need it.
-    void (*activate)(ActivationSpec, const float* u, float* y, Index count) = nullptr;
+    // f over `floats`, a multiple of the lanes; δ of u from δ of y over `count` positions, with f' from y, or from u for
+    // the kinds that need it.
+    void (*activate)(ActivationSpec, const float* u, float* y, Index floats) = nullptr;
     void (*differentiate)(ActivationSpec, const float* u, const float* y, const float* delta, float* input_delta,
                           Index count, bool accumulate) = nullptr;
 
@@ -65,6 +72,24 @@ struct KernelTable {
     void (*rbf_forward)(const Linear&) = nullptr;
     void (*rbf_input_delta)(const Linear&) = nullptr;
     void (*descend)(const Descent&) = nullptr;
+
+    // The channels-blocked layout. [B][X]; null where the tile does not fit in the registers. `apart`: for any step
+    // between positions, the other one for neighbouring ones.
+    ChannelKernel channel_row[kMostChannelBlocks + 1][kMostChannelPositions + 1] = {};
+    ChannelKernel channel_row_apart[kMostChannelBlocks + 1][kMostChannelPositions + 1] = {};
+    void (*depthwise_row)(const DepthwiseRow&) = nullptr;
+    void (*channel_tiles[kMostChannelTile + 1])(const ChannelTiles&) = {};  // [m]
+    void (*channel_sums[kMostChannelTile + 1])(const ChannelSums&) = {};
+    void (*channel_taps[kMostChannelTile + 1])(const ChannelTaps&) = {};
+    void (*weight_panel)(const WeightPanel&) = nullptr;
+    void (*channel_pack)(const ChannelPack&) = nullptr;   // planes → positions
+    void (*channel_plane)(const ChannelPack&) = nullptr;  // a row of one plane
+    void (*channel_unpack)(const float* from, Index channels, Index columns, float* to, Index plane_step) = nullptr;
+    void (*channel_pool_row)(const ChannelPool&) = nullptr;
+    void (*channel_affine)(const ChannelAffine&) = nullptr;
+    void (*channel_add)(const float* a, const float* b, float* to, float floor, float ceiling, Index count) = nullptr;
+    void (*channel_response_norm)(const ChannelNorm&) = nullptr;
+    void (*channel_linear)(const ChannelLinear&) = nullptr;
 };
 
 // One per instruction set that was compiled; only called when the processor has it.

@@ -3,7 +3,8 @@
 // m outputs of a correlation with r taps are the coefficients of a product of two polynomials, known from its values at
 // n = m + r − 1 points: y = Aᵀ[(G·taps) ⊙ (Bᵀ·inputs)], n products instead of m·r. Points are 0, pairs ±a, and ∞, so
 // that rows of a pair differ only in the sign of every other coefficient. Small fractions keep the sums from cancelling:
-// with ±1/2 and ±3/2 the error of F(4, 5) is half of that with ±2 and ±1/2.
+// with ±1/2 and ±3/2 the error of F(4, 5) is half of that with ±2 and ±1/2. Of six points ±2/3 and ±3/2 leave F(4 × 4,
+// 3 × 3) a third of the error that ±1 and ±2 do: 0.4 instead of 1.2·10⁻⁵ of the largest sum of 512 maps, directly 0.2.
 #pragma once
 
 #include <array>
@@ -12,8 +13,9 @@ namespace convscope::winograd {
 
 template <int N>
 consteval std::array<double, N - 1> finite_points() {
-    static_assert(N == 6 || N == 8);
-    if constexpr (N == 6) return {0, 1, -1, 2, -2};
+    static_assert(N == 4 || N == 6 || N == 8);
+    if constexpr (N == 4) return {0, 1, -1};
+    else if constexpr (N == 6) return {0, 2.0 / 3, -2.0 / 3, 1.5, -1.5};
     else return {0, 1, -1, 0.5, -0.5, 1.5, -1.5};
 }
 

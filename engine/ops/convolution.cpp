@@ -252,7 +252,7 @@ void Convolution::forward(const Block& block) const {
     if (activation_.kind != Activation::identity && activation_.kind != Activation::relu)
         for_rows(block.output, [&](Index map, Index row) {
             float* at = row_of(block.output, map, row);
-            block.kernels->activate(activation_, at, at, conv_.width);
+            block.kernels->activate(activation_, at, at, conv_.width * kBlock);
         });
 }
 
@@ -306,7 +306,7 @@ void Convolution::pool_rows(const Block& block, Index first, Index maps, Index r
     const bool separate = activation_.kind != Activation::identity && activation_.kind != Activation::relu;
     const bool after = separate && is_rising(activation_);
     if (separate && !after)
-        block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width);
+        block.kernels->activate(activation_, block.scratch, block.scratch, maps * pool_.y * conv_.width * kBlock);
     const Index row_step = conv_.width * kBlock;
     pool.input = {block.scratch, maps, pool_.y, conv_.width, row_step, pool_.y * row_step};
     pool.output = block.output;
@@ -319,7 +319,7 @@ void Convolution::pool_rows(const Block& block, Index first, Index maps, Index r
     if (!after) return;
     for (Index map = first; map < first + maps; ++map) {
         float* at = row_of(block.output, map, row);
-        block.kernels->activate(activation_, at, at, output_shape.width);
+        block.kernels->activate(activation_, at, at, output_shape.width * kBlock);
     }
 }
 

@@ -30,7 +30,8 @@ Linear Dense::arguments(const Block& block) const {
 void Dense::forward(const Block& block) const {
     const Linear a = arguments(block);
     block.kernels->linear_forward(a);
-    if (activation_.kind != Activation::identity) block.kernels->activate(activation_, a.output, a.output, a.outputs);
+    if (activation_.kind != Activation::identity)
+        block.kernels->activate(activation_, a.output, a.output, a.outputs * kBlock);
 }
 
 void Dense::backward(const Block& block) const {

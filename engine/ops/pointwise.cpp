@@ -28,7 +28,7 @@ public:
     void forward(const Block& block) const override {
         for_rows(block.output, [&](Index map, Index row) {
             block.kernels->activate(spec_, row_of(block.inputs[0], map, row), row_of(block.output, map, row),
-                                    output_shape.width);
+                                    output_shape.width * kBlock);
         });
     }
     void backward(const Block& block) const override {

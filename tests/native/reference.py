@@ -29,6 +29,7 @@ class Network:
         outputs: list[int],
         parameter_count: int,
         state_count: int,
+        layout: str = "",
     ) -> None:
         self.input_shape, self.records, self.outputs = tuple(input_shape), records, outputs
         self.parameter_count, self.state_count = parameter_count, state_count
@@ -76,7 +77,7 @@ class Network:
     def memory(self) -> int:
         return 0
 
-    def describe(self) -> str:
+    def describe(self, pictures: int = 1, threads: int = 1, training: bool = False) -> str:
         return "\n".join(record["name"] for record in self.records)
 
     def _write(self, total: Tensor, flat: Tensor, x: Tensor, gradients: Array, input_delta: Array | None) -> None:

@@ -65,11 +65,11 @@ def test_it_is_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     described = {}
     for use in ("always", "never", "auto"):
         monkeypatch.setenv("CONVSCOPE_WINOGRAD", use)
-        described[use] = NativeNetwork(nn.Conv2d(2, 3, 5), (2, 8, 8)).describe()
+        described[use] = NativeNetwork(nn.Conv2d(2, 3, 5), (2, 8, 8), layout="images").describe()
     assert "F(4,5)" in described["always"]
     assert "F(" not in described["never"] + described["auto"]  # too small a layer for it to pay
     monkeypatch.setenv("CONVSCOPE_WINOGRAD", "auto")
-    assert "F(4,5)" in NativeNetwork(nn.Conv2d(32, 32, 5, padding=2), (32, 16, 16)).describe()
+    assert "F(4,5)" in NativeNetwork(nn.Conv2d(32, 32, 5, padding=2), (32, 16, 16), layout="images").describe()
 
 
 def test_nan_stays_where_it_reaches() -> None:

@@ -21,6 +21,8 @@ from convscope.native.fused import FusedDescent
 from convscope.native.memory import SharedMemory
 from convscope.shapes import check_dense
 
+LAYOUTS = ("auto", "images", "channels")
+
 
 @dataclasses.dataclass
 class Compiled:
@@ -40,7 +42,9 @@ class NativeNetwork:
     buffer that the engine reads; with ``memory`` given they stay as they are there. Images are float32 (n, c, h, w), or
     uint8, which ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen
     parameters) are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for
-    ``forward`` alone.
+    ``forward`` alone. ``layout``: how values lie in memory where the network only evaluates, "images" (16 pictures
+    innermost), "channels" (blocks of channels innermost) or "auto", the one that suits the number of pictures; None:
+    the environment variable CONVSCOPE_LAYOUT, else "auto".
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -56,13 +60,17 @@ class NativeNetwork:
         threads: int | None = None,
         memory: SharedMemory | None = None,
         fold: bool = False,
+        layout: str | None = None,
     ) -> None:
+        if layout is not None and layout not in LAYOUTS:
+            raise ArgumentError("layout", layout, f"one of {', '.join(LAYOUTS)}, or None")
         self._engine = availability.engine()
         self.model = model
         self.input_shape = checked_shape(input_shape)
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
         self.fold = fold
+        self.layout = layout
         self._scale, self._offset = _scale_and_offset(preprocessing)
         plan = lower(model, self.input_shape, self.objective, fold=fold)
         self.memory = SharedMemory(model, take=True) if memory is None else memory
@@ -76,9 +84,10 @@ class NativeNetwork:
         """The plan for the modes that the model's modules are in now."""
         return self.ready().plan
 
-    def describe(self) -> str:
-        """One line per fused operation of the engine."""
-        text: str = self.ready().network.describe()
+    def describe(self, pictures: int = 1) -> str:
+        """One line per fused operation of the engine, in the layout in which it answers so many pictures."""
+        compiled = self.ready()
+        text: str = compiled.network.describe(pictures, self._threads(), compiled.plan.training)
         return text
 
     def memory_bytes(self) -> int:
@@ -255,6 +264,7 @@ class NativeNetwork:
             outputs=[each.number for each in plan.outputs],
             parameter_count=len(memory.flat.memory),
             state_count=len(memory.state),
+            **({} if self.layout is None else {"layout": self.layout}),
         )
         requires = {name for name, each in memory.slices.items() if each.parameter.requires_grad}
         trained = sorted(plan.trained_names & requires, key=memory.places.__getitem__)

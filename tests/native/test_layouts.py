@@ -1,0 +1,137 @@
+"""The two layouts of a network that only evaluates: the same answers, and no changed parameter is missed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.native.comparing import ONE_LAYER, WHOLE_NETWORK, pictures, randomised, relative
+from torch import Tensor, nn
+
+from convscope import create_model
+from convscope.errors import ArgumentError
+from convscope.native import NativeNetwork, accelerate, availability
+from convscope.spec import Preprocessing
+
+pytestmark = pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
+
+SHAPE = (3, 13, 10)
+
+
+def small() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 20, 3, padding=1, bias=False),
+        nn.BatchNorm2d(20),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(20, 33, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(33 * 6 * 5, 7),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 17, 33])
+@pytest.mark.parametrize("layout", ["images", "channels", "auto"])
+def test_layouts_agree_with_torch(layout: str, count: int) -> None:
+    model = randomised(small()).eval()
+    x = pictures(count, SHAPE)
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).double()(x.double())
+        network = NativeNetwork(model, SHAPE, layout=layout, threads=2)
+        got = network.forward(x)
+    assert relative(got.double(), wanted) <= ONE_LAYER
+    assert torch.equal(network.forward(x), got)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet", "mobilenet_v2", "squeezenet1_1"])
+def test_deep_networks(name: str) -> None:
+    model = randomised(create_model(name, classes=10)).eval()
+    x = pictures(2, (3, 64, 64))
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).double()(x.double())
+        got = NativeNetwork(model, (3, 64, 64), layout="channels", threads=2).forward(x)
+    assert relative(got.double(), wanted) <= WHOLE_NETWORK
+
+
+def test_bytes_are_normalised() -> None:
+    model = randomised(small()).eval()
+    preprocessing = Preprocessing(3, SHAPE[1:], (0.3, 0.4, 0.5), (0.2, 0.3, 0.25))
+    x = torch.randint(0, 256, (3, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        wanted = copy.deepcopy(model)(preprocessing.normalise(x))
+        network = NativeNetwork(model, SHAPE, preprocessing=preprocessing, layout="channels")
+        assert relative(network.forward(x), wanted) <= ONE_LAYER
+
+
+def _with_data(model: Any) -> None:
+    model[0].weight.data.mul_(1.5)  # raises no version
+
+
+def _with_numpy(model: Any) -> None:
+    model[4].weight.detach().numpy()[3] += 0.5  # nor does this
+
+
+def _with_other_data(model: Any) -> None:
+    model[7].weight.data = model[7].weight.data * 2
+
+
+def _with_an_optimiser(model: Any) -> None:
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    torch.optim.SGD([model[0].weight], lr=0.1).step()
+
+
+def _with_a_state_dict(model: Any) -> None:
+    model.load_state_dict({name: each + 0.1 for name, each in model.state_dict().items() if each.is_floating_point()}
+                          | {"1.num_batches_tracked": torch.tensor(3)})  # fmt: skip
+
+
+def _with_a_statistic(model: Any) -> None:
+    model[1].running_var.data.mul_(4)
+
+
+def _with_a_new_parameter(model: Any) -> None:
+    model[4].bias = nn.Parameter(torch.ones(33))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with_data,
+        _with_numpy,
+        _with_other_data,
+        _with_an_optimiser,
+        _with_a_state_dict,
+        _with_a_statistic,
+        _with_a_new_parameter,
+    ],
+)
+def test_a_changed_parameter_is_never_missed(change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSCOPE_LAYOUT", "channels")
+    model = randomised(small()).eval()
+    x = pictures(2, SHAPE)
+    fast = accelerate(model)
+    with torch.no_grad():
+        before: Tensor = fast(x)
+        change(model)
+        wanted = copy.deepcopy(model)(x)
+        got: Tensor = fast(x)
+    assert relative(got, wanted) <= ONE_LAYER
+    assert relative(before, wanted) > 10 * ONE_LAYER
+
+
+def test_the_layout_is_told() -> None:
+    model = small().eval()
+    assert "channels-blocked" in NativeNetwork(model, SHAPE, layout="channels").describe()
+    assert "channels-blocked" not in NativeNetwork(model, SHAPE, layout="images").describe()
+    network = NativeNetwork(model, SHAPE, layout="auto", threads=1)
+    assert "channels-blocked" in network.describe(pictures=1)
+    assert "channels-blocked" not in network.describe(pictures=64)
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"layout.*rows.*auto, images, channels"):
+        NativeNetwork(small().eval(), SHAPE, layout="rows")
