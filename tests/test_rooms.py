@@ -31,13 +31,8 @@ MOST_LINES_OF_A_FUNCTION = 60
 COMPLEXITY = 20
 #: What is yet to be mended; what is mended has to leave the list.
 TOO_LONG: set[str] = {"src/convscope/rules/tape.py", "tests/rules/test_tape.py"}
-TOO_LARGE: set[str] = {
-    "cli/commands/evaluate.py:command",
-    "cli/commands/train.py:command",
-}
-TOO_COMPLEX: set[str] = {
-    "tensorfile.py:check",
-}
+TOO_LARGE: set[str] = set()
+TOO_COMPLEX: set[str] = set()
 
 
 def named(path: Path) -> str:

@@ -167,16 +167,8 @@ def check(path: Path, content: bytes) -> dict[str, str]:
     Raises CheckpointError; ``path`` is only for its text.
     """
     length = int.from_bytes(content[:8], "little")
-    if length > _LARGEST_HEADER or content[8:9] != b"{":
-        raise CheckpointError(path, *_foreign(content))
-    if 8 + length > len(content):
-        raise CheckpointError(path, f"cut short: {len(content):,} bytes, its header alone has {8 + length:,}")
-    header = parse_json(path, content[8 : 8 + length], "its header is damaged")
-    try:
-        metadata = header.get("__metadata__", {})
-        ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
-    except (AttributeError, KeyError, TypeError, IndexError) as problem:
-        raise CheckpointError(path, f"its header is damaged ({problem})") from problem
+    header = _header(path, content, length)
+    metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(each, str) for each in metadata.values()):
         raise CheckpointError(path, "its header is damaged (metadata that are no texts)")
     if "convscope" not in metadata and "sha256" not in metadata:
@@ -186,10 +178,7 @@ def check(path: Path, content: bytes) -> dict[str, str]:
             f"it holds weights alone ({len(names)} tensors: {names[0] if names else 'none'!r}, …), no architecture",
             _NAME_IT,
         )
-    if any(type(end) is not int for end in ends):
-        raise CheckpointError(path, "its header is damaged (data offsets that are no integers)")
-    if 8 + length + max(ends, default=0) > len(content):
-        raise CheckpointError(path, f"cut short: {len(content):,} bytes of {8 + length + max(ends, default=0):,}")
+    _check_extent(path, content, header, 8 + length)
     found = _CHECKSUM.search(content, 8, 8 + length)
     if found is None or "convscope" not in metadata:
         raise CheckpointError(path, "its header is damaged (no checksum)")
@@ -200,6 +189,30 @@ def check(path: Path, content: bytes) -> dict[str, str]:
     if digest.hexdigest() != expected:
         raise CheckpointError(path, "damaged: the content does not fit its checksum")
     return dict(metadata)
+
+
+def _header(path: Path, content: bytes, length: int) -> dict[str, Any]:
+    """The header of ``length`` bytes behind the first eight, every tensor with the offsets of its data."""
+    if length > _LARGEST_HEADER or content[8:9] != b"{":
+        raise CheckpointError(path, *_foreign(content))
+    if 8 + length > len(content):
+        raise CheckpointError(path, f"cut short: {len(content):,} bytes, its header alone has {8 + length:,}")
+    header = parse_json(path, content[8 : 8 + length], "its header is damaged")
+    if not isinstance(header, dict):
+        raise CheckpointError(path, "its header is damaged (no names and values)")
+    return header
+
+
+def _check_extent(path: Path, content: bytes, header: dict[str, Any], data: int) -> None:
+    """Whether all that the header tells of, behind the first ``data`` bytes, is there."""
+    try:
+        ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]
+    except (AttributeError, KeyError, TypeError, IndexError) as problem:
+        raise CheckpointError(path, f"its header is damaged ({problem})") from problem
+    if any(type(end) is not int for end in ends):
+        raise CheckpointError(path, "its header is damaged (data offsets that are no integers)")
+    if data + max(ends, default=0) > len(content):
+        raise CheckpointError(path, f"cut short: {len(content):,} bytes of {data + max(ends, default=0):,}")
 
 
 def _foreign(content: bytes) -> tuple[str, str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from convscope.cli.options import GroupedCommand, data_options, load_data
 from convscope.cli.requests import read_request
 from convscope.cli.terminal import json_text
+
+if TYPE_CHECKING:
+    from convscope.data import Dataset
 
 
 @click.command(cls=GroupedCommand)
@@ -55,14 +59,7 @@ def command(
 
     model = load(file)
     description = describe(file)
-    asked = read_request(file.parent) if data is None else None
-    if asked is not None:
-        data, data_pairs = asked["data"], data_pairs or asked["options"]
-        root = root or (Path(asked["root"]) if asked["root"] else None)
-    name = data or (description.get("data") or {}).get("source")
-    if name is None:
-        raise click.UsageError(f"{file} does not say what it was trained on; name a data set with --data.")
-    dataset = load_data(name, root, data_pairs)
+    dataset = _dataset(file, description, data, root, data_pairs)
     part = dataset.test if split == "test" else dataset.train
     objective = loss or (description.get("config") or {}).get("loss")
     task = task_of(model, dataset)
@@ -73,10 +70,7 @@ def command(
     if confusion is not None:
         if "confusion" not in figures:
             raise click.UsageError(f"--confusion is for classifiers; {file} is for {task.name}.")
-        from convscope.inspect.pictures import confusion_figure, save_picture
-
-        title = f"{architecture} on {dataset.name} ({split}): {figures.error:.2%} error"
-        save_picture(confusion_figure(figures.confusion, figures.classes, title), confusion)
+        _draw_confusion(confusion, figures, f"{architecture} on {dataset.name} ({split})")
     if as_json:
         content = {"model": str(file), "architecture": architecture, "data": dataset.name, "split": split}
         content |= {"engine": inference.engine, "engine_reason": inference.reason}
@@ -87,3 +81,24 @@ def command(
     click.echo(task.report(figures))
     if confusion is not None:
         click.echo(f"\nwritten {confusion}")
+
+
+def _dataset(
+    file: Path, description: Mapping[str, Any], data: str | None, root: Path | None, data_pairs: Sequence[str]
+) -> Dataset[Any]:
+    """The data set that is named, else the one that the model was trained on, with the options of then."""
+    asked = read_request(file.parent) if data is None else None
+    if asked is not None:
+        data, data_pairs = asked["data"], data_pairs or asked["options"]
+        root = root or (Path(asked["root"]) if asked["root"] else None)
+    name = data or (description.get("data") or {}).get("source")
+    if name is None:
+        raise click.UsageError(f"{file} does not say what it was trained on; name a data set with --data.")
+    return load_data(name, root, data_pairs)
+
+
+def _draw_confusion(path: Path, figures: Any, title: str) -> None:
+    from convscope.inspect.pictures import confusion_figure, save_picture
+
+    title = f"{title}: {figures.error:.2%} error"
+    save_picture(confusion_figure(figures.confusion, figures.classes, title), path)

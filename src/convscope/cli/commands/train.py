@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,28 +85,58 @@ def command(
       convscope train --resume runs/lenet5-mnist-001 --epochs 20
     """
     settings = given_settings(values)
+    wanted = Wanted(data, root, data_pairs, task, pictures, quiet)
     if resume is not None:
         if weights is not None or freeze:
             raise click.UsageError("--resume goes on with the folder's own weights; give no --weights or --freeze.")
         _refuse_beside_resume(model, pairs, task, settings)
-        _resume(resume, data, root, data_pairs, settings, pictures, quiet)
+        _resume(resume, wanted, settings)
         return
-    from convscope.models import MODELS, create_model
-    from convscope.models.modelfile import describe
-    from convscope.training import load
-
+    wanted = dataclasses.replace(wanted, data=data or "digits")
     name = model or "lenet5"
-    source = data or "digits"
     options = parse_pairs(pairs, "--option")
     if name.endswith(".safetensors") or Path(name).is_file():
         if options or weights is not None:
             raise click.UsageError("-o/--option and --weights build a new model; a saved one is built already.")
-        trained = load(name)
-        settings = _frozen(trained, freeze, settings)
-        described = describe(name)["model"]["architecture"]
-        _fit(trained, source, root, data_pairs, settings, {}, pictures, quiet, f"from {name} ({described})", task)
-        return
-    chosen = _recipe(recipe, name, source, options)
+        _train_on(name, wanted, freeze, settings)
+    else:
+        _train_new(name, wanted, recipe, options, weights, freeze, settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What the command line says that neither builds the model nor is a setting of the run."""
+
+    data: str | None
+    root: Path | None
+    data_pairs: Sequence[str]
+    task: str | None
+    pictures: bool
+    quiet: bool
+
+
+def _train_on(file: str, wanted: Wanted, freeze: Sequence[str], settings: dict[str, Any]) -> None:
+    from convscope.models.modelfile import describe
+    from convscope.training import load
+
+    model = load(file)
+    described = describe(file)["model"]["architecture"]
+    _fit(model, wanted, _frozen(model, freeze, settings), {}, f"from {file} ({described})")
+
+
+def _train_new(
+    name: str,
+    wanted: Wanted,
+    recipe: str,
+    options: dict[str, Any],
+    weights: Path | None,
+    freeze: Sequence[str],
+    settings: dict[str, Any],
+) -> None:
+    from convscope.models import MODELS, create_model
+
+    assert wanted.data is not None
+    chosen = _recipe(recipe, name, wanted.data, options)
     if chosen is not None:
         options = {**chosen.options, **options}
         settings = {**chosen.settings, **settings}
@@ -114,7 +145,7 @@ def command(
         options = {"in_channels": MODELS[name].card.input_shape[0], **options, "weights": str(weights)}
     if freeze:
         settings = _frozen(create_model(name, **options), freeze, settings)
-    _fit(name, source, root, data_pairs, settings, options, pictures, quiet, _announce(chosen, options, settings), task)
+    _fit(name, wanted, settings, options, _announce(chosen, options, settings))
 
 
 def _recipe(recipe: str, model: str, data: str, options: Mapping[str, Any]) -> Recipe | None:
@@ -161,36 +192,19 @@ def _refuse_beside_resume(
         )
 
 
-def _resume(
-    folder: Path,
-    data: str | None,
-    root: Path | None,
-    data_pairs: Sequence[str],
-    settings: dict[str, Any],
-    pictures: bool,
-    quiet: bool,
-) -> None:
-    asked = read_request(folder) if data is None else None
+def _resume(folder: Path, wanted: Wanted, settings: dict[str, Any]) -> None:
+    asked = read_request(folder) if wanted.data is None else None
     if asked is not None:
-        data = asked["data"]
-        root = root or (Path(asked["root"]) if asked["root"] else None)
-        data_pairs = data_pairs or asked["options"]
-    settings = {**settings, "run_dir": str(folder), "resume": True}
-    _fit(None, data, root, data_pairs, settings, {}, pictures, quiet, "")
+        wanted = dataclasses.replace(
+            wanted,
+            data=asked["data"],
+            root=wanted.root or (Path(asked["root"]) if asked["root"] else None),
+            data_pairs=wanted.data_pairs or asked["options"],
+        )
+    _fit(None, wanted, {**settings, "run_dir": str(folder), "resume": True}, {}, "")
 
 
-def _fit(
-    model: Any,
-    data: str | None,
-    root: Path | None,
-    data_pairs: Sequence[str],
-    settings: dict[str, Any],
-    options: dict[str, Any],
-    pictures: bool,
-    quiet: bool,
-    announcement: str,
-    task: str | None = None,
-) -> None:
+def _fit(model: Any, wanted: Wanted, settings: dict[str, Any], options: dict[str, Any], announcement: str) -> None:
     from rich.console import Console
 
     from convscope.cli.main import INTERRUPTED
@@ -200,7 +214,8 @@ def _fit(
     from convscope.training import Config, events
 
     Config.of(**settings)  # wrong settings are refused before the data are read
-    dataset = load_data(data, root, data_pairs) if data is not None else None
+    data = wanted.data
+    dataset = load_data(data, wanted.root, wanted.data_pairs) if data is not None else None
     console = Console(stderr=True)
     if not console.is_terminal:
         console = Console(file=sys.stdout, width=200)
@@ -208,16 +223,17 @@ def _fit(
 
     def remember(event: events.Event) -> None:
         if isinstance(event, events.RunStarted) and data is not None:
-            write_request(event.run_dir, request(data, root, data_pairs))
+            write_request(event.run_dir, request(data, wanted.root, wanted.data_pairs))
 
     speaks = os.environ.get("RANK", "0") == "0"  # of several processes under torchrun the first
-    if announcement and not quiet and speaks:
+    if announcement and not wanted.quiet and speaks:
         console.print(announcement, style="dim", highlight=False, soft_wrap=True, markup=False)
-    with TrainingDisplay(console, quiet) as display:
-        listeners: list[events.Listener] = [display, remember, *([drawing] if pictures else [])]
+    with TrainingDisplay(console, wanted.quiet) as display:
+        listeners: list[events.Listener] = [display, remember, *([drawing] if wanted.pictures else [])]
         try:
             result = fit(
-                model, dataset, listeners=listeners if speaks else [], model_options=options or None, task=task,
+                model, dataset, listeners=listeners if speaks else [], model_options=options or None,
+                task=wanted.task,
                 **settings,
             )  # fmt: skip
         except SystemExit as stop:  # SIGTERM or SIGHUP, after the state was saved
@@ -227,7 +243,7 @@ def _fit(
     for line in summary(result):
         click.echo(line)
     drawn = sorted(path.name for path in result.run_dir.glob("*.png"))
-    if drawn and not quiet:
+    if drawn and not wanted.quiet:
         click.echo(f"pictures {', '.join(drawn)}")
     for problem in drawing.problems:
         click.echo(f"convscope: a picture could not be drawn: {problem}", err=True)
