@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -24,34 +27,48 @@ ENVIRONMENT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def hangups_heard() -> Iterator[None]:
+    """Children inherit what is ignored, and these tests may themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def shell(script: str, folder: Path, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     """A bash script in ``folder``, with $convscope the program and $train its training with short settings."""
     program = f"{sys.executable} -m convscope"
     script = script.replace("$train", f"{program} train {SHORT}").replace("$convscope", program)
-    return subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        capture_output=True,
-        encoding=encoding,
-        env=ENVIRONMENT,
-        timeout=240,
-        check=False,
+    with finished_or_killed(["bash", "-c", script], cwd=folder, encoding=encoding) as process:
+        out, err = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(script, process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def finished_or_killed(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that, with all that it has started, does not outlive a test that failed."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True, **options
     )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.parametrize("name", [pytest.param("SIGTERM", marks=pytest.mark.long), "SIGHUP"])
 def test_a_signal_saves_and_ends_with_130(tmp_path: Path, name: str) -> None:
     """Ctrl-C: tests/cli/test_train.py."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "convscope", "train", "-r", str(tmp_path / "run"), "-e", "500", *SHORT.split()],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "history.csv").is_file() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.Signals[name])
-    out, err = process.communicate(timeout=120)
+    command = [sys.executable, "-m", "convscope", "train", "-r", str(tmp_path / "run"), "-e", "500", *SHORT.split()]
+    with finished_or_killed(command, encoding="utf-8") as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "history.csv").is_file() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.Signals[name])
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "")
     assert f"convscope train --resume {tmp_path / 'run'}" in out
     last = json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])

@@ -19,6 +19,7 @@ from convscope.data import Dataset
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.tasks import fit
 from convscope.training import Result, events, load
+from convscope.training.run_folder import RunFolder
 
 Fit = Callable[..., Result]
 
@@ -263,3 +264,26 @@ def test_frozen_layers_stay_frozen_when_the_folder_rebuilds_the_model(
     assert not torch.equal(resumed.model.state_dict()["0.bias"], before["0.bias"])
     for name, value in weights(whole).items():
         assert torch.equal(weights(resumed)[name], value), name
+
+
+def test_a_run_that_has_a_configuration_has_weights_to_go_on_with(
+    fitted: Fit, stripes: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed the moment the configuration is there, it begins anew from the weights that it had, not from others."""
+    undisturbed = fitted(epochs=2, run_dir=str(tmp_path / "undisturbed"))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: RunFolder, described: dict[str, Any]) -> None:
+        write_config(self, described)
+        raise Killed
+
+    write_config = RunFolder.write_config
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_config", killed)
+        with pytest.raises(Killed):
+            fitted(epochs=2)
+    (begun,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert begun.name == "step-000000000.safetensors"
+    assert_identical(fit(None, stripes, run_dir=str(tmp_path / "run"), resume=True), undisturbed)

@@ -110,9 +110,6 @@ class Run:
         """Train to the end, or until a signal, divergence or convergence. Raises TrainingError when the loss breaks."""
         started = time.monotonic()
         stopped = "epochs"
-        if self.progress.step == 0:
-            # So that a run of a user's own module begins from the same weights however early it was killed.
-            yield from self._save()
         if self._converged() is not None:  # a run that had come to rest, resumed
             stopped = "converged"
         while self.progress.epoch <= self.config.epochs and stopped != "converged":
@@ -185,11 +182,11 @@ class Run:
                 yield from self._interrupt(signals)
                 return False
             if self._checkpoint_is_due() and not at_end:
-                yield from self._save()
+                yield from self.save()
             if at_end:
                 break
         # An epoch that ``max_steps`` cuts short stays under way, so that a later run with more steps goes on inside it.
-        yield from self._end_of_epoch() if progress.batch == feed.count else self._save()
+        yield from self._end_of_epoch() if progress.batch == feed.count else self.save()
         # Of several processes all must stop after the same step: only what they have told each other counts.
         if self._asked_to_stop or (self.group.world == 1 and signals.received is not None):
             yield from self._interrupt(signals)
@@ -220,7 +217,7 @@ class Run:
         yield row
         if watched is not None:
             yield watched
-        yield from self._save()
+        yield from self.save()
 
     def _cut_short(self) -> Generator[events.Event, None, events.EpochDone]:
         """The figures of an epoch that ``max_steps`` ended after some of its batches; the checkpoint is written already
@@ -308,7 +305,7 @@ class Run:
             return True
         return time.monotonic() - self._saved_at >= self.config.checkpoint_seconds > 0
 
-    def _save(self) -> Iterator[events.Event]:
+    def save(self) -> Iterator[events.Event]:
         """A checkpoint of this moment, unless the weights are broken: then the last good one stays the newest."""
         self._saved_at = time.monotonic()
         if self.folder is None:
@@ -330,7 +327,7 @@ class Run:
         yield events.CheckpointSaved(self._last_good, progress.epoch, progress.step)
 
     def _interrupt(self, signals: StopSignals) -> Iterator[events.Event]:
-        yield from self._save()
+        yield from self.save()
         where = self._last_good or self.run_dir
         name = signals.received or "SIGTERM"  # another process's signal, when this one has none
         yield events.Interrupted(name, where, self.progress.epoch, self.progress.step, self.resume_command)

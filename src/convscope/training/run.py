@@ -94,8 +94,6 @@ def _run(
         progress, before = yield from go_on(stepper, folder, run_dir, group, identity)
         checked_epochs(config, progress)
         leap = rate_leap(before, config, progress, steps_per_epoch, steps)
-    if folder is not None:
-        folder.write_config(describe_run(model, task.name, config, identity))
     training = Run(
         config=config,
         task=task,
@@ -113,7 +111,14 @@ def _run(
         resume_command=f"convscope train --resume {shlex.quote(str(run_dir))}",
         learning_rate=config.learning_rate or usual_learning_rate(config.optimiser),
     )
-    yield from _told(training, dataset, name, reason, [] if leap is None else [leap])
+    more: list[events.Event] = [] if leap is None else [leap]
+    if folder is not None:
+        if progress.step == 0:
+            # A run that has its configuration can be gone on with, from the weights that it began with: the checkpoint
+            # comes first, however early the run is killed.
+            more += training.save()
+        folder.write_config(describe_run(model, task.name, config, identity))
+    yield from _told(training, dataset, name, reason, more)
 
 
 def _told(

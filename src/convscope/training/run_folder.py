@@ -117,8 +117,8 @@ class RunFolder:
     def newest_state(self) -> Iterator[events.CheckpointRefused | tuple[Path, bytes]]:
         """First the damaged checkpoints that had to be passed over, then path and content of the newest whole one.
 
-        Nothing more comes from a run that was killed before it had made any; CheckpointError when all are damaged, or
-        gone although the run had got further.
+        Nothing comes from a folder whose checkpoints were taken away before an epoch was done; CheckpointError when all
+        are damaged, or gone although the run had got further.
         """
         if not self.states() and (self.model.exists() or (self.path / "history.csv").exists()):
             remedy = f"Start the run anew in another folder, or train on from {self.model.name} if it is there"

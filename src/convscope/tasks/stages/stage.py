@@ -169,7 +169,7 @@ class Here:
             raise ArgumentError("fit", f"a second call in stage {self.stage.name!r}", "one training a stage")
         self.trained = True
         options = {"threads": self.threads, **options, "run_dir": str(self.folder)}
-        if self._begun():
+        if (self.folder / "config.json").is_file():
             options["resume"] = True
             if isinstance(model, str):
                 model_options = None  # the folder knows them
@@ -197,14 +197,6 @@ class Here:
     def tell(self, share: float, text: str = "") -> None:
         """Tell who listens how far the work is: ``share`` from 0 to 1."""
         self._listener(StageProgress(self.stage.name, share, text))
-
-    def _begun(self) -> bool:
-        """Whether a training can be gone on with. Without a checkpoint nothing was learned: it begins afresh, from
-        weights drawn as the first time."""
-        config = self.folder / "config.json"
-        if config.is_file() and not any((self.folder / "checkpoints").glob("step-*.safetensors")):
-            config.unlink()
-        return config.is_file()
 
     def _hear(self, event: events.Event) -> None:
         if isinstance(event, events.BatchDone):
