@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from convscope.errors import ArgumentError
 from convscope.rules import tape
 from convscope.rules.unpool import MaxUnpool
 
@@ -48,3 +49,35 @@ def test_unpooling_rule_against_torch(dims: int) -> None:
     assert none is None
     assert delta_x is not None
     assert torch.equal(delta_x, leaf.grad)
+
+
+def test_unpooling_to_an_odd_map_of_the_call() -> None:
+    pool, unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.unpool = pool, unpool
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, places = self.pool(x)
+            back: Tensor = self.unpool(y, places, x.size())
+            return back
+
+    x = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+    ran = tape.forward(Net(), x.detach())
+    assert [type(step.rule).__name__ for step in ran][-1] == "MaxUnpool"
+    y = Net()(x)
+    assert torch.equal(ran.output, y)
+    delta = torch.randn_like(y)
+    y.backward(delta)
+    (delta_x,) = ran.backward(delta).inputs
+    assert delta_x is not None
+    assert x.grad is not None
+    assert torch.equal(delta_x, x.grad)
+
+
+def test_a_size_that_pooling_cannot_have_had_is_refused() -> None:
+    y, places = nn.MaxPool2d(2, return_indices=True)(torch.randn(1, 1, 4, 4))
+    with pytest.raises(ArgumentError, match=r"output_size: got \(4, 7\), wanted less than a stride"):
+        MaxUnpool(2, 2).forward(y, places, (4, 7))

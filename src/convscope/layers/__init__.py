@@ -12,6 +12,7 @@ from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
 from convscope.layers.losses import LOSSES, Loss, loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
+from convscope.layers.pixel_losses import PixelCrossEntropy
 from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.positions import LearnedPositions, PositionalEncoding
 from convscope.layers.rbf import RBF
@@ -36,6 +37,7 @@ __all__ = [
     "MedianPool2d",
     "MinPool2d",
     "MultiHeadAttention",
+    "PixelCrossEntropy",
     "PositionalEncoding",
     "RecurrentLayers",
     "ScaledSigmoid",

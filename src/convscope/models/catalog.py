@@ -148,6 +148,8 @@ def create_model(
         if found is not None:
             chosen = found
             model = entry.create(chosen, in_channels, options)
+        if isinstance(model, files.CarriesOver):
+            state = model.carried_over(state)
         fresh = files.put_state(model, state, weights, chosen)
         if fresh and classes is None:
             raise CheckpointError(

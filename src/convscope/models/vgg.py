@@ -48,10 +48,17 @@ class VGG(nn.Module):
         return y
 
 
-def features(column: str, in_channels: int, batch_norm: bool = False, response_norm: bool = False) -> list[nn.Module]:
-    """The convolutional part; ``response_norm`` puts local response normalisation after the first layer (A-LRN)."""
+def features(
+    column: str,
+    in_channels: int,
+    batch_norm: bool = False,
+    response_norm: bool = False,
+    widths: Sequence[int] = MAPS,
+) -> list[nn.Module]:
+    """The convolutional part; ``response_norm`` puts local response normalisation after the first layer (A-LRN),
+    ``widths`` are the maps of the five stages."""
     layers: list[nn.Module] = []
-    for kernel_sizes, maps in zip(STAGES[column], MAPS, strict=True):
+    for kernel_sizes, maps in zip(STAGES[column], widths, strict=True):
         for kernel_size in kernel_sizes:
             layers.append(nn.Conv2d(in_channels, maps, kernel_size, padding=kernel_size // 2))
             if batch_norm:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
 from convscope.layers.initialisers import fans
 from convscope.models.statefile import State, read_state
 
-__all__ = ["State", "class_count", "freeze", "put_state", "read_state"]
+__all__ = ["CarriesOver", "State", "class_count", "freeze", "put_state", "read_state"]
 
 #: Names that ports of the same network give their last layer.
 _HEADS = ("fc", "last_linear", "classif", "classifier")
@@ -22,6 +23,15 @@ _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 _COMPILED = "_orig_mod."  # torch.compile puts it in front of the names of what it compiles
 _COUNTER = "num_batches_tracked"  # which states of before 2018 lack
+
+
+@runtime_checkable
+class CarriesOver(Protocol):
+    """A model that takes weights of another architecture, a classifier's for one."""
+
+    def carried_over(self, state: State) -> State:
+        """``state`` as this model's own; what is neither its own nor known to be left out stays, and is refused."""
+        ...
 
 
 def fit_names(state: Mapping[str, torch.Tensor], model: nn.Module, path: str | Path) -> State:

@@ -102,6 +102,32 @@ def rbf(y: Tensor, t: Tensor, j: float = 0.1, reduction: Reduction = "mean") -> 
     return value.sum() * share, delta * share
 
 
+def pixel_cross_entropy(y: Tensor, t: Tensor, ignored: int = 255, weights: Tensor | None = None) -> ValueAndDelta:
+    """J = −(1/m)·Σ_uv w_t·ln p_t with p = softmax(y) at each pixel uv,   ∂J/∂y = w_t·(p − onehot(t))/m
+
+    y (n, c, h, w) are scores, t (n, h, w) classes. The sums run over the m pixels whose t is not ``ignored``; at the
+    others ∂J/∂y = 0, and where all are ignored J = 0. ``weights`` (c,) balance classes; m does not change with them, so
+    that J stays a mean over the pixels. Long et al. 2015, section 4.
+    """
+    if y.ndim != 4 or t.shape != (y.shape[0], *y.shape[2:]) or t.is_floating_point():
+        raise ArgumentError(
+            "targets", f"{tuple(t.shape)} {t.dtype} for outputs {tuple(y.shape)}",
+            "class indices (n, h, w) for outputs (n, classes, h, w)",
+        )  # fmt: skip
+    known = t != ignored
+    wrong = t[known & ((t < 0) | (t >= y.shape[1]))]
+    if len(wrong):
+        raise ArgumentError("targets", wrong[0].item(), f"classes from 0 to {y.shape[1] - 1}, or {ignored}")
+    own = torch.where(known, t, 0).unsqueeze(1)  # (n, 1, h, w)
+    factor = known.to(y.dtype) if weights is None else torch.where(known, weights.to(y)[own[:, 0]], 0)
+    factor = (factor / known.sum().clamp(min=1)).unsqueeze(1)
+    lowered = y - y.amax(1, keepdim=True)
+    log_sum = torch.log(torch.exp(lowered).sum(1, keepdim=True))  # (n, 1, h, w)
+    delta = torch.exp(lowered - log_sum)
+    delta.scatter_add_(1, own, torch.full_like(own, -1, dtype=y.dtype))
+    return (factor * (log_sum - lowered.gather(1, own))).sum(), delta * factor
+
+
 def _share(y: Tensor, reduction: Reduction) -> float:
     if reduction not in ("mean", "sum"):
         raise ArgumentError("reduction", reduction, '"mean" or "sum"')

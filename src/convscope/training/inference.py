@@ -79,6 +79,8 @@ def _natively(model: nn.Module, picture: Input) -> Outputs | str:
 
 def _unlike_a_picture(inputs: Sequence[Input]) -> str | None:
     """Why these inputs are not what the native engine takes; None where they are."""
+    if len(inputs) == 1 and inputs[0].more.get("any_size"):
+        return "the pictures differ in size, the native engine takes one size"
     if len(inputs) == 1 and inputs[0].preprocessing is not None:
         return None
     return f"the model takes {' and '.join(each.kind for each in inputs)}, the native engine one picture of fixed size"

@@ -118,7 +118,8 @@ class Task(ABC):
     ("images" gives the column images_per_second), ``noun`` in sentences. ``history`` names the figures of ``Figures``
     that go into the history beside the training ones; ``shares`` those that are read as per cent. ``recipes`` are
     settings that were measured. ``uses`` names the
-    settings of ``Config`` that not every task has a meaning for and this one does.
+    settings of ``Config`` that not every task has a meaning for and this one does. ``most_at_a_time``: no more examples
+    are evaluated together, whatever was asked for, since their answers would not fit into memory.
     """
 
     name: ClassVar[str]
@@ -128,6 +129,7 @@ class Task(ABC):
     history: ClassVar[tuple[str, ...]] = ("loss",)
     shares: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[frozenset[str]] = frozenset()
+    most_at_a_time: ClassVar[int] = 256
     answer_header: ClassVar[tuple[str, ...]] = ("source", "answer")
     Settings: ClassVar[type[Any]] = NoSettings
     recipes: ClassVar[tuple[Recipe, ...]] = ()

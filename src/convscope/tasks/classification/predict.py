@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
-from PIL import Image
 from torch import nn
 
 from convscope import spec
 from convscope.columns import shown
-from convscope.data.pictures import SUFFIXES, decode_picture, find_pictures_below, load_picture
-from convscope.data.transforms import as_images, prepare
-from convscope.errors import ArgumentError, DataError
+from convscope.data.given import Images, given_pictures
+from convscope.data.transforms import prepare
+from convscope.errors import ArgumentError
 from convscope.layers import ScaledSigmoid, ScaledTanh, loss_for
 from convscope.models.catalog import default_loss
 from convscope.training.inference import Inference, prepare_inference
 from convscope.training.preparing import preprocessing_for
-
-Images = Any  # a path, an array, a tensor, a PIL picture, or a sequence of these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +81,7 @@ def predict(
     """
     described = spec.spec_of(network)
     preprocessing = preprocessing or preprocessing_for(network)
-    sources = list(_sources(images))
+    sources = list(given_pictures(images))
     if not sources:
         raise ArgumentError("images", images, "at least one picture")
     pictures = spec.Input("pictures", preprocessing=preprocessing)
@@ -125,75 +120,3 @@ def _shares(values: torch.Tensor) -> torch.Tensor:
     """Each row divided by its sum; a row of zeros becomes even."""
     total = values.sum(dim=1, keepdim=True)
     return torch.where(total > 0, values / total, torch.full_like(values, 1 / values.shape[1]))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """One picture: its name, and a file or pixels."""
-
-    name: str
-    path: Path | None = None
-    content: torch.Tensor | None = None
-
-    def pixels(self) -> torch.Tensor:
-        """uint8 (c, h, w)."""
-        if self.content is not None:
-            return self.content
-        assert self.path is not None
-        return load_picture(self.path)
-
-
-def _sources(images: Images, place: str = "") -> Iterator[_Source]:
-    if isinstance(images, str | Path):
-        yield from _files(Path(images).expanduser())
-    elif isinstance(images, Image.Image):
-        yield _Source(place or "0", content=_from_pil(images, place or "0"))
-    elif isinstance(images, torch.Tensor | numpy.ndarray):
-        pictures = _pictures(images)
-        if place and len(pictures) == 1:
-            yield _Source(place, content=pictures[0])
-        else:
-            prefix = f"{place}/" if place else ""
-            yield from (_Source(f"{prefix}{index}", content=picture) for index, picture in enumerate(pictures))
-    elif isinstance(images, Sequence):
-        for index, item in enumerate(images):
-            yield from _sources(item, f"{place}/{index}" if place else str(index))
-    else:
-        raise ArgumentError(
-            "images", type(images).__name__, "paths, uint8 arrays or tensors, PIL pictures, or a list of these"
-        )
-
-
-def _files(path: Path) -> Iterator[_Source]:
-    """The file itself, or all pictures below the folder, sorted by path; hidden ones are left out, as in training."""
-    if not path.exists():
-        raise DataError(path, "no such file or folder")
-    if not path.is_dir():
-        yield _Source(str(path), path=path)
-        return
-    found = find_pictures_below(path)
-    if not found:
-        known = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise DataError(path, "a folder without pictures", f"Picture files end in {known}")
-    yield from (_Source(str(item), path=item) for item in found)
-
-
-def _pictures(images: torch.Tensor | numpy.ndarray) -> torch.Tensor:
-    """(n, c, h, w) of one picture or several; three dimensions are one picture, (c, h, w) or (h, w, c)."""
-    shape = tuple(images.shape)
-    if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)):
-        images = images[None]
-    elif len(shape) == 3 and shape[0] in (1, 3, 4):
-        tensor = images if isinstance(images, torch.Tensor) else torch.from_numpy(numpy.ascontiguousarray(images))
-        if tensor.dtype == torch.uint8:
-            return tensor[None]
-    return as_images(images, "images")
-
-
-def _from_pil(image: Image.Image, name: str) -> torch.Tensor:
-    """uint8 (c, h, w), by the same rules as a picture file (transparency, 16 bits, orientation)."""
-    if image.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
-        image = image.convert("RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=0)
-    return decode_picture(buffer.getvalue(), name)

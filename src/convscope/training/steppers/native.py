@@ -94,6 +94,8 @@ def not_one_picture(assignment: Assignment) -> str | None:
     inputs = assignment.inputs
     if len(inputs) != 1:
         return f"the model takes {len(inputs)} inputs, the engine one picture"
+    if inputs[0].more.get("any_size"):
+        return "the pictures differ in size, the engine takes one size"
     if inputs[0].preprocessing is None:
         return f"the model takes {inputs[0].kind}, the engine a picture of fixed size"
     return None

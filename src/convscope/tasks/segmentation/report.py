@@ -1,0 +1,65 @@
+"""Figures of a segmentation as text and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convscope.columns import padded, shown, width
+from convscope.tasks.segmentation.drawing import write_bars
+from convscope.tasks.segmentation.metrics import SegmentationFigures
+
+
+def summary(figures: SegmentationFigures) -> str:
+    """The figures in one line."""
+    return (
+        f"mean IoU {figures.mean_iou:.2%}, pixel accuracy {figures.pixel_accuracy:.2%}, mean class accuracy "
+        f"{figures.mean_class_accuracy:.2%}, loss {figures.loss:.4f}"
+    )
+
+
+def report(figures: SegmentationFigures) -> str:
+    """The figures as text: totals, every class, the commonest mistakes."""
+    lines = [
+        f"pictures                {figures.images:,}",
+        f"pixels with a class     {figures.pixels:,}",
+        f"mean IoU                {figures.mean_iou:.2%}",
+        f"frequency-weighted IoU  {figures.frequency_weighted_iou:.2%}",
+        f"pixel accuracy          {figures.pixel_accuracy:.2%}",
+        f"mean class accuracy     {figures.mean_class_accuracy:.2%}",
+        f"loss                    {figures.loss:.4f}",
+        "",
+    ]
+    cells = max(width(name) for name in ("class", *figures.classes))
+    lines.append(f"{padded('class', cells)}  {'IoU':>8}  {'accuracy':>8}  {'of all pixels':>13}")
+    for name, iou, accuracy, row in zip(
+        figures.classes, figures.per_class_iou, figures.per_class, figures.confusion, strict=True
+    ):
+        share = sum(row) / figures.pixels
+        lines.append(f"{padded(name, cells)}  {_share(iou):>8}  {_share(accuracy):>8}  {share:>13.2%}")
+    mistakes = [
+        (count, figures.classes[true], figures.classes[taken])
+        for true, row in enumerate(figures.confusion)
+        for taken, count in enumerate(row)
+        if true != taken and count
+    ]
+    if mistakes:
+        lines += ["", "commonest mistakes, pixels"]
+        for count, true, taken in sorted(mistakes, key=lambda item: -item[0])[:8]:
+            lines.append(f"{count:>10,} of {shown(true)} taken for {shown(taken)}")
+    return "\n".join(lines)
+
+
+def _share(value: float) -> str:
+    return f"{value:.2%}" if value == value else "–"
+
+
+def draw(folder: Path, title: str, figures: Mapping[str, Any]) -> None:
+    """confusion.png (in per cent of a class's pixels by shade) and iou.png, the classes' IoU as bars."""
+    from convscope.inspect.pictures import confusion_figure, save_picture
+
+    text = f"{title}: mean IoU {100 * figures['mean_iou']:.2f} %"
+    save_picture(confusion_figure(figures["confusion"], figures["classes"], text), folder / "confusion.png")
+    iou = [each or 0.0 for each in figures["per_class_iou"]]
+    write_bars(folder / "iou.png", text, figures["classes"], iou)
