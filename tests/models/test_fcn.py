@@ -44,7 +44,7 @@ def test_parameters_and_sizes_are_the_papers() -> None:
     assert round((vgg16 + fc6 + fc7) / 1e6) == 134
     assert MODELS["fcn32s"].card.parameters == vgg16 + fc6 + fc7 + 4097 * 21 + 21 * 21 * 64 * 64
     assert model.reach == 404 // 2 + 32
-    sizes = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     model.score_fr.register_forward_hook(lambda module, inputs, y: sizes.__setitem__("score", tuple(y.shape)))
     with torch.device("meta"):
         assert model(torch.zeros(1, 3, 500, 500)).shape == (1, 21, 500, 500)
@@ -127,7 +127,9 @@ def test_a_classifiers_weights_are_carried_over(tmp_path: Path) -> None:
     assert torch.equal(model.fc7.bias, state["classifier.3.bias"])  # type: ignore[arg-type]
     # what the classifier says of 7×7 cells, fc7 says at the place that sees just these
     x = torch.randn(1, 512, 7, 7)
-    hidden = classifier.classifier[:5].eval()(x.flatten(1))  # type: ignore[index, operator]
+    head = classifier.get_submodule("classifier")
+    assert isinstance(head, nn.Sequential)
+    hidden = head[:5].eval()(x.flatten(1))
     answered = model.relu7(model.fc7(model.relu6(model.fc6(x)))).flatten(1)
     assert worst(answered.detach(), hidden.detach()) < 1e-5
     assert not model.score_pool4.weight.any()
@@ -157,7 +159,7 @@ def test_stages_go_from_32_to_8(tmp_path: Path) -> None:
     finest = create_model("fcn8s", small=True, width=0.125, weights=save(fine, tmp_path / "fine.safetensors"))
     assert isinstance(finest, FCN)
     assert finest.score_fr.out_channels == 5
-    assert torch.equal(finest.upscore2.weight, fine.upscore2.weight)  # type: ignore[arg-type]
+    assert torch.equal(finest.upscore2.weight, fine.get_parameter("upscore2.weight"))
 
 
 def test_deconvnet_has_the_papers_parameters() -> None:

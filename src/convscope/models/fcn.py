@@ -122,7 +122,8 @@ class FCN(nn.Module):
             y = _joined(self.upscore_pool4(y), self.score_pool3(pooled[2]), self.crops[8])
         y = self.get_submodule(f"upscore{self.stride}")(y)
         first = self.offset[self.stride]
-        return y[:, :, first : first + height, first : first + width]
+        scores: Tensor = y[:, :, first : first + height, first : first + width]
+        return scores
 
     def carried_over(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A classifier's state, or that of an FCN of another stride, as this network takes it: fully connected layers
