@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convscope.inspect.trace import trace as trace
     from convscope.models import create_model as create_model
     from convscope.models import list_models as list_models
+    from convscope.models.committee import committee as committee
     from convscope.native import accelerate as accelerate
     from convscope.tasks import evaluate as evaluate
     from convscope.tasks import fit as fit
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "list_models": "models",
     "create_model": "models",
+    "committee": "models.committee",
     "list_datasets": "data",
     "load_dataset": "data",
     "fit": "tasks",

@@ -22,7 +22,9 @@ class Preprocessing:
     """How uint8 pictures become the float32 input of a model.
 
     ``size`` is (height, width) in pixels. ``fit``: "resize" stretches, "pad" centres on zeros (pixel 0), "crop" scales
-    the shorter side and cuts the centre. Then each channel is ``(pixel / 255 − mean) / std``.
+    the shorter side and cuts the centre. With ``width`` the figure (what is brighter than 0) is then scaled
+    horizontally to so many pixels (``data.transforms.normalise_width``). Last, each channel is
+    ``(pixel / 255 − mean) / std``.
     """
 
     channels: int
@@ -30,6 +32,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fit: Fit = "resize"
+    width: int | None = None
 
     def __post_init__(self) -> None:
         if not _whole(self.channels):
@@ -44,6 +47,8 @@ class Preprocessing:
             raise ArgumentError("std", self.std, "positive numbers")
         if self.fit not in get_args(Fit):
             raise ArgumentError("fit", self.fit, f"one of {', '.join(get_args(Fit))}")
+        if self.width is not None and not (_whole(self.width) and self.width <= self.size[1]):
+            raise ArgumentError("width", self.width, f"a figure's width from 1 to {self.size[1]} pixels, or None")
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (n, c, h, w) already of the model's size → float32 of the same shape."""
@@ -245,6 +250,7 @@ def _preprocessing(saved: Mapping[str, Any]) -> Preprocessing:
         mean=tuple(saved["mean"]),
         std=tuple(saved["std"]),
         fit=saved["fit"],
+        width=saved.get("width"),
     )
 
 

@@ -21,7 +21,7 @@ ARGUMENTS: dict[str, Any] = {
     "in1_features": 6, "in2_features": 6,
     "channels": 6, "kernel_size": 2, "output_size": 2, "padding": 1, "size": 3, "groups": 3, "num_groups": 3,
     "normalized_shape": 7, "norm_type": 2.0, "threshold": 0.1, "value": 0.2, "dim": 1, "unflattened_size": (2, 3),
-    "input_size": (9, 7), "region_size": 2, "upscale_factor": 2,
+    "input_size": (9, 7), "region_size": 2, "upscale_factor": 2, "width": 4,
 }  # fmt: skip
 #: Awkward sizes: height is not width, and neither is a multiple of a stride.
 SHAPES = [(3, 6, 9, 7), (3, 6), (3, 6, 7), (3, 6, 5, 4, 7), (3, 84), (3, 7)]

@@ -7,6 +7,7 @@ from convscope.layers.attention import AdditiveAttention, MultiHeadAttention
 from convscope.layers.combined import CombinedConv2d, penalised, penalty
 from convscope.layers.connections import LENET5_C3, connection_table
 from convscope.layers.conv import Conv2d, TableConv2d
+from convscope.layers.figure_width import FigureWidth
 from convscope.layers.fixed import fixed_filters
 from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
@@ -29,6 +30,7 @@ __all__ = [
     "AuxiliaryOutputs",
     "CombinedConv2d",
     "Conv2d",
+    "FigureWidth",
     "L2Pool2d",
     "LearnedPositions",
     "LocallyConnected2d",

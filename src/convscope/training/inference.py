@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope import native
+from convscope import native, spec
+from convscope.data.transforms import normalise_width
 from convscope.errors import ArgumentError, ConvscopeError
+from convscope.models.committee import Committee, log_mean, own_preprocessing
+from convscope.models.probabilities import log_probabilities
 from convscope.native import Accelerated, NativeNetwork
 from convscope.spec import Input
 from convscope.training.task import model_inputs
@@ -48,6 +51,8 @@ def prepare_inference(
         raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
     if isinstance(model, Accelerated):
         model = model.model
+    if isinstance(model, Committee) and (together := _by_members(model, inputs, engine, examples)) is not None:
+        return together
     by_torch = _with_torch(model, inputs)
     if engine == "torch":
         return Inference("torch", "asked for", by_torch)
@@ -60,6 +65,31 @@ def prepare_inference(
     if engine == "native":
         raise ArgumentError("engine", "native", f"another engine: {found}", "engine='auto' chooses one")
     return Inference("torch", found, by_torch)
+
+
+def _by_members(model: Committee, inputs: Sequence[Input], engine: str, examples: int | None) -> Inference | None:
+    """Each member asked by itself, on what can run it; None where the members have no preprocessing of their own, or
+    pictures come otherwise than the committee says."""
+    described, own = spec.spec_of(model), [own_preprocessing(member) for member in model.members]
+    if described is None or None in own or len(inputs) != 1 or inputs[0].preprocessing != described.preprocessing:
+        return None
+    asked: list[tuple[nn.Module, int | None, Outputs]] = []
+    engines: list[Inference] = []
+    for member, preprocessing in zip(model.members, own, strict=True):
+        assert preprocessing is not None
+        found = prepare_inference(member, (Input("pictures", preprocessing=preprocessing),), engine, examples)
+        engines.append(found)
+        asked.append((member, preprocessing.width, found.outputs))
+
+    def outputs(given: Sequence[torch.Tensor]) -> torch.Tensor:
+        (pixels,) = given
+        widths = {width: pixels if width is None else normalise_width(pixels, width) for _, width, _ in asked}
+        with torch.inference_mode():
+            return log_mean([log_probabilities(member, call((widths[width],))) for member, width, call in asked])
+
+    names = sorted({each.engine for each in engines})
+    reasons = "; ".join(dict.fromkeys(each.reason for each in engines))
+    return Inference(" and ".join(names), f"{len(engines)} members, each by itself: {reasons}", outputs)
 
 
 def _natively(model: nn.Module, picture: Input) -> Outputs | str:

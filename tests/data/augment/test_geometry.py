@@ -221,4 +221,5 @@ def test_random_widths_are_those_of_the_paper() -> None:
     assert set(widths.tolist()) <= set(range(9, 22))
     assert {10, 14, 18} <= set((widths // 2 * 2).tolist())
     fixed = parse_augmentation("width:16")(images, drawn())
-    assert torch.equal(fixed, normalise_width(images, 16))
+    # sampled together with whatever else moves the pictures, so that a half is rounded either way
+    assert (fixed.int() - normalise_width(images, 16).int()).abs().max() <= 1

@@ -13,6 +13,7 @@ import click
 
 from convscope.cli.options import GroupedCommand, GroupedOption, data_options, load_data, parse_pairs, parse_value
 from convscope.cli.requests import read_request, request, write_request
+from convscope.cli.training_jobs import Wanted, resume_job, train_job, with_columns
 from convscope.cli.training_options import given_settings, training_options
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @training_options
 @click.option(
+    "--columns", type=click.IntRange(min=1), metavar="N", cls=GroupedOption, heading="Task",
+    help="Columns of the committee mcdnn. [default: 35]",
+)  # fmt: skip
+@click.option(
     "--resume", type=click.Path(path_type=Path), metavar="RUN_DIR",
     help="Go on with the run in this folder, exactly where its newest whole checkpoint was taken.",
 )  # fmt: skip
@@ -63,6 +68,7 @@ def command(
     freeze: Sequence[str],
     task: str | None,
     recipe: str,
+    columns: int | None,
     resume: Path | None,
     pictures: bool,
     quiet: bool,
@@ -79,14 +85,16 @@ def command(
       convscope train lenet5 --data mnist
       convscope train lenet5 --data mnist -o activation=sigmoid -o pool=mean
       convscope train lenet5_1998 --data mnist --epochs 20 --lr 0.001 --seed 1
-      convscope train slides_cifar10 --data cifar10 --augment flip
       convscope train slides_cifar10 --data my_pictures/ --epochs 30
+      convscope train mcdnn --data mnist --columns 5
       convscope train resnet18 --weights resnet18.safetensors --freeze layer --data my_pictures/
       convscope train --resume runs/lenet5-mnist-001 --epochs 20
     """
-    settings = given_settings(values)
+    settings = with_columns(given_settings(values), model, columns)
     wanted = Wanted(data, root, data_pairs, task, pictures, quiet)
     if resume is not None:
+        if resume_job(resume, settings, quiet):
+            return
         if weights is not None or freeze:
             raise click.UsageError("--resume goes on with the folder's own weights; give no --weights or --freeze.")
         _refuse_beside_resume(model, pairs, task, settings)
@@ -95,24 +103,14 @@ def command(
     wanted = dataclasses.replace(wanted, data=data or "digits")
     name = model or "lenet5"
     options = parse_pairs(pairs, "--option")
+    if train_job(name, wanted, bool(options or weights or freeze or task), settings):
+        return
     if name.endswith(".safetensors") or Path(name).is_file():
         if options or weights is not None:
             raise click.UsageError("-o/--option and --weights build a new model; a saved one is built already.")
         _train_on(name, wanted, freeze, settings)
     else:
         _train_new(name, wanted, recipe, options, weights, freeze, settings)
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What the command line says that neither builds the model nor is a setting of the run."""
-
-    data: str | None
-    root: Path | None
-    data_pairs: Sequence[str]
-    task: str | None
-    pictures: bool
-    quiet: bool
 
 
 def _train_on(file: str, wanted: Wanted, freeze: Sequence[str], settings: dict[str, Any]) -> None:

@@ -146,16 +146,6 @@ def warp(
     return rounded(sampled)  # a mean of values from 0 to 255 needs no clamping
 
 
-def normalise_width(images: torch.Tensor, width: int, threshold: int = 0) -> torch.Tensor:
-    """uint8 (n, c, h, w) with each figure scaled horizontally so that its bounding box is ``width`` pixels wide.
-
-    The figure is what is brighter than ``threshold``; its box keeps its middle, unless it would hang over the edge.
-    Blank pictures stay as they are.
-    Used for the columns W10 … W20 of Cireşan, Meier, Schmidhuber, "Multi-column deep neural networks" (2012).
-    """
-    return warp(images, _width_map(images, numpy.full(len(images), width, dtype=numpy.float32), threshold))
-
-
 def inverse_map(operation: Operation, uniform: Floats, images: torch.Tensor) -> Floats:
     """(n, 3, 3): from places in the operation's result to places in its source; ``uniform`` is (2, n) in −1 … 1."""
     count = uniform.shape[1]

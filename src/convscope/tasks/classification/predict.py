@@ -12,11 +12,11 @@ from torch import nn
 
 from convscope import spec
 from convscope.columns import shown
+from convscope.data.examples import map_tensors
 from convscope.data.given import Images, given_pictures
 from convscope.data.transforms import prepare
 from convscope.errors import ArgumentError
-from convscope.layers import ScaledSigmoid, ScaledTanh, loss_for
-from convscope.models.catalog import default_loss
+from convscope.models import probabilities as answers
 from convscope.training.inference import Inference, prepare_inference
 from convscope.training.preparing import preprocessing_for
 
@@ -103,20 +103,5 @@ def predict(
 
 def probabilities(model: nn.Module, outputs: Any) -> torch.Tensor:
     """The model's outputs for some pictures → probabilities (n, classes), float64 on the CPU; see ``predict``."""
-    scores = loss_for(default_loss(model), model).predictions(outputs).detach().to("cpu", torch.float64)
-    last = [module for module in model.modules() if not list(module.children())][-1]
-    if isinstance(last, nn.Softmax):
-        return scores
-    if isinstance(last, nn.LogSoftmax):
-        return scores.exp()
-    if isinstance(last, nn.Sigmoid | ScaledSigmoid):
-        return _shares(scores)
-    if isinstance(last, nn.Tanh | ScaledTanh):
-        return _shares((scores + 1).clamp(min=0) / 2)
-    return scores.softmax(dim=1)
-
-
-def _shares(values: torch.Tensor) -> torch.Tensor:
-    """Each row divided by its sum; a row of zeros becomes even."""
-    total = values.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, values / total, torch.full_like(values, 1 / values.shape[1]))
+    exact = map_tensors(outputs, lambda each: each.detach().to("cpu", torch.float64))
+    return answers.probabilities(model, exact)

@@ -25,7 +25,17 @@ L = TypeVar("L", bound=Labelled | LabelledOnDisk)
 _WHOLE_BYTES = 2 << 30
 
 
-def prepare_data(model: nn.Module, dataset: Dataset[Labelled], config: Config) -> Prepared:
+@dataclasses.dataclass(frozen=True)
+class ClassificationSettings:
+    width: int = 0  # pixels that the figure on each picture is made wide, as MCDNN's columns have it; 0: as it is
+
+
+def prepare_data(
+    model: nn.Module,
+    dataset: Dataset[Labelled],
+    config: Config,
+    settings: ClassificationSettings = ClassificationSettings(),
+) -> Prepared:
     """Make the data set's pictures fit ``model``, and attach preprocessing and class names to the model's description.
 
     A model that has its preprocessing already (one that was loaded, to train on) keeps it. Where it knows all classes
@@ -38,7 +48,7 @@ def prepare_data(model: nn.Module, dataset: Dataset[Labelled], config: Config) -
     train, test = dataset.train, dataset.test
     if described is not None and set(dataset.classes) <= set(described.classes):
         train, test = numbered_as(train, described.classes), numbered_as(test, described.classes)
-    preprocessing = preprocessing_of(model, dataset, config)
+    preprocessing = _at_width(preprocessing_of(model, dataset, config), described, settings.width)
     if described is not None:
         spec.attach(model, described.replace(classes=train.classes, preprocessing=preprocessing))
     whole = all(not each.on_disk and len(each) * _pixels(preprocessing) <= _WHOLE_BYTES for each in (train, test))
@@ -51,6 +61,16 @@ def prepare_data(model: nn.Module, dataset: Dataset[Labelled], config: Config) -
     if config.augment:
         augment = (augmenting(parse_augmentation(config.augment).fitted(train)),)
     return Prepared(train, test, (*stages, *augment), stages, (Input("pictures", preprocessing=preprocessing),))
+
+
+def _at_width(preprocessing: Preprocessing, described: spec.ModelSpec | None, width: int) -> Preprocessing:
+    """The preprocessing with the figure's width as the settings have it; a model that has its own keeps that."""
+    if not width or preprocessing.width == width:
+        return preprocessing
+    if described is not None and described.preprocessing is not None:
+        hint = "Its preprocessing travels with it"
+        raise ArgumentError("width", width, f"the {preprocessing.width or 0} that the model was trained with", hint)
+    return dataclasses.replace(preprocessing, width=width)
 
 
 def examine(

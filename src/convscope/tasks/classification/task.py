@@ -72,13 +72,14 @@ class Classification(Task):
     shares = ("accuracy",)
     uses = frozenset({"loss", "augment", "fit"})
     answer_header = ("picture", "rank", "class", "probability")
+    Settings = preparing.ClassificationSettings
     recipes = RECIPES
 
     def options(self, dataset: Dataset[Any]) -> dict[str, Any]:
         return {"classes": len(dataset.classes), "in_channels": dataset.shape[0]}
 
     def prepare(self, model: nn.Module, dataset: Dataset[Any], config: Config) -> Prepared:
-        return preparing.prepare_data(model, dataset, config)
+        return preparing.prepare_data(model, dataset, config, self.settings)
 
     def ready(self, model: nn.Module, prepared: Prepared, objective: Objective, dataset: Dataset[Any]) -> None:
         preparing.try_out(model, prepared, objective, dataset)

@@ -1,0 +1,1 @@
+"""Committees: how much several classifiers know together that each of them does not."""
