@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
+    from convscope.inspect.attribution import attribute as attribute
+    from convscope.inspect.attribution import maximise as maximise
+    from convscope.inspect.attribution import top_examples as top_examples
     from convscope.inspect.count import count as count
+    from convscope.inspect.equivariance import equivariance as equivariance
     from convscope.inspect.receptive_field import receptive_field as receptive_field
     from convscope.inspect.trace import trace as trace
     from convscope.models import create_model as create_model
@@ -42,6 +46,10 @@ _ROOMS = {
     "load": "training",
     "predict": "tasks",
     "filter_picture": "tasks.filtering",
+    "attribute": "inspect",
+    "maximise": "inspect",
+    "top_examples": "inspect",
+    "equivariance": "inspect",
     "trace": "inspect",
     "receptive_field": "inspect",
     "count": "inspect",

@@ -15,6 +15,7 @@ from tests.browser.pages import settle
 
 from convscope.explorer import Handle
 from convscope.explorer.session import Session
+from convscope.inspect.attribution import METHODS, attribute
 
 
 def stroke(page: Any, points: list[tuple[float, float]]) -> None:
@@ -128,8 +129,20 @@ def test_the_camera_asks_only_when_clicked(visit: Callable[..., Any], lenet: Han
 
 
 def test_what_mattered(visit: Callable[..., Any], lenet: Handle) -> None:
+    """Every method that the registry lists is offered, and its map on the page is Python's."""
     page = visit(lenet)
-    for button, method in (("#evidence-gradient", "gradient_input"), ("#evidence-occlusion", "occlusion")):
-        page.locator(button).click()
-        settle(page, 500)
-        assert page.evaluate("() => convscope.store.get('evidence').method") == method
+    session = lenet.session
+    assert isinstance(session, Session)
+    x, cls = session.snapshot.question.x, session.snapshot.predicted
+    offered = page.locator("#attribution option").evaluate_all("all => all.map((each) => each.value)")
+    assert offered == ["", *METHODS]
+    for method in ("gradient", "gradient_x_input", "guided_backprop", "grad_cam", "occlusion"):
+        page.locator("#attribution").select_option(method)
+        page.wait_for_function("(method) => convscope.store.get('evidence')?.method === method", arg=method)
+        shown = torch.tensor(page.evaluate("() => [...convscope.store.get('evidence').values]"))
+        options: dict[str, Any] = {"baseline": session.desk.x(session.desk.blank())} if method == "occlusion" else {}
+        expected = attribute(session.model, x, cls, method, **options)[0].sum(0).flatten()
+        torch.testing.assert_close(shown, expected, rtol=1e-3, atol=1e-5)
+    page.locator("#attribution").select_option("class_activation_map")
+    page.wait_for_selector("text=ends in the mean of each map")
+    assert page.locator("#attribution").input_value() == ""

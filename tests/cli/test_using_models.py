@@ -121,7 +121,14 @@ def test_inspect_writes_everything(call: Call, model: Path, tmp_path: Path) -> N
     kernels = ["01-c1", "04-c3", "08-f5", "10-f6", "12-output"]
     assert written == {
         *("layers.txt", "dense.txt", "graph.png", "graph.svg", "picture.png", "outputs.png", "histograms.png"),
-        *("dead.txt", "index.html", "maps/00-input.png", "gradients/00-input.png"),
+        *(
+            "equivariance.txt",
+            "equivariance.png",
+            "dead.txt",
+            "index.html",
+            "maps/00-input.png",
+            "gradients/00-input.png",
+        ),
         *(f"maps/{name}.png" for name in layers),
         *(f"delta/{name}.png" for name in layers),
         *(f"kernels/{name}.png" for name in kernels),
@@ -132,6 +139,7 @@ def test_inspect_writes_everything(call: Call, model: Path, tmp_path: Path) -> N
     assert "<script" not in page
     assert f"{len(written)} files in" in text
     assert re.search(r"^c1_activation +ReLU +6 +", (out / "dead.txt").read_text(), re.M)
+    assert re.search(r"^c1 +shift 1,1 +\+1\.0000 ", (out / "equivariance.txt").read_text(), re.M)
 
 
 def test_inspect_of_one_picture_and_one_layer(call: Call, model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_target_and_loss_can_be_chosen(session: Session) -> None:
 
 def test_evidence(session: Session) -> None:
     """gradient × input is autograd's; covering the planted square takes the score away."""
-    reply = session.answer("evidence", Arguments({"method": "gradient_input", "class": 2}), b"")
+    reply = session.answer("evidence", Arguments({"method": "gradient_x_input", "class": 2}), b"")
     x = session.snapshot.question.x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(session.model(x)[0, 2], x)
     found = np.frombuffer(reply.data or b"", "<f4").reshape(reply.values["shape"])

@@ -5,23 +5,23 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import arithmetic
 from convscope.explorer.arithmetic import Explanation, Layer, Line, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
-from convscope.explorer.network import INPUT, Network
-from convscope.graph.calls import Names
+from convscope.explorer.network import Network
 from convscope.inspect import Trace, trace
+from convscope.inspect.attribution.methods import deconvnet, guided_backprop
+from convscope.inspect.outputs import ending, probabilities
 from convscope.layers.losses import loss_for
-from convscope.rules.elementwise import Elementwise, rule_of
-from convscope.rules.subsample import Subsample
+
+_THROUGH = {"deconv": deconvnet.through, "guided": guided_backprop.through}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Snapshot:
         self.delta_logits: Tensor | None = None
         self._ran: Trace = forward._ran if forward is not None else trace(network.graph, question.x)
         self.logits = self._ran.logits
+        self._end = ending(self._ran.ran, self.logits)
         self.scores = self._loss.predictions(self.logits) if self.logits.ndim == 2 else None
         if question.guess:
             question = dataclasses.replace(question, target=self.predicted)
@@ -84,8 +85,18 @@ class Snapshot:
                 self._complete()
 
     def _complete(self) -> None:
+        back = self._taken_back()
+        self._grad_x, self._gradients = back.grad_x, back.gradients
+        self.layers = self._layers(back)
+        self._whole = True
+
+    def _taken_back(self, rule: str = "plain") -> Trace:
         assert self.question.target is not None
-        back = self._ran.taken_back(self.question.target, self._loss, later=True)
+        through = _THROUGH.get(rule)
+        return self._ran.taken_back(self.question.target, self._loss, later=True, through=through)
+
+    def _layers(self, back: Trace) -> dict[str, Layer]:
+        """The calls shown with their values, δ and ∂J/∂y; the latter is what their readers send back, added up."""
         records = [record for record in back if record.name in self.network.nodes]
         upstream: dict[str, Tensor] = {}
         if self.delta_logits is not None:
@@ -98,9 +109,7 @@ class Snapshot:
             for source, place in reads.get(record.name, ()):
                 part = record.grad_x[place]
                 upstream[source] = upstream[source] + part if source in upstream else part
-        self._grad_x, self._gradients = back.grad_x, back.gradients
-        self.layers = {record.name: self.network.layer(record, upstream.get(record.name)) for record in records}
-        self._whole = True
+        return {record.name: self.network.layer(record, upstream.get(record.name)) for record in records}
 
     def _target(self) -> Tensor:
         return torch.tensor([self.question.target])
@@ -123,8 +132,8 @@ class Snapshot:
 
     @property
     def probabilities(self) -> Tensor | None:
-        """softmax of the scores, float64; for outputs that are no logits this is only a way to draw them."""
-        return None if self.scores is None else torch.softmax(self.scores[0].detach().double(), 0)
+        """What the outputs say of the classes, float64, by how the network ends."""
+        return None if self.scores is None else probabilities(self.scores, self._end)[0]
 
     def layer(self, name: str) -> Layer:
         if name not in self.layers:
@@ -149,7 +158,8 @@ class Snapshot:
             raise UnknownNameError("rule", rule, arithmetic.BACKWARD_RULES)
         with self._lock:
             if rule not in self._deltas:
-                self._deltas[rule] = modified_deltas(self, rule)
+                layers = self._layers(self._taken_back(rule))
+                self._deltas[rule] = {name: each.delta for name, each in layers.items() if each.delta is not None}
             return self._deltas[rule]
 
     def forward(self, name: str, index: Sequence[int]) -> Explanation:
@@ -240,79 +250,3 @@ def check_index(argument: str, index: Index, shape: tuple[int, ...]) -> None:
     if not fits:
         limits = ", ".join(f"0…{side - 1}" for side in shape)
         raise ArgumentError(argument, list(index), f"{len(shape)} indices: {limits}")
-
-
-class _Rectifier(torch.autograd.Function):
-    """A rectifier whose way back is a deconvnet's or guided backpropagation's."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, rule: Elementwise, guided: bool) -> Tensor:
-        ctx.rule, ctx.guided = rule, guided
-        ctx.save_for_backward(u)
-        return rule.f(u)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        (u,) = ctx.saved_tensors
-        passed = grad_outputs[0].clamp_min(0)
-        return (passed * ctx.rule.slope_at(u) if ctx.guided else passed), None, None
-
-
-class _Keeper(fx.Interpreter):
-    """Runs the graph with such ReLUs, keeping every node's input and output for the way back."""
-
-    def __init__(self, captured: fx.GraphModule, guided: bool) -> None:
-        super().__init__(captured)
-        self.guided = guided
-        self.kept: dict[str, tuple[Tensor | None, Tensor]] = {}
-        self._name = Names()
-
-    def run_node(self, n: fx.Node) -> Any:
-        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        args, _ = self.fetch_args_kwargs_from_env(n)
-        rule = rule_of(module, n.target, n.args, n.kwargs) if n.op.startswith("call") else None
-        source = next((item for item in args if isinstance(item, Tensor)), None)
-        if rule is not None and rule.rectifies:
-            result = _Rectifier.apply(source, rule, self.guided)  # type: ignore[no-untyped-call]
-        else:
-            result = super().run_node(n)
-        if isinstance(result, Tensor) and n.op in ("call_module", "call_function", "call_method"):
-            key = self._name(n)
-            if result.requires_grad:
-                self.kept[key] = (source, result)
-                return result.view_as(result)  # a later in-place call must not change what is kept
-        return result
-
-
-def modified_deltas(snapshot: Snapshot, rule: str) -> dict[str, Tensor]:
-    """δ of every layer when each ReLU passes back by ``rule``; the start is the same ∂J/∂output as for "plain"."""
-    model = snapshot.network.model
-    keeper = _Keeper(snapshot.network.graph, rule == "guided")
-    inplace: list[Any] = [module for module in model.modules() if getattr(module, "inplace", False)]
-    for module in inplace:
-        module.inplace = False
-    try:
-        with torch.enable_grad():
-            x = snapshot.question.x.detach().clone().requires_grad_()
-            output = keeper.run(x)
-            logits = output if isinstance(output, Tensor) else output[0]
-            wanted = {}
-            for name, layer in snapshot.layers.items():
-                source, result = keeper.kept.get(name, (None, None))
-                kept = source if layer.delta_at_input else result
-                if kept is not None and kept.requires_grad:
-                    wanted[name] = kept
-            found = torch.autograd.grad(logits, list(wanted.values()), snapshot.delta_logits, allow_unused=True)
-    finally:
-        for module in inplace:
-            module.inplace = True
-    deltas = {}
-    for (name, kept), gradient in zip(wanted.items(), found, strict=True):
-        layer = snapshot.layers[name]
-        deltas[name] = torch.zeros_like(kept) if gradient is None else gradient
-        if isinstance(layer.rule, Subsample):  # what was found is ∂J/∂y
-            deltas[name] = deltas[name] * layer.rule.activation.slope_at(layer.u)
-    return {name: delta.detach() for name, delta in deltas.items()}
-
-
-__all__ = ["INPUT", "Question", "Snapshot", "check_index", "modified_deltas"]

@@ -4,6 +4,7 @@ layers.txt dense.txt graph.png graph.svg      the architecture and what it costs
 kernels/                                      every layer's kernels
 maps/ delta/ gradients/                       one example: values forward, sensitivities back, ∂J/∂K and ∂J/∂x
 picture.png outputs.png histograms.png dead.txt   … and a batch: how values are spread, which units never fire
+equivariance.txt equivariance.png             how each layer's maps follow a picture that moves, turns or grows
 index.html                                    all of it on one page
 """
 
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 
 from convscope.graph.calls import Walk, walk
 from convscope.inspect.count import count
+from convscope.inspect.equivariance import SHIFTS, equivariance
 from convscope.inspect.files import write_whole
 from convscope.inspect.pictures import (
     bars_figure,
+    equivariance_figure,
     graph_figure,
     histograms_figure,
     kernel_gradient_figure,
@@ -40,6 +43,8 @@ from convscope.inspect.statistics import dead_table, layer_statistics
 from convscope.inspect.tables import dense_table, layer_table
 from convscope.inspect.trace import LayerTrace, trace
 from convscope.layers import Loss
+
+_CHANGED = 4  # pictures that are moved, turned and grown: ten passes of the network for each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +149,15 @@ def _example(
     figure = histograms_figure(rows, "activations and sensitivities", len(example.batch))
     yield save_picture(figure, out / "histograms.png")
     yield _write(out / "dead.txt", f"over {len(example.batch)} pictures\n\n{dead_table(statistics)}")
+    if example.x.ndim == 4:
+        yield from _equivariance(model, out, example.batch[:_CHANGED], sorted(wanted, key=position.__getitem__))
+
+
+def _equivariance(model: nn.Module, out: Path, x: Tensor, names: Sequence[str]) -> Iterator[Path]:
+    shifts = [shift for shift in SHIFTS if shift < min(x.shape[2:])]
+    found = equivariance(model, x, names or None, shifts=shifts)
+    yield _write(out / "equivariance.txt", str(found))
+    yield save_picture(equivariance_figure(found, "equivariance"), out / "equivariance.png")
 
 
 def _layer_figures(layer: LayerTrace, kernels: KernelSheet | None) -> Iterator[tuple[str, Figure]]:

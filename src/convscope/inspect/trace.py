@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,7 @@ from convscope.graph.capture import source_model
 from convscope.layers.losses import loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
 from convscope.rules import tape
-from convscope.rules.base import Rule
+from convscope.rules.base import Deltas, Rule
 from convscope.shapes import check_dense
 from convscope.spec import spec_of
 
@@ -65,7 +65,8 @@ class Trace:
     """The layers in forward order: iterate, ``len``, index by position or by name.
 
     ``logits`` is the model's output (the first tensor, where there are several), ``loss`` J (None without a target),
-    ``gradients`` ∂J/∂θ of the whole model by the parameters' full names, ``grad_x`` ∂J/∂x of the model's input.
+    ``gradients`` ∂J/∂θ of the whole model by the parameters' full names, ``grad_x`` ∂J/∂x of the model's input, ``ran``
+    the forward pass itself.
     """
 
     def __init__(
@@ -83,23 +84,29 @@ class Trace:
         self.loss = loss
         self.gradients = gradients
         self.grad_x = grad_x
-        self._ran = ran
+        self.ran = ran
         self._batch = batch
 
-    def taken_back(self, target: Tensor | int, loss: str | Loss = "cross_entropy", later: bool = False) -> Trace:
+    def taken_back(
+        self,
+        target: Tensor | int,
+        loss: str | Loss = "cross_entropy",
+        later: bool = False,
+        through: Callable[[tape.Step, Any], Deltas | None] | None = None,
+    ) -> Trace:
         """The same forward pass, of unchanged weights, with the sensitivities of this target and loss.
 
         With ``later`` the gradients of convolutions and fully connected layers are computed when they are first looked
-        up; whoever only wants δ is spared a third of the products.
+        up; whoever only wants δ is spared a third of the products. ``through`` as in ``Tape.backward``.
         """
-        ran, batch = self._ran, self._batch
+        ran, batch = self.ran, self._batch
         found: Loss = loss_for(loss, source_model(ran.graph)) if isinstance(loss, str) else loss
         if isinstance(ran.output, AuxiliaryOutputs):
             value, seed = found.value_and_delta(ran.output, _targets(target, self.logits))
         else:
             value, delta = found.value_and_delta(self.logits, _targets(target, self.logits))
             seed = [delta if leaf is self.logits else None for leaf in pytree.tree_leaves(ran.output)]
-        back = ran.backward(seed, later)
+        back = ran.backward(seed, later, through=through)
         layers = [_layer(step, back.steps[step.name]) for step in _shown(ran)]
         grad_x = back.inputs[0] if back.inputs and back.inputs[0] is not None else torch.zeros_like(batch)
         return Trace(layers, self.logits, value, back.gradients, grad_x, ran, batch)
@@ -141,7 +148,7 @@ def trace(
     Raises ArgumentError for an input that is not floating point or does not fit the model, UnknownNameError for an
     unknown loss, ConvscopeError naming the layer in which the model itself failed.
     """
-    batch = _batched(model, x)
+    batch = batched(model, x)
     ran = tape.forward(model, batch)
     tensors = [leaf for leaf in pytree.tree_leaves(ran.output) if isinstance(leaf, Tensor)]
     if not tensors:
@@ -196,7 +203,7 @@ def _function_name(target: Any) -> str:
     return target if isinstance(target, str) else str(getattr(target, "__name__", target))
 
 
-def _batched(model: nn.Module, x: Tensor) -> Tensor:
+def batched(model: nn.Module, x: Tensor) -> Tensor:
     """x in the model's dtype and on its device, with a batch dimension."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__

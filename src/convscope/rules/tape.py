@@ -94,12 +94,20 @@ class Tape:
         return iter(self.steps)
 
     @torch.no_grad()
-    def backward(self, delta: Any, later: bool = False) -> Sensitivities:
+    def backward(
+        self,
+        delta: Any,
+        later: bool = False,
+        at: Mapping[str, Tensor] | None = None,
+        through: Callable[[Step, Any], base.Deltas | None] | None = None,
+    ) -> Sensitivities:
         """δ of the output (in the output's structure, None where J does not depend on it) → all sensitivities.
 
         It may be called again with another δ. With ``later`` a parameter's gradient is computed when it is first looked
         up, where its rule can do so (the products of half a pass, for who only wants the δ); what it is computed from
-        must not have been changed by then. Raises ArgumentError when δ's shape is not the output's.
+        must not have been changed by then. ``at`` adds δ to the outputs of steps, by their names. ``through(step, δ)``
+        may give δ of a step's inputs in the rule's stead, for other ways back than the derivative's; None leaves it to
+        the rule. Raises ArgumentError when δ's shape is not the output's.
         """
         pending: dict[fx.Node, dict[int, Tensor]] = {}
 
@@ -108,9 +116,8 @@ class Tape:
                 sums = pending.setdefault(slot.node, {})
                 sums[slot.leaf] = sums[slot.leaf] + part if slot.leaf in sums else part
 
-        for slot, part in zip(self._output_slots, self._output_deltas(delta), strict=True):
-            if slot is not None:
-                add(slot, part)
+        for slot, part in self._seeds(delta, at or {}):
+            add(slot, part)
         results: dict[str, StepDeltas] = {}
         shares: dict[str, list[Callable[[], Tensor]]] = {}
         for step in reversed(self.steps):
@@ -119,7 +126,7 @@ class Tape:
             if not sums:
                 results[step.name] = StepDeltas(whole, (None,) * len(step.inputs), {})
                 continue
-            to_inputs, local = _back_through(step, whole, later)
+            to_inputs, local = _back_through(step, whole, later, through)
             results[step.name] = StepDeltas(whole, to_inputs, local)
             for source, part in zip(step.sources, to_inputs, strict=True):
                 if source is not None:
@@ -139,8 +146,18 @@ class Tape:
         gradients = Later(ordered)
         return Sensitivities(dict(reversed(results.items())), inputs, gradients if later else dict(gradients))
 
+    def _seeds(self, delta: Any, at: Mapping[str, Tensor]) -> list[tuple[Slot, Tensor | None]]:
+        """Where the way back begins: δ of the output, and of the outputs of steps by their names."""
+        outputs = zip(self._output_slots, self._output_deltas(delta), strict=True)
+        within: list[tuple[Slot, Tensor | None]] = [
+            (Slot(step.node, 0), at[step.name]) for step in self.steps if step.name in at
+        ]
+        return [(slot, part) for slot, part in outputs if slot is not None] + within
+
     def _output_deltas(self, delta: Any) -> list[Tensor | None]:
         outputs = pytree.tree_leaves(self.output)
+        if delta is None:
+            return [None] * len(outputs)
         parts = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
         if len(parts) != len(outputs):
             raise ArgumentError("delta", f"{len(parts)} parts", f"{len(outputs)}, one for each output of the model")
@@ -157,8 +174,13 @@ class Tape:
             shares.setdefault(name, []).append(share)
 
 
-def _back_through(step: Step, delta: Any, later: bool) -> tuple[base.Deltas, Mapping[str, Tensor]]:
-    """δ of the step's inputs, and the gradients of its trained parameters."""
+def _back_through(
+    step: Step, delta: Any, later: bool, through: Callable[[Step, Any], base.Deltas | None] | None
+) -> tuple[base.Deltas, Mapping[str, Tensor]]:
+    """δ of the step's inputs, and the gradients of its trained parameters (none where ``through`` takes it back)."""
+    taken = None if through is None else through(step, delta)
+    if taken is not None:
+        return taken, {}
     rule = step.rule
     trained = [name for name, owner in step.local.items() if _is_trained(owner)]
     apart = type(rule).gradients is not Rule.gradients and not any(isinstance(v, Slot) for v in step.local.values())

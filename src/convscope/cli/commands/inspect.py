@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from convscope.cli.opening import class_of, open_model
 from convscope.cli.options import GroupedCommand, data_options, load_data, parse_pairs
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def command(
 
     Always: the layer table (shapes, parameters, multiply-adds, receptive fields), every convolution compared with a
     dense matrix, the graph, every layer's kernels. With --data or --image also one example's feature maps,
-    sensitivities δ and gradients, and histograms and dead units over up to 64 pictures.
+    sensitivities δ and gradients, histograms and dead units over up to 64 pictures, and how each layer's maps follow a
+    picture that moves, turns or grows.
 
     \b
     Examples:
@@ -64,7 +66,7 @@ def command(
     from convscope.inspect.album import write_album
     from convscope.models.catalog import default_loss
 
-    network, name, trained_with = _model(model, parse_pairs(pairs, "--option"))
+    network, name, trained_with = open_model(model, parse_pairs(pairs, "--option"))
     if data is not None and image is not None:
         raise click.UsageError("Give --data or --image, not both.")
     if image is None and data is None and (index or target is not None):
@@ -80,20 +82,6 @@ def command(
         if path.name == "layers.txt":
             click.echo(path.read_text(encoding="utf-8"))
     click.echo(f"{number} files in {folder}; open {folder / 'index.html'}")
-
-
-def _model(model: str, options: dict[str, Any]) -> tuple[nn.Module, str, str | None]:
-    """The network, what to call it, and the loss that it was trained with where its file says so."""
-    from convscope.models import create_model
-    from convscope.training import describe, load
-
-    if model.endswith(".safetensors") or Path(model).is_file():
-        if options:
-            raise click.UsageError("-o/--option builds a new model; a saved one is built already.")
-        description = describe(model)
-        described = description.get("model") or {}
-        return load(model), f"{described.get('architecture', 'model')}", (description.get("config") or {}).get("loss")
-    return create_model(model, **options), model, None
 
 
 def _example(
@@ -140,17 +128,7 @@ def _example(
     x = preprocessing.normalise(pixels).reshape(len(pixels), *takes.shape)
     wanted: int | None = None
     if target is not None:
-        wanted = _class(target, classes)
+        wanted = class_of(target, classes)
     elif labels is not None:
         wanted = int(labels[place])
     return Example(x[place : place + 1], wanted, x, labels, tuple(classes), pixels[place])
-
-
-def _class(target: str, classes: Sequence[str]) -> int:
-    from convscope.errors import UnknownNameError
-
-    if target in classes:
-        return list(classes).index(target)
-    if not classes and target.isdigit():
-        return int(target)
-    raise UnknownNameError("target", target, classes or ["0", "1", "…"])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
-from convscope.explorer import evidence as evidences
 from convscope.explorer import pictures
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.questions.reading import frame
 from convscope.explorer.session import LOSS_NAMES, NUDGE_DOUBLE_LIMIT, Session, operation
 from convscope.explorer.snapshot import check_index
 from convscope.graph import replay
+from convscope.inspect.attribution import METHODS, Place, Target, attribute
 from convscope.layers.losses import LOSSES, loss_for
 
 
@@ -66,18 +66,20 @@ def ask(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 @operation(job=True, latest=True)
 def evidence(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """Which pixels speak for a class, or for a unit where a layer is named, by any method of the registry."""
     snapshot = session.snapshot
-    method = args.text("method", "gradient_input", evidences.METHODS)
+    method = args.text("method", "gradient_x_input", tuple(METHODS))
     cls = args.integer("class", snapshot.predicted, 0, max(0, session.output_count() - 1))
-    loss, x = loss_for(session.loss, session.model), snapshot.question.x
-    found: Tensor | None
-    if method == "gradient_input":
-        found = evidences.gradient_input(session.model, loss, x, cls)
-    else:
-        fill = session.desk.x(session.desk.blank())
-        found = evidences.occlusion(session.model, loss, x, cls, fill, session.cancelled.is_set)
-    if found is None:
-        raise ConvscopeError("cancelled")
+    target: Target = cls
+    if "layer" in args.values:
+        layer, unit = snapshot.unit(args.text("layer"), args.index("index"))
+        target = Place(layer.name, *unit)
+    options: dict[str, Any] = {"baseline": session.desk.x(session.desk.blank())} if method == "occlusion" else {}
+    found = attribute(
+        session.network.graph, snapshot.question.x, target, method,
+        loss=session.loss, stopped=session.cancelled.is_set, **options,
+    )  # fmt: skip
+    found = found[0].reshape(-1, *session.desk.picture_shape[1:]).sum(0)
     limit, low, high = pictures.robust_limit(found)
     header = {"method": method, "class": cls, "shape": list(found.shape), "limit": limit, "low": low, "high": high}
     return Reply(finite({**header, "version": snapshot.version}), pictures.exact(found.float()))

@@ -18,6 +18,7 @@ from convscope.explorer.network import INPUT
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import LOSS_NAMES, Session, operation
 from convscope.explorer.snapshot import Snapshot, check_index
+from convscope.inspect.attribution import METHODS
 from convscope.layers.losses import LOSSES
 from convscope.models.modelfile import save
 from convscope.spec import spec_of
@@ -48,6 +49,7 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
             "fit": session.desk.preprocessing.fit,
             "classes": session.classes,
             "losses": [name for name in LOSS_NAMES if name in LOSSES],
+            "attributions": list(METHODS),
             "nodes": nodes,
             "output": session.network.output,
             "layout": lay_out(session.network, session.unfolded),
@@ -168,7 +170,8 @@ def values(session: Session, args: Arguments, payload: bytes) -> Reply:
         return Reply(_described(name, kind, number, part, snapshot), pictures.exact(part))
     else:
         layer = snapshot.layer(name)
-        tensor = layer.y if kind == "activation" else layer.u if kind == "u" else snapshot.deltas().get(name)
+        deltas = snapshot.deltas(args.text("rule", "plain")) if kind == "delta" else {}
+        tensor = layer.y if kind == "activation" else layer.u if kind == "u" else deltas.get(name)
         if tensor is None:
             raise ArgumentError("quantity", kind, "one that this layer has")
         maps = pictures.as_maps(tensor[0])

@@ -83,9 +83,10 @@ export class Frames {
   // Exact values of one map, fetched once for a frame.
   async values(layer, map, quantity = "activation") {
     if (quantity === "input") quantity = "activation";
-    const key = `${layer}/${map}/${quantity}`;
+    const rule = this.app.store.get("rule");
+    const key = `${layer}/${map}/${quantity}/${rule}`;
     if (!this.cache.has(key)) {
-      this.cache.set(key, this.app.connection.ask("values", { layer, map, quantity }).then((answer) => ({
+      this.cache.set(key, this.app.connection.ask("values", { layer, map, quantity, rule }).then((answer) => ({
         shape: answer.shape,
         values: floats(answer, 0, null, answer.dtype === "f8"),
       })));

@@ -49,7 +49,7 @@ export function mountInput(app) {
     canvas.setAttribute("aria-label", t("pad_label"));
   }
 
-  // gradient × input, occlusion, or the effective field, over the picture
+  // an attribution, or the effective field, over the picture
   function overlay(context, found) {
     const { values, shape, limit, kind } = found;
     const layer = document.createElement("canvas");
@@ -246,8 +246,7 @@ export function mountInput(app) {
           app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
       frame.loss !== null ? h("p.small.loss", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
       h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
-        h("button.button.small", { type: "button", id: "evidence-gradient", onclick: () => evidence("gradient_input") }, t("gradient_input")),
-        h("button.button.small", { type: "button", id: "evidence-occlusion", onclick: () => evidence("occlusion") }, t("occlusion"))),
+        h("label.field", {}, t("attribution"), methods())),
       app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
     );
   }
@@ -265,12 +264,23 @@ export function mountInput(app) {
     return select;
   }
 
+  // What can be asked of the picture; the first entry shows the picture alone.
+  function methods() {
+    const chosen = store.get("evidence")?.method ?? "";
+    return h("select", { id: "attribution", onchange: (event) => evidence(event.target.value) },
+      h("option", { value: "" }, t("attribution_none")),
+      app.model.attributions.map((name) => h("option", { value: name, selected: name === chosen }, t(`attribution_${name}`))));
+  }
+
   async function evidence(method) {
-    if (store.get("evidence")?.method === method) {
+    if (!method) {
       store.set({ evidence: null });
       return;
     }
-    const answer = await app.connection.askLatest("evidence", "evidence", { method });
+    const answer = await app.connection.askLatest("evidence", "evidence", { method }).catch((error) => {
+      store.set({ evidence: null });
+      throw error;
+    });
     store.set({ evidence: { method, values: floats(answer), shape: answer.shape, limit: answer.limit, kind: "activation" } });
   }
   app.showEvidence = evidence;
@@ -316,5 +326,9 @@ export function mountInput(app) {
     stages();
   });
   store.on(["evidence", "field", "pixel"], paint);
+  store.on(["evidence"], ({ evidence }) => {
+    const select = $("#attribution");
+    if (select) select.value = app.model.attributions.includes(evidence?.method) ? evidence.method : "";
+  });
   draw();
 }

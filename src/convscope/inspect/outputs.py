@@ -1,0 +1,40 @@
+"""What a model's outputs say of the classes, by how the network ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from convscope.rules.base import Rule
+from convscope.rules.elementwise import Elementwise
+from convscope.rules.softmax import LogSoftmax, Softmax
+from convscope.rules.tape import Tape
+
+
+def ending(ran: Tape, output: Tensor) -> Rule | None:
+    """The rule that made the model's output, None where no step did."""
+    for step in reversed(ran.steps):
+        y = step.output
+        if isinstance(y, Tensor) and y.data_ptr() == output.data_ptr() and y.shape == output.shape:
+            return step.rule
+    return None
+
+
+def probabilities(scores: Tensor, end: Rule | None) -> Tensor:
+    """Scores (n, classes), the largest the class said, as shares that sum to 1, float64.
+
+    A softmax at the end, or its logarithm, has said so already; sigmoids are scaled to the sum 1, tanh from −1 … 1 to
+    0 … 1 before that; all other outputs, logits and negative distances, go through a softmax.
+    """
+    found = scores.detach().double()
+    if isinstance(end, Softmax):
+        return found
+    if isinstance(end, LogSoftmax):
+        return found.exp()
+    limits = end.limits() if isinstance(end, Elementwise) else None
+    if limits is not None:
+        low, high = limits
+        found = ((found - low) / (high - low)).clamp(min=0)
+        total = found.sum(1, keepdim=True)
+        return torch.where(total > 0, found / total, torch.full_like(found, 1 / found.shape[1]))
+    return found.softmax(dim=1)

@@ -1,0 +1,119 @@
+"""How far a map can be trusted: curves, randomised weights, completeness."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convscope.errors import ArgumentError
+from convscope.inspect import honesty
+from convscope.inspect.attribution import Place, attribute
+from convscope.inspect.attribution.checks import blur, rank_correlation
+
+
+class Sum(nn.Module):
+    """Two classes; class 1 sums the pixels of the left half."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = x[..., :4].sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(left), left], 1)
+
+
+def test_deletion_and_insertion_by_hand() -> None:
+    """A map that marks the left half: with it gone the score is that of an empty picture, long before random order has
+    taken it; with it there the score is whole."""
+    x = torch.ones(1, 1, 8, 8) / 8
+    found = torch.zeros(1, 1, 8, 8)
+    found[..., :4] = 1
+    checks = honesty(Sum(), x, 1, "gradient", found=found)
+    probability = 1 / (1 + np.exp(-4.0))
+    assert checks.deletion.scores[0] == pytest.approx(probability, rel=1e-6)
+    assert checks.deletion.scores[16] == pytest.approx(0.5, abs=1e-6)  # half of the pixels: the whole left half
+    assert checks.deletion.scores[-1] == pytest.approx(0.5, abs=1e-6)
+    by_loop = np.trapezoid(
+        [1 / (1 + np.exp(-(32 - min(2 * k, 32)) / 8)) for k in range(33)], [k / 32 for k in range(33)]
+    )
+    assert checks.deletion.area == pytest.approx(by_loop, rel=1e-6)
+    assert checks.deletion.area < checks.by_chance[0] - 0.05
+    worst = honesty(Sum(), x, 1, "gradient", found=-found)
+    assert worst.deletion.area > checks.by_chance[0] + 0.05
+
+
+def test_insertion_brings_the_picture_back() -> None:
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 2] = 2.0
+    found = x.clone()
+    checks = honesty(Sum(), x, Place("", 1), "gradient", found=found)
+    assert checks.insertion.scores[-1] == pytest.approx(1.0)
+    assert checks.insertion.scores[4] == pytest.approx(max(checks.insertion.scores), rel=1e-6)  # 8 of 64 pixels
+    assert checks.insertion.area > checks.by_chance[1]
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double().eval()
+
+
+def test_completeness() -> None:
+    model, x = net(), torch.randn(1, 2, 6, 6, dtype=torch.float64)
+    found = attribute(model, x, 1, "integrated_gradients", steps=50)
+    rise = float((model(x) - model(torch.zeros_like(x)))[0, 1])
+    checks = honesty(model, x, 1, "integrated_gradients", found=found)
+    assert checks.gap == pytest.approx((float(found.sum()) - rise) / abs(rise))
+    assert honesty(model, x, 1, "grad_cam").gap is None
+    assert honesty(model, x, 1, "smooth_grad").gap is None  # as many numbers as pixels, but no shares of the score
+    started = honesty(model, x, 1, "integrated_gradients", baseline=0.5)
+    assert abs(started.gap or 1) < 0.01
+    assert started.randomised == honesty(model, x, 1, "integrated_gradients", baseline=0.5).randomised
+    with torch.no_grad():
+        for layer in (model[0], model[3]):  # type: ignore[index]
+            layer.bias.zero_()
+    assert abs(honesty(model, x, 1, "gradient_x_input").gap or 1) < 1e-9  # homogeneous without biases
+
+
+def test_randomised_from_the_last_layer_to_the_first() -> None:
+    model, x = net(), torch.randn(1, 2, 6, 6, dtype=torch.float64)
+    before = copy.deepcopy(model.state_dict())
+    checks = honesty(model, x, None, "gradient")
+    assert [each.layer for each in checks.randomised] == ["3", "0"]
+    assert all(-1 <= each.agreement <= 1 for each in checks.randomised)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    again = honesty(model, x, None, "gradient")
+    assert again.randomised == checks.randomised
+
+
+def test_a_map_that_ignores_the_weights_is_found_out() -> None:
+    """The picture itself as its map: with all weights random it is still the same."""
+    model, x = net(), torch.randn(1, 2, 6, 6, dtype=torch.float64)
+    assert rank_correlation(x, x * 3) == pytest.approx(1)
+    assert rank_correlation(x, -x) == pytest.approx(1)  # of the absolute values
+    assert rank_correlation(x, torch.ones_like(x)) == 0
+    assert abs(rank_correlation(x, attribute(model, x, 1, "gradient"))) < 0.5
+
+
+def test_ranks_share_their_mean_where_equal() -> None:
+    one = torch.tensor([1.0, 2.0, 2.0, 4.0, 5.0])
+    other = torch.tensor([2.0, 1.0, 4.0, 3.0, 5.0])
+    scipy = pytest.importorskip("scipy.stats")
+    assert rank_correlation(one, other) == pytest.approx(scipy.spearmanr(one, other).statistic)
+
+
+def test_blur_keeps_the_mean_of_a_flat_picture() -> None:
+    flat = torch.full((1, 3, 9, 12), 0.7)
+    torch.testing.assert_close(blur(flat), flat)
+    row = torch.tensor([[1.0, 3.0]])
+    assert blur(row).tolist() == [[2.0, 2.0]]
+    spot = torch.zeros(1, 1, 21, 21)
+    spot[0, 0, 10, 10] = 1
+    wide = blur(spot, 0.1)
+    assert float(wide.sum()) == pytest.approx(1, rel=1e-5)
+    assert float(wide.max()) == float(wide[0, 0, 10, 10]) < 0.1
+
+
+def test_one_example_at_a_time() -> None:
+    with pytest.raises(ArgumentError, match="wanted one example"):
+        honesty(net(), torch.randn(2, 2, 6, 6), 1)
