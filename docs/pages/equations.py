@@ -19,8 +19,8 @@ from convscope.rules.elementwise import ELEMENTWISE, Elementwise, Row
 #: The order of chapters: as a picture meets them on its way through a network. Other files of rules follow by name.
 CHAPTERS = (
     "conv", "combined", "locally_shared", "conv_transpose", "pool", "unpool", "subsample", "dense", "elementwise",
-    "rectifier", "prelu", "activation", "powers", "functions", "softmax", "norm", "dropout", "rbf", "combine",
-    "reshape", "padding", "embedding", "positions", "recurrent", "rnn", "lstm", "gru", "attention",
+    "rectifier", "prelu", "activation", "powers", "functions", "softmax", "over_time", "norm", "dropout", "rbf",
+    "combine", "reshape", "padding", "embedding", "positions", "recurrent", "rnn", "lstm", "gru", "attention",
     "local_autograd", "loss", "token_loss", "ctc",
 )  # fmt: skip
 

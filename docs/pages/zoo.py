@@ -176,7 +176,7 @@ def _shape_text(shape: Sequence[int]) -> str:
 def _zoo_row(entry: Entry) -> str:
     card = entry.card
     with torch.device("meta"):
-        counted = count_parameters(entry.create(card.classes, card.input_shape[0], {}))
+        counted = count_parameters(entry.create(card.classes, card.channels, {}))
     options = ", ".join(f"`{name}`" for name in entry.options()) or "–"
     exact = f"{counted:,}" if counted == card.parameters else f"{counted:,} (card: {card.parameters:,})"
     return (

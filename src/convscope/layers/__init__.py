@@ -13,6 +13,7 @@ from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
 from convscope.layers.losses import LOSSES, Loss, loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
+from convscope.layers.over_time import MaxNormLinear, MaxOverTime
 from convscope.layers.pixel_losses import PixelCrossEntropy
 from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.positions import LearnedPositions, PositionalEncoding
@@ -36,6 +37,8 @@ __all__ = [
     "LocallyConnected2d",
     "LocallySharedConv2d",
     "Loss",
+    "MaxNormLinear",
+    "MaxOverTime",
     "MedianPool2d",
     "MinPool2d",
     "MultiHeadAttention",

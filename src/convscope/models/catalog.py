@@ -23,10 +23,10 @@ Builder = Callable[..., nn.Module]
 class Card:
     """What one should know of an architecture before using it.
 
-    ``input_shape`` is (channels, height, width) of the default build, ``parameters`` its exact number of trained
-    parameters, ``published`` the paper's own result, ``note`` what differs between editions, ``loss`` the name of the
-    loss it is trained with, ``task`` that of the task it is for, ``small_size`` the picture size that ``small=True``
-    builds for, where there is that option.
+    ``input_shape`` is (channels, height, width) of the default build, or (tokens,), ``parameters`` its exact number of
+    trained parameters, ``published`` the paper's own result, ``note`` what differs between editions, ``loss`` the name
+    of the loss it is trained with, ``task`` that of the task it is for, ``small_size`` the picture size that
+    ``small=True`` builds for, where there is that option.
 
     ``minimum_size``: the model takes pictures of any size from this on, so that ``input_size`` can be given. ``shapes``
     are the maps (channels, height, width) that the paper or the textbook prints, by module name. ``economical`` are
@@ -48,6 +48,11 @@ class Card:
     minimum_size: int | None = None
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     economical: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Of the default build: those of its pictures; 1 where texts go in."""
+        return self.input_shape[0] if len(self.input_shape) > 1 else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +96,9 @@ class Entry:
 
     def input_shape(self, in_channels: int, options: Mapping[str, Any]) -> tuple[int, ...]:
         """(channels, height, width) of a build with ``options``: the option ``input_size`` decides where it is given,
-        then ``small=True``, then the card."""
+        then ``small=True``, then the card. A model of texts has the card's (tokens,)."""
+        if len(self.card.input_shape) == 1:
+            return self.card.input_shape
         if options.get("input_size") is not None:
             return (in_channels, *shapes.pair(options["input_size"], "input_size"))
         if options.get("small"):
@@ -140,7 +147,7 @@ def create_model(
     entry = MODELS[name]
     state = None if weights is None else files.read_state(weights)
     chosen = entry.card.classes if classes is None else classes
-    in_channels = entry.card.input_shape[0] if in_channels is None else in_channels
+    in_channels = entry.card.channels if in_channels is None else in_channels
     model = entry.create(chosen, in_channels, options)
     if state is not None and weights is not None:
         state = files.fit_names(state, model, weights)

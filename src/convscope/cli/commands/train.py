@@ -140,7 +140,7 @@ def _train_new(
         settings = {**chosen.settings, **settings}
     if weights is not None:
         # the file's first layer reads so many channels; grey pictures are given to a colour network in colour
-        options = {"in_channels": MODELS[name].card.input_shape[0], **options, "weights": str(weights)}
+        options = {"in_channels": MODELS[name].card.channels, **options, "weights": str(weights)}
     if freeze:
         settings = _frozen(create_model(name, **options), freeze, settings)
     _fit(name, wanted, settings, options, _announce(chosen, options, settings))

@@ -8,7 +8,7 @@ from convscope.data.catalog import Card, Remote, register
 from convscope.data.dataset import Dataset
 from convscope.data.files import find_file, naming, read_lines
 from convscope.data.kinds.sentences import Sentences
-from convscope.data.layouts.sentences import sentences_of
+from convscope.data.layouts.sentences import Split, sentences_of
 
 _FILES = {"negative": "rt-polarity.neg", "positive": "rt-polarity.pos"}
 
@@ -37,13 +37,19 @@ _FILES = {"negative": "rt-polarity.neg", "positive": "rt-polarity.pos"}
     ),
 )
 def load(
-    folder: Path, least: int = 1, most: int | None = None, test_fraction: float = 0.1, seed: int = 0
+    folder: Path,
+    least: int = 1,
+    most: int | None = None,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    fold: int | None = None,
+    folds: int = 10,
 ) -> Dataset[Sentences]:
-    """``least`` and ``most`` limit the vocabulary, which is that of the training sentences."""
+    """``least`` and ``most`` limit the vocabulary, which is that of the training sentences. ``fold``, 1 to ``folds``,
+    takes that part for testing, as in cross-validation."""
     inner = folder / "rt-polaritydata"
     place = inner if inner.is_dir() and not (folder / _FILES["positive"]).is_file() else folder
     texts = {name: read_lines(find_file(place, [file]), "latin-1") for name, file in _FILES.items()}
     with naming(place):
-        return sentences_of(
-            "rt_polarity", [texts], test_fraction, seed, cut="spaces", lower=False, least=least, most=most
-        )
+        split = Split(test_fraction, seed, fold, folds)
+        return sentences_of("rt_polarity", [texts], split, cut="spaces", lower=False, least=least, most=most)
