@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from convscope.explorer.security import PROTOCOL, Guard
 from convscope.explorer.session import OPERATIONS, Session
 from convscope.explorer.unopened import UnopenedFile
 from convscope.explorer.worker import MOST_WAITING, SupersededError, Worker
+from convscope.inspect.attribution import StoppedError
 
 _log = logging.getLogger("convscope.explorer")
 _TYPES = {
@@ -159,6 +161,8 @@ class _Window:
                 await self._send(json.dumps(header, separators=(",", ":"), allow_nan=False))
         except SupersededError:
             await self._fail(number, "superseded", "superseded by a newer request")
+        except StoppedError as error:
+            await self._fail(number, "cancelled", str(error))
         except ArgumentError as error:
             await self._fail(number, error.argument, str(error))
         except ConvscopeError as error:
@@ -180,7 +184,8 @@ class _Window:
             return Reply({"cancelled": True})
         wanted = OPERATIONS[op]
         if wanted.job:
-            return await worker.job(lambda: session.answer(op, args, payload), self.number, op, wanted.latest)
+            work = partial(session.answer, op, args, payload)
+            return await worker.job(work, self.number, op, wanted.latest, wanted.gives_way)
         reply = await worker.answer(lambda: session.answer(op, args, payload))
         return Reply({**reply.values, "lang": self.explorer.lang}) if op == "hello" else reply
 

@@ -46,6 +46,7 @@ class Desk:
     ``Preprocessing.normalise``."""
 
     def __init__(self, takes: InputOfModel, data: Dataset[Labelled] | None) -> None:
+        self.takes = takes
         self.input_shape, self.preprocessing = takes.shape, takes.preprocessing
         self.picture_shape = takes.picture_shape
         self.known_from = takes.known_from

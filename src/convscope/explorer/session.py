@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.data import Dataset, Labelled
 from convscope.explorer.inputs import Desk, Picture
@@ -18,6 +18,7 @@ from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.reach import Reach
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
+from convscope.explorer.surgery import Surgeon
 from convscope.inspect.inputs import input_of
 from convscope.models.catalog import default_loss
 from convscope.registry import Registry
@@ -31,21 +32,23 @@ NUDGE_DOUBLE_LIMIT = 30_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """``job``: it runs the network, one at a time; ``latest``: of those waiting only a window's newest is done."""
+    """``job``: it runs the network, one at a time; ``latest``: of those waiting only a window's newest is done;
+    ``gives_way``: it takes long, and is cancelled when another job that does not comes."""
 
     run: Callable[[Session, Arguments, bytes], Reply]
     job: bool
     latest: bool
+    gives_way: bool
 
 
 OPERATIONS: Registry[Operation] = Registry("op", "convscope.explorer.questions")
 
 
-def operation(job: bool = False, latest: bool = False) -> Callable[[Run], Run]:
+def operation(job: bool = False, latest: bool = False, gives_way: bool = False) -> Callable[[Run], Run]:
     """Enrol a function under its own name as something that the page may ask."""
 
     def enrol(run: Run) -> Run:
-        OPERATIONS.add(run.__name__, Operation(run, job, latest))
+        OPERATIONS.add(run.__name__, Operation(run, job, latest, gives_way))
         return run
 
     return enrol
@@ -76,6 +79,7 @@ class Session:
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data)
         self.stepper = Stepper(model)
+        self.surgeon = Surgeon(model)
         self.target: int | None = None
         self.target_chosen = False
         self.lock = threading.RLock()
@@ -83,6 +87,7 @@ class Session:
         self._reach: Reach | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.cancelled = threading.Event()
+        self.growing: tuple[Tensor, tuple[float, ...]] | None = None
         self.unfolded: set[str] = set()
         first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.example()
         self.picture: Picture = first

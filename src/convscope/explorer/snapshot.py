@@ -133,7 +133,13 @@ class Snapshot:
     @property
     def probabilities(self) -> Tensor | None:
         """What the outputs say of the classes, float64, by how the network ends."""
-        return None if self.scores is None else probabilities(self.scores, self._end)[0]
+        return self.shares(self.logits)
+
+    def shares(self, logits: Tensor) -> Tensor | None:
+        """The same of other outputs (1, classes) of this network."""
+        if logits.ndim != 2:
+            return None
+        return probabilities(self._loss.predictions(logits), self._end)[0]
 
     def layer(self, name: str) -> Layer:
         if name not in self.layers:

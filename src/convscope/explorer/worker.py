@@ -1,7 +1,7 @@
 """Two lanes of work: jobs that run the network, one at a time, and answers that are read from what is there.
 
 A job that is still waiting is dropped when a newer one of the same kind from the same window arrives: the latest input
-wins. Answers never wait for a job.
+wins. A long one gives way: it is cancelled when a short one arrives. Answers never wait for a job.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from convscope.errors import ConvscopeError
+from convscope.inspect.attribution import StoppedError
 
 T = TypeVar("T")
 MOST_WAITING = 64
@@ -41,6 +42,8 @@ class Worker:
         self._newest: dict[tuple[int, str], int] = {}
         self._count = 0
         self._waiting = 0
+        self._short: set[int] = set()  # numbers of jobs that do not give way and wait for their turn
+        self._long_runs = False
         self._lock = threading.Lock()
         self._cancel, self._resume = cancel, resume
 
@@ -48,21 +51,37 @@ class Worker:
         with self._entered():
             return await asyncio.get_running_loop().run_in_executor(self._answers, work)
 
-    async def job(self, work: Callable[[], T], window: int, kind: str, latest: bool) -> T:
-        """Run in turn. With ``latest``, raises SupersededError when a newer one of its kind came meanwhile."""
+    async def job(self, work: Callable[[], T], window: int, kind: str, latest: bool, gives_way: bool = False) -> T:
+        """Run in turn. With ``latest``, raises SupersededError when a newer one of its kind came meanwhile; with
+        ``gives_way`` StoppedError when a short one did."""
         with self._lock:
             self._count += 1
             number = self._count
             self._newest[window, kind] = number
+            if not gives_way:
+                self._short.add(number)
+                if self._long_runs:
+                    self._cancel()
 
         def run() -> T:
-            if latest and self._newest.get((window, kind)) != number:
-                raise SupersededError
-            self._resume()
-            return work()
+            with self._lock:
+                self._short.discard(number)
+                if latest and self._newest.get((window, kind)) != number:
+                    raise SupersededError
+                if gives_way and self._short:
+                    raise StoppedError("gave way to another request")
+                self._resume()
+                self._long_runs = gives_way
+            try:
+                return work()
+            finally:
+                self._long_runs = False
 
-        with self._entered():
-            return await asyncio.get_running_loop().run_in_executor(self._jobs, run)
+        try:
+            with self._entered():
+                return await asyncio.get_running_loop().run_in_executor(self._jobs, run)
+        finally:
+            self._short.discard(number)  # of a page that went away before its turn
 
     def cancel(self) -> None:
         """Ask the running job to stop."""

@@ -1,9 +1,8 @@
-"""What runs the network anew: another picture, target or loss; evidence, effective fields, a nudged weight."""
+"""What runs the network anew: another picture, target or loss; effective fields, a nudged weight."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 
@@ -14,7 +13,6 @@ from convscope.explorer.questions.reading import frame
 from convscope.explorer.session import LOSS_NAMES, NUDGE_DOUBLE_LIMIT, Session, operation
 from convscope.explorer.snapshot import check_index
 from convscope.graph import replay
-from convscope.inspect.attribution import METHODS, Place, Target, attribute
 from convscope.layers.losses import LOSSES, loss_for
 
 
@@ -62,27 +60,6 @@ def ask(session: Session, args: Arguments, payload: bytes) -> Reply:
         session.target, session.target_chosen, session.loss = before
         raise
     return frame(session, args, payload)
-
-
-@operation(job=True, latest=True)
-def evidence(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """Which pixels speak for a class, or for a unit where a layer is named, by any method of the registry."""
-    snapshot = session.snapshot
-    method = args.text("method", "gradient_x_input", tuple(METHODS))
-    cls = args.integer("class", snapshot.predicted, 0, max(0, session.output_count() - 1))
-    target: Target = cls
-    if "layer" in args.values:
-        layer, unit = snapshot.unit(args.text("layer"), args.index("index"))
-        target = Place(layer.name, *unit)
-    options: dict[str, Any] = {"baseline": session.desk.x(session.desk.blank())} if method == "occlusion" else {}
-    found = attribute(
-        session.network.graph, snapshot.question.x, target, method,
-        loss=session.loss, stopped=session.cancelled.is_set, **options,
-    )  # fmt: skip
-    found = found[0].reshape(-1, *session.desk.picture_shape[1:]).sum(0)
-    limit, low, high = pictures.robust_limit(found)
-    header = {"method": method, "class": cls, "shape": list(found.shape), "limit": limit, "low": low, "high": high}
-    return Reply(finite({**header, "version": snapshot.version}), pictures.exact(found.float()))
 
 
 @operation(job=True, latest=True)

@@ -60,6 +60,7 @@ def step(session: Session, args: Arguments, payload: bytes) -> Reply:
         weight = session.stepper.preview(snapshot.gradients, args.text("parameter"), args.index("index"))
     with session.lock:
         moved = session.stepper.step(snapshot.gradients)
+        session.surgeon.forget()
         after = session.make_snapshot(session.picture)
         session.snapshot = after
     values = {"weight": weight, "moved": moved, "loss_before": snapshot.loss, "loss_after": after.loss}
@@ -70,6 +71,7 @@ def step(session: Session, args: Arguments, payload: bytes) -> Reply:
 def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
     with session.lock:
         session.stepper.rewind()
+        session.surgeon.forget()
         session.snapshot = session.make_snapshot(session.picture)
     return training(session, args, payload)
 

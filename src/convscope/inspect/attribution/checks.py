@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError
 from convscope.inspect.attribution.methods.integrated_gradients import baseline_of
 from convscope.inspect.attribution.registry import METHODS, attribute
-from convscope.inspect.attribution.subject import BATCH, Subject, looking
+from convscope.inspect.attribution.subject import Subject, looking, pieces
 from convscope.inspect.attribution.target import Place, Target
 from convscope.layers.losses import Loss
 
@@ -145,7 +145,7 @@ def _scores(subject: Subject, batch: Tensor) -> tuple[float, ...]:
     if isinstance(subject.target, Place):
         values = subject.values(batch)
         return tuple((values / subject.value.abs().clamp_min(1e-12)).tolist())
-    found = [subject.probabilities(part) for part in torch.split(batch, BATCH)]
+    found = [subject.probabilities(part) for part in pieces(batch)]
     return tuple(torch.cat(found).tolist())
 
 

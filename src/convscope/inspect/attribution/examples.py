@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convscope.data import Dataset, load_dataset, prepare
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.inspect.attribution.subject import StoppedError, looking
-from convscope.inspect.inputs import input_of
+from convscope.inspect.inputs import InputOfModel, input_of
 from convscope.inspect.receptive_field import ReceptiveFields
 from convscope.rules import tape
 from convscope.spec import spec_of
@@ -42,23 +42,24 @@ def top_examples(
     k: int = 9,
     *,
     split: str = "test",
+    takes: InputOfModel | None = None,
     batch_size: int = 64,
     stopped: Callable[[], bool] | None = None,
 ) -> list[TopExample]:
     """The ``k`` pictures in which map (or output) ``unit`` of ``layer`` is largest at some place, the largest first.
 
     ``data`` is a data set (its ``split``), its name, or pictures, uint8 (n, c, h, w). Each picture counts once, at its
-    best place. Zeiler, Fergus 2014, figure 2. Raises UnknownNameError for a layer, ArgumentError for a unit that is not
-    there, StoppedError where ``stopped()`` says so.
+    best place; ``takes`` says what the model takes, where it does not say so itself. Zeiler, Fergus 2014, figure 2.
+    Raises UnknownNameError for a layer, ArgumentError for a unit that is not there, StoppedError where ``stopped()``
+    says so.
     """
     if not isinstance(k, int) or k < 1:
         raise ArgumentError("k", k, "an integer ≥ 1")
     if split not in ("train", "test"):
         raise ArgumentError("split", split, '"train" or "test"')
     dataset = load_dataset(data) if isinstance(data, str) else data if isinstance(data, Dataset) else None
-    takes = input_of(
-        model, dataset, None if dataset is not None or not isinstance(data, Tensor) else _shape(model, data)
-    )
+    if takes is None:
+        takes = input_of(model, dataset, _shape(model, data) if isinstance(data, Tensor) else None)
     pictures = data if isinstance(data, Tensor) else getattr(dataset, split)
     values: list[Tensor] = []
     places: list[Tensor] = []

@@ -37,8 +37,10 @@ def maximise(
     smooth: float = 0.5,
     jitter: int | None = None,
     input_shape: tuple[int, ...] | None = None,
+    takes: InputOfModel | None = None,
     seed: int = 0,
     stopped: Callable[[], bool] | None = None,
+    seen: Callable[[Tensor, tuple[float, ...]], None] | None = None,
 ) -> Maximised:
     """Climb the gradient of a unit's value from faint noise: x ← (1 − λ)·(x + η·g/rms(g)), kept within the pixels'
     range.
@@ -47,12 +49,13 @@ def maximise(
     "" is the model's output. Simonyan et al. 2013 with the regularisers of Yosinski et al. 2015: ``decay`` λ towards
     the baseline 0, every fourth step a blend with the blurred picture (``smooth`` at the start, 0 at the end), and
     ``jitter``, a random shift of up to so many pixels (a sixteenth of the side unless given) before each gradient, so
-    that nothing rests on single pixels. ``rate`` η is a share of the input's range. Raises UnknownNameError,
-    ArgumentError, and StoppedError where ``stopped()`` says so.
+    that nothing rests on single pixels. ``rate`` η is a share of the input's range; ``takes`` says what the model
+    takes, where it does not say so itself. Raises UnknownNameError, ArgumentError, and StoppedError where ``stopped()``
+    says so. ``seen(pixels, history)`` is told of every step.
     """
     if steps < 1:
         raise ArgumentError("steps", steps, "an integer ≥ 1")
-    takes = input_of(model, input_shape=input_shape)
+    takes = input_of(model, input_shape=input_shape) if takes is None else takes
     place = Place(layer, *(unit if isinstance(unit, tuple) else (unit,)))
     stream = torch.Generator().manual_seed(seed)
     low, high = _range(takes)
@@ -64,6 +67,8 @@ def maximise(
         x = subject.x
         for number in range(steps):
             history.append(float(subject.values(x)[0]))
+            if seen is not None:
+                seen(_pixels(takes, x), tuple(history))
             dims = [-2, -1] if x.ndim == 4 else [-1]
             shift = torch.randint(-reach, reach + 1, (len(dims),), generator=stream).tolist()
             gradient = subject.gradient(x.roll(shift, dims)).roll([-each for each in shift], dims)
@@ -77,8 +82,11 @@ def maximise(
                 x = (1 - share) * x + share * blur(x, 0.02)
             x = x.clamp(low, high)
         history.append(float(subject.values(x)[0]))
-    pixels = takes.preprocessing.denormalise(x.float().reshape(1, *takes.picture_shape))[0]
-    return Maximised(x, pixels, tuple(history))
+    return Maximised(x, _pixels(takes, x), tuple(history))
+
+
+def _pixels(takes: InputOfModel, x: Tensor) -> Tensor:
+    return takes.preprocessing.denormalise(x.float().reshape(1, *takes.picture_shape))[0]
 
 
 def _range(takes: InputOfModel) -> tuple[float, float]:

@@ -25,6 +25,7 @@ Through = Callable[[tape.Step, Any], Deltas | None]
 """(step, δ of its output) → δ of its inputs in the rule's stead; None leaves it to the rule."""
 
 BATCH = 32
+_NUMBERS = 400_000  # of inputs at once: two pictures of 224×224, so that ``stopped`` is asked every half second
 
 
 class StoppedError(ConvscopeError):
@@ -71,7 +72,7 @@ class Subject:
     def values(self, x: Tensor) -> Tensor:
         """What is explained, for other inputs (m, …) of the same kind, (m,); for classes m is n, or n is 1."""
         found: list[Tensor] = []
-        for part in torch.split(x, BATCH):
+        for part in pieces(x):
             self.check()
             first = sum(map(len, found))
             if isinstance(self.target, Place) and self.target.layer:
@@ -99,7 +100,7 @@ class Subject:
     def gradient(self, x: Tensor, through: Through | None = None) -> Tensor:
         """∂value/∂x for each input on its own, in x's shape; ``through`` changes the way back."""
         found: list[Tensor] = []
-        for part in torch.split(x, BATCH):
+        for part in pieces(x):
             self.check()
             ran = tape.forward(self.model, part)
             delta = self.back(ran, through, sum(map(len, found))).inputs[0]
@@ -154,6 +155,11 @@ class Subject:
         """The classes of ``count`` examples from number ``first`` on; one for all where only one was given."""
         assert isinstance(self.target, Tensor)
         return self.target.expand(count) if len(self.target) == 1 else self.target[first : first + count]
+
+
+def pieces(x: Tensor) -> tuple[Tensor, ...]:
+    """x (n, …) in parts of at most ``BATCH`` inputs, fewer where they are large."""
+    return torch.split(x, max(1, min(BATCH, _NUMBERS * len(x) // max(x.numel(), 1))))
 
 
 def first_tensor(output: Any) -> Tensor:

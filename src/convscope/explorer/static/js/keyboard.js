@@ -26,7 +26,7 @@ export class Keyboard {
       event.preventDefault();
       openHelp(this.app);
     }
-    const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training" };
+    const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training", a: "bench", l: "likes", w: "surgery", h: "health" };
     if (tabs[event.key]) this.app.store.set({ tab: tabs[event.key] });
     const shows = { 1: "activation", 2: "delta", 3: "weight", 4: "gradient" };
     if (shows[event.key]) this.app.store.set({ show: shows[event.key] });

@@ -62,7 +62,7 @@ function failed(error) {
 }
 
 window.addEventListener("unhandledrejection", (event) => {
-  if (["lost", "superseded"].includes(event.reason?.kind)) {
+  if (["lost", "superseded", "cancelled"].includes(event.reason?.kind)) {
     event.preventDefault();
     return;
   }

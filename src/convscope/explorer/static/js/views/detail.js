@@ -8,9 +8,14 @@ import { showField } from "./field.js";
 import { showGradient } from "./gradient.js";
 import { showLayer } from "./layer.js";
 import { showArithmetic } from "./arithmetic.js";
+import { showBench } from "./bench.js";
+import { showHealth } from "./health.js";
+import { showLikes } from "./likes.js";
+import { showSurgery } from "./surgery.js";
 import { mountTraining, showTraining } from "./training.js";
 
-const TABS = ["forward", "backward", "gradient", "field", "training"];
+const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "health"];
+const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, health: showHealth };
 
 export function mountDetail(app) {
   const { store } = app;
@@ -69,8 +74,7 @@ export function mountDetail(app) {
   async function fill(body, tab) {
     const { layer, unit, map } = store.state;
     if (!store.get("frame")) return;
-    if (tab === "training") return void (await showTraining(app, body));
-    if (tab === "field") return void (await showField(app, body));
+    if (WHOLE[tab]) return void (await WHOLE[tab](app, body));
     if (!layer) {
       replace(body, h("p", {}, t("choose_map")), h("p.note", {}, t("choose_map_keys")));
       return;

@@ -53,7 +53,7 @@ export function chosenWeight(app, node) {
   return { parameter, index };
 }
 
-function picker(app, node, weight) {
+export function picker(app, node, weight) {
   const shape = node.parameters[weight.parameter];
   const change = (parameter, index) => app.store.set({ weight: { parameter, index } });
   const names = Object.keys(node.parameters);

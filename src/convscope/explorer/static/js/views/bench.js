@@ -1,0 +1,142 @@
+// The attribution bench: every method's map of the picture beside the checks that tell how far to believe it.
+
+import { h, num, replace, say } from "../core/dom.js";
+import { floats } from "../core/connection.js";
+import { short } from "../core/format.js";
+import { t } from "../core/i18n.js";
+import { floatsAtlas } from "../draw/atlas.js";
+import { palette } from "../draw/palette.js";
+import { Running } from "./running.js";
+
+const state = { key: null, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: null };
+
+export async function showBench(app, body) {
+  const { frame, layer, map, unit } = app.store.state;
+  if (!frame.probabilities && !(layer && map !== null)) {
+    replace(body, h("p.note", {}, t("bench_choose")));
+    return;
+  }
+  const target = unit ? { layer, index: unit } : layer && map !== null ? { layer, index: [map] } : { class: frame.predicted };
+  const key = JSON.stringify([frame.version, target]);
+  if (state.key !== key) {
+    state.running?.cancel();
+    Object.assign(state, { key, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: new Running(app) });
+  }
+  const { running } = state;
+  const rows = h("tbody");
+  const detail = h("div", { id: "bench-detail" });
+  const about = unit ? t("bench_unit", { layer, unit: unit.join(", ") }) : target.layer ? t("bench_map", { layer, map }) : t("bench_class", { name: app.model.className(frame.predicted) });
+  const draw = () => {
+    replace(rows, app.model.attributions.map((method) => row(app, method, choose)));
+    replace(detail, state.chosen ? one(app, state.chosen) : null);
+  };
+  async function fetchMap(method) {
+    if (state.maps.has(method) || state.failed.has(method)) return;
+    try {
+      const answer = await running.ask("evidence", { method, ...target });
+      state.maps.set(method, { values: floats(answer), shape: answer.shape, limit: answer.limit });
+    } catch (error) {
+      if (error.kind === "cancelled" || error.kind === "lost") throw error;
+      state.failed.set(method, error.message);
+    }
+    draw();
+  }
+  async function fetchChecks(method) {
+    if (state.checks.has(method) || state.failed.has(method)) return;
+    state.checks.set(method, await running.ask("checks", { method, ...target }));
+    draw();
+  }
+  async function choose(method) {
+    state.chosen = method;
+    draw();
+    await running.run(async () => {
+      await fetchMap(method);
+      if (state.key === key) overlay();
+      await fetchChecks(method);
+    });
+    draw();
+  }
+  function overlay() {
+    const found = state.maps.get(state.chosen);
+    if (found) app.store.set({ evidence: { method: state.chosen, ...found, kind: "activation" } });
+  }
+  const all = (withChecks) => running.run(async () => {
+    for (const method of app.model.attributions) {
+      await fetchMap(method);
+      if (withChecks) await fetchChecks(method);
+    }
+    say(t("bench_done"));
+  });
+  replace(body,
+    h("p", { id: "bench-about" }, about),
+    h("div.row", {},
+      h("button.button", { type: "button", id: "bench-maps", onclick: () => all(false) }, t("bench_maps")),
+      h("button.button.primary", { type: "button", id: "bench-all", onclick: () => all(true) }, t("bench_all"))),
+    running.box,
+    h("table.sum.bench", { id: "bench-table" }, h("thead", {}, h("tr", {}, h("th", {}, t("method")), h("th", { title: t("bench_deletion_text") }, t("bench_deletion")), h("th", { title: t("bench_insertion_text") }, t("bench_insertion")), h("th", { title: t("bench_random_text") }, t("bench_random")))), rows),
+    detail,
+    h("p.note", {}, t("bench_text")));
+  draw();
+}
+
+function row(app, method, choose) {
+  const found = state.maps.get(method);
+  const checks = state.checks.get(method);
+  const failed = state.failed.get(method);
+  const picture = h("span.thumb", {});
+  if (found) picture.append(thumbnail(app, found));
+  const area = (name, chance) => (checks ? h("td", {}, num(checks[name].area, { text: short(checks[name].area, 3) }), h("br"), h("span.soft.num", { "data-exact": String(chance) }, short(chance, 3))) : h("td", {}, "–"));
+  const last = checks?.randomised.at(-1)?.agreement ?? null;
+  return h("tr.term", { "data-method": method },
+    h("td", {}, h("button.method", { type: "button", "aria-pressed": String(state.chosen === method), onclick: () => choose(method) }, picture,
+      h("span", {}, t(`attribution_${method}`), failed ? h("span.small.soft", {}, h("br"), t("bench_not_here")) : checks && !checks.honest ? h("span.small.warned", {}, h("br"), t("bench_not_honest")) : null))),
+    area("deletion", checks?.by_chance[0]), area("insertion", checks?.by_chance[1]),
+    last === null ? h("td", {}, "–") : h("td", {}, num(last, { text: short(last, 2) })));
+}
+
+function thumbnail(app, { values, shape, limit }) {
+  const canvas = h("canvas", { width: shape[1], height: shape[0], "aria-hidden": "true" });
+  canvas.getContext("2d").drawImage(floatsAtlas(values, shape[0], shape[1], "activation", limit).canvas, 0, 0);
+  return canvas;
+}
+
+// One method: what it shows, its curves, how alike it is with random weights from each layer on.
+function one(app, method) {
+  const checks = state.checks.get(method);
+  const failed = state.failed.get(method);
+  if (failed) return h("p.note.warn", { id: "bench-failed" }, failed);
+  if (!checks) return null;
+  const bars = checks.randomised.flatMap(({ layer, agreement }) => {
+    const fill = h("span.fill");
+    fill.style.width = `${Math.max(0, agreement) * 100}%`;
+    return [h("span.name", { title: layer }, layer), h("span.track", {}, fill), num(agreement, { text: short(agreement, 2) })];
+  });
+  return h("div", {},
+    h("h2", {}, t(`attribution_${method}`)),
+    h("p", {}, t(`about_${method}`)),
+    checks.honest ? null : h("p.note.warn", {}, t("bench_not_honest_text")),
+    h("div.grid2", {}, curve(checks.deletion, t("bench_deletion_text")), curve(checks.insertion, t("bench_insertion_text"))),
+    checks.gap === null ? null : h("p", {}, `${t("bench_gap")} `, num(checks.gap, { text: `${short(checks.gap * 100, 3)} %` })),
+    h("p.small.soft", {}, t("bench_random_text")),
+    h("div.bars", { id: "bench-random" }, bars));
+}
+
+function curve({ shares, scores, area }, text) {
+  const canvas = h("canvas", { width: 320, height: 150, role: "img", "aria-label": `${text} ${short(area, 3)}` });
+  const context = canvas.getContext("2d");
+  const [low, high] = [Math.min(0, ...scores), Math.max(1e-9, ...scores)];
+  const at = (share, score) => [8 + share * 304, 142 - ((score - low) / (high - low)) * 132];
+  context.strokeStyle = palette.line;
+  context.strokeRect(8, 10, 304, 132);
+  context.beginPath();
+  shares.forEach((share, index) => context.lineTo(...at(share, scores[index])));
+  context.strokeStyle = palette.accent;
+  context.lineWidth = 3;
+  context.stroke();
+  context.lineTo(...at(1, Math.max(0, low)));
+  context.lineTo(...at(0, Math.max(0, low)));
+  context.globalAlpha = 0.15;
+  context.fillStyle = palette.accent;
+  context.fill();
+  return h("figure", {}, canvas, h("figcaption.small.soft", {}, text));
+}
