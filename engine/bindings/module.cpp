@@ -42,6 +42,15 @@ float* flat(const std::string& name, const FloatArray& array, Index count) {
     return array.data();
 }
 
+// n times the numbers of one image, under whatever sides the model gives them.
+float* of_count(const std::string& name, const FloatArray& array, Index n, const Shape& shape) {
+    const AnyArray any(array);
+    if (array.ndim() < 1 || static_cast<Index>(array.shape(0)) != n ||
+        static_cast<Index>(array.size()) != n * shape.positions())
+        refuse_argument(name, shape_text(any), std::to_string(n) + " × " + text(shape));
+    return array.data();
+}
+
 float* of_shape(const std::string& name, const FloatArray& array, Index n, const Shape& shape) {
     const AnyArray any(array);
     if (!has_shape(any, n, shape)) refuse_argument(name, shape_text(any), std::to_string(n) + " × " + text(shape));
@@ -171,7 +180,7 @@ std::vector<float*> outputs_of(const Network& network, const std::string& name, 
         refuse_argument(name, std::to_string(arrays.size()) + " arrays",
                         std::to_string(shapes.size()) + ", one for each output of the plan");
     std::vector<float*> pointers;
-    for (std::size_t i = 0; i < arrays.size(); ++i) pointers.push_back(of_shape(name, arrays[i], n, shapes[i]));
+    for (std::size_t i = 0; i < arrays.size(); ++i) pointers.push_back(of_count(name, arrays[i], n, shapes[i]));
     return pointers;
 }
 

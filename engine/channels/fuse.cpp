@@ -17,8 +17,16 @@ bool rises(const ActivationSpec& spec) {
         case Activation::elu: return spec.a >= 0;
         case Activation::logistic: return spec.a > 0;
         case Activation::scaled_tanh: return spec.a * spec.b > 0;
-        case Activation::hard_tanh: return spec.a <= spec.b;
-        default: return true;
+        case Activation::hard_tanh:
+        case Activation::clamp: return spec.a <= spec.b;
+        case Activation::identity:
+        case Activation::relu:
+        case Activation::relu6:
+        case Activation::tanh:
+        case Activation::softplus:
+        case Activation::soft_sign:
+        case Activation::erf: return true;
+        default: return false;
     }
 }
 

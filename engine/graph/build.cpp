@@ -78,8 +78,10 @@ public:
         find_shared_parameters();
         for (const OpPointer& op : graph_.ops) {
             std::vector<Maps> inputs_at;
-            for (std::size_t i = 0; i < op->inputs.size(); ++i)
-                inputs_at.push_back(graph_.values[static_cast<std::size_t>(op->inputs[i])].at(nullptr));
+            for (std::size_t i = 0; i < op->inputs.size(); ++i) {  // dense memory lies as the op's own shape says
+                const Value& from = value(op->inputs[i]);
+                inputs_at.push_back(from.dense() ? dense_maps(op->input_shapes[i]) : from.at(nullptr));
+            }
             op->arrange(inputs_at, op->output >= 0 ? value(op->output).delta_at(nullptr) : Maps{});
         }
         return std::move(graph_);
@@ -159,7 +161,7 @@ private:
     void elide_flattening() {
         std::erase_if(graph_.ops, [&](const OpPointer& op) {
             for (int& input : op->inputs) input = alias_[static_cast<std::size_t>(input)];
-            if (op->kind != "flatten") return false;
+            if (op->kind != "flatten" && op->kind != "reshape") return false;
             const auto from = static_cast<std::size_t>(op->inputs[0]), to = static_cast<std::size_t>(op->output);
             if (!graph_.values[from].dense() || !graph_.values[to].dense()) return false;
             alias_[to] = op->inputs[0];
@@ -171,8 +173,9 @@ private:
     // An op that reads its input as one vector gets a copy where another consumer wanted a border.
     void separate_dense_consumers() {
         for (std::size_t number = 0; number < graph_.ops.size(); ++number) {
+            if (!graph_.ops[number]->wants_dense_input()) continue;
             const int from = graph_.ops[number]->inputs[0];
-            if (!graph_.ops[number]->wants_dense_input() || graph_.values[static_cast<std::size_t>(from)].dense())
+            if (graph_.values[static_cast<std::size_t>(from)].dense())
                 continue;
             Record copy;
             copy.kind = "flatten";

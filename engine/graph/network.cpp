@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "channels/known.h"
 #include "dispatch/isa.h"
 
 namespace convscope {
@@ -26,7 +27,10 @@ Network::Network(const Shape& input, std::vector<Record> records, std::vector<in
       records_(records),
       outputs_(outputs),
       layout_(layout),
-      graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)) {
+      graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)),
+      obstacle_(channels::obstacle(input, records_, outputs_)) {
+    if (layout == Layout::channels && !obstacle_.empty())
+        throw std::invalid_argument("layout is 'channels', which has no " + obstacle_ + "; take auto or images");
     for (const OpPointer& op : graph_.ops) {
         packed_offset_.push_back(packed_floats_);
         packed_floats_ += (op->packed_floats() + kBlock - 1) / kBlock * kBlock;
@@ -71,7 +75,7 @@ channels::Network& Network::channels() {
 }
 
 bool Network::by_channels(Index pictures, int threads, bool training) {
-    if (training || layout_ == Layout::images) return false;
+    if (training || layout_ == Layout::images || !obstacle_.empty()) return false;
     return layout_ == Layout::channels || pictures < kBlock * threads;
 }
 

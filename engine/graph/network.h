@@ -86,6 +86,7 @@ private:
     std::vector<int> outputs_;
     Layout layout_;
     Graph graph_;
+    std::string obstacle_;  // what the channels-blocked layout lacks
     std::vector<Index> packed_offset_, statistics_offset_;
     std::vector<int> loss_number_;
     int losses_ = 0;

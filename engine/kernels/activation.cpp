@@ -59,6 +59,123 @@ struct Softplus {
     static Vec derivative(Vec u, Vec, Vec, Vec) { return logistic(u); }
 };
 
+struct Clamp {
+    static Vec value(Vec u, Vec a, Vec b) { return at_most(b, at_least(a, u)); }
+    static Vec derivative(Vec u, Vec, Vec a, Vec b) { return select((u >= a) & (u <= b), broadcast(1.0f), zero()); }
+};
+// u Φ(u) and Φ(u) + u φ(u) of the standard normal distribution.
+struct Gelu {
+    static Vec distribution(Vec u) { return 0.5f + 0.5f * erf(u * 0.70710678f); }
+    static Vec value(Vec u, Vec, Vec) { return u * distribution(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return distribution(u) + u * (0.39894228f * exp(-0.5f * u * u)); }
+};
+// ½ u (1 + t) with t = tanh(√(2/π) (u + 0.044715 u³))
+struct GeluTanh {
+    static Vec inner(Vec u) { return tanh(0.79788456f * (u + 0.044715f * u * u * u)); }
+    static Vec value(Vec u, Vec, Vec) { return 0.5f * u * (1.0f + inner(u)); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) {
+        const Vec t = inner(u);
+        return 0.5f * (1.0f + t) + 0.5f * u * (1.0f - t * t) * (0.79788456f * (1.0f + 0.134145f * u * u));
+    }
+};
+// u t with t = tanh ln(1 + e^u) = n/(n + 2), n = e^u (e^u + 2); 1 beyond 20.
+struct Mish {
+    static Vec inner(Vec u) {
+        const Vec power = exp(at_most(broadcast(20.0f), u));
+        const Vec n = power * (power + 2.0f);
+        return n / (n + 2.0f);
+    }
+    static Vec value(Vec u, Vec, Vec) { return u * inner(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) {
+        const Vec t = inner(u);
+        return t + u * (1.0f - t * t) * logistic(u);
+    }
+};
+struct HardSwish {
+    static Vec value(Vec u, Vec, Vec) {
+        return u * (at_most(broadcast(6.0f), at_least(zero(), u + 3.0f)) * (1.0f / 6.0f));
+    }
+    static Vec derivative(Vec u, Vec, Vec, Vec) {
+        return select(u <= -3.0f, zero(), select(u >= 3.0f, broadcast(1.0f), (2.0f * u + 3.0f) * (1.0f / 6.0f)));
+    }
+};
+Vec magnitude_of(Vec u) { return as_floats(as_bits(u) & 0x7fffffff); }
+struct SoftSign {
+    static Vec value(Vec u, Vec, Vec) { return u / (1.0f + magnitude_of(u)); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) {
+        const Vec divisor = 1.0f + magnitude_of(u);
+        return 1.0f / (divisor * divisor);
+    }
+};
+struct TanhShrink {
+    static Vec value(Vec u, Vec, Vec) { return u - tanh(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) {
+        const Vec t = tanh(u);
+        return t * t;
+    }
+};
+struct HardShrink {
+    static Vec value(Vec u, Vec a, Vec) { return select((u <= a) & (u >= -a), zero(), u); }
+    static Vec derivative(Vec u, Vec, Vec a, Vec) { return select((u > a) | (u < -a), broadcast(1.0f), zero()); }
+};
+struct SoftShrink {
+    static Vec value(Vec u, Vec a, Vec) { return u - at_most(a, at_least(-a, u)); }
+    static Vec derivative(Vec u, Vec, Vec a, Vec) { return select((u > a) | (u < -a), broadcast(1.0f), zero()); }
+};
+struct Threshold {
+    static Vec value(Vec u, Vec a, Vec b) { return select(u <= a, b, u); }
+    static Vec derivative(Vec u, Vec, Vec a, Vec) { return select(u > a, broadcast(1.0f), zero()); }
+};
+struct Absolute {
+    static Vec value(Vec u, Vec, Vec) { return magnitude_of(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) {
+        return select(u > 0.0f, broadcast(1.0f), select(u < 0.0f, broadcast(-1.0f), zero()));
+    }
+};
+struct Exponential {
+    static Vec value(Vec u, Vec, Vec) { return exp(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return exp(u); }
+};
+struct Logarithm {
+    static Vec value(Vec u, Vec, Vec) { return log(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return 1.0f / u; }
+};
+struct SquareRoot {
+    static Vec value(Vec u, Vec, Vec) { return square_root(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return 0.5f / square_root(u); }
+};
+struct InverseRoot {
+    static Vec value(Vec u, Vec, Vec) { return 1.0f / square_root(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return -0.5f / (u * square_root(u)); }
+};
+struct Reciprocal {
+    static Vec value(Vec u, Vec, Vec) { return 1.0f / u; }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return -1.0f / (u * u); }
+};
+struct ErrorFunction {
+    static Vec value(Vec u, Vec, Vec) { return erf(u); }
+    static Vec derivative(Vec u, Vec, Vec, Vec) { return 1.12837917f * exp(-u * u); }
+};
+// u^a. Whole exponents up to 64 are products; others are e^(a ln u), and NaN below 0 as in torch.
+struct Power {
+    static Vec whole(Vec u, int n) {
+        Vec result = broadcast(1.0f), square = u;
+        for (int bits = n < 0 ? -n : n; bits != 0; bits >>= 1) {
+            if (bits & 1) result = result * square;
+            square = square * square;
+        }
+        return n < 0 ? 1.0f / result : result;
+    }
+    static Vec raised(Vec u, float n) {
+        if (n >= -64.0f && n <= 64.0f && n == static_cast<float>(static_cast<int>(n))) return whole(u, static_cast<int>(n));
+        const Vec result = power(u, broadcast(n));
+        const Vec at_zero = broadcast(n > 0.0f ? 0.0f : __builtin_inff());
+        return select(u == 0.0f, at_zero, result);
+    }
+    static Vec value(Vec u, Vec a, Vec) { return raised(u, a[0]); }
+    static Vec derivative(Vec u, Vec, Vec a, Vec) { return a[0] == 0.0f ? zero() : a[0] * raised(u, a[0] - 1.0f); }
+};
+
 template <class F>
 void activate_with(ActivationSpec spec, const float* u, float* y, Index floats) {
     const Vec a = broadcast(spec.a);
@@ -92,7 +209,12 @@ constexpr Pair pair_of() {
 constexpr Pair pairs_in_order_of_kind[] = {
     pair_of<Identity>(), pair_of<Relu>(),     pair_of<Relu6>(),    pair_of<LeakyRelu>(),
     pair_of<Elu>(),      pair_of<Logistic>(), pair_of<Tanh>(),     pair_of<ScaledTanh>(),
-    pair_of<Silu>(),     pair_of<HardTanh>(), pair_of<Softplus>(),
+    pair_of<Silu>(),     pair_of<HardTanh>(), pair_of<Softplus>(), pair_of<Clamp>(),
+    pair_of<Gelu>(),     pair_of<GeluTanh>(), pair_of<Mish>(),     pair_of<HardSwish>(),
+    pair_of<SoftSign>(), pair_of<TanhShrink>(), pair_of<HardShrink>(), pair_of<SoftShrink>(),
+    pair_of<Threshold>(), pair_of<Absolute>(), pair_of<Exponential>(), pair_of<Logarithm>(),
+    pair_of<SquareRoot>(), pair_of<InverseRoot>(), pair_of<Reciprocal>(), pair_of<Power>(),
+    pair_of<ErrorFunction>(),
 };
 
 void activate(ActivationSpec spec, const float* u, float* y, Index floats) {

@@ -34,6 +34,24 @@ enum class Activation : std::int32_t {
     silu,
     hard_tanh,  // a: lowest, b: highest
     softplus,
+    clamp,     // a: lowest, b: highest; passes δ also at its bounds
+    gelu,
+    gelu_tanh,  // the approximation by tanh
+    mish,
+    hard_swish,
+    soft_sign,
+    tanh_shrink,
+    hard_shrink,  // a: λ
+    soft_shrink,  // a: λ
+    threshold,    // a: threshold, b: value below
+    absolute,
+    exponential,
+    logarithm,
+    square_root,
+    inverse_root,
+    reciprocal,
+    power,  // a: exponent
+    erf,
 };
 
 struct ActivationSpec {

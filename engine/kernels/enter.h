@@ -13,9 +13,11 @@ void enter_channels_linear(KernelTable& table);
 void enter_channels_pointwise(KernelTable& table);
 void enter_channels_pooling(KernelTable& table);
 void enter_channels_winograd(KernelTable& table);
+void enter_binary(KernelTable& table);
 void enter_convolution(KernelTable& table);
 void enter_dropout(KernelTable& table);
 void enter_elementwise(KernelTable& table);
+void enter_image_norm(KernelTable& table);
 void enter_linear(KernelTable& table);
 void enter_loss(KernelTable& table);
 void enter_normalisation(KernelTable& table);
@@ -23,7 +25,9 @@ void enter_optimiser(KernelTable& table);
 void enter_packing(KernelTable& table);
 void enter_rbf(KernelTable& table);
 void enter_pooling(KernelTable& table);
+void enter_reduce(KernelTable& table);
 void enter_weight_gradient(KernelTable& table);
+void enter_windows(KernelTable& table);
 void enter_winograd(KernelTable& table);
 
 }  // namespace convscope::CONVSCOPE_ISA

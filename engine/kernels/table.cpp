@@ -18,9 +18,11 @@ KernelTable kernel_table() {
     enter_channels_pointwise(table);
     enter_channels_pooling(table);
     enter_channels_winograd(table);
+    enter_binary(table);
     enter_convolution(table);
     enter_dropout(table);
     enter_elementwise(table);
+    enter_image_norm(table);
     enter_linear(table);
     enter_loss(table);
     enter_normalisation(table);
@@ -28,7 +30,9 @@ KernelTable kernel_table() {
     enter_packing(table);
     enter_pooling(table);
     enter_rbf(table);
+    enter_reduce(table);
     enter_weight_gradient(table);
+    enter_windows(table);
     enter_winograd(table);
     return table;
 }

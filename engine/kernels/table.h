@@ -3,6 +3,7 @@
 
 #include "kernels/arguments.h"
 #include "kernels/channels.h"
+#include "kernels/tensor_arguments.h"
 
 namespace convscope {
 
@@ -90,6 +91,28 @@ struct KernelTable {
     void (*channel_add)(const float* a, const float* b, float* to, float floor, float ceiling, Index count) = nullptr;
     void (*channel_response_norm)(const ChannelNorm&) = nullptr;
     void (*channel_linear)(const ChannelLinear&) = nullptr;
+    void (*binary)(const Binary&) = nullptr;
+    void (*binary_delta)(const BinaryDelta&) = nullptr;
+    void (*resample)(const Resample&) = nullptr;
+    void (*resample_back)(const Resample&) = nullptr;
+    void (*max_windows)(const MaxWindows&) = nullptr;
+    void (*max_windows_back)(const MaxWindows&) = nullptr;
+    void (*reduce_sum)(const Reduce&) = nullptr;
+    void (*reduce_max)(const Reduce&) = nullptr;
+    void (*spread_row)(float scale, const float* from, Index from_step, float* to, Index count,
+                       bool accumulate) = nullptr;
+    // to (+)= factor · from, `factor` one number an image
+    void (*scale_images)(const float* factor, const float* from, float* to, Index count, bool accumulate) = nullptr;
+    void (*count_largest)(const ReduceDelta&) = nullptr;
+    void (*shared_max_delta)(const ReduceDelta&) = nullptr;
+    void (*first_max_delta)(const ReduceDelta&) = nullptr;
+    void (*clear_absent)(float* row, Index count, Index images_present) = nullptr;
+    void (*group_norm)(const GroupNorm&) = nullptr;
+    void (*group_norm_back)(const GroupNorm&) = nullptr;
+    void (*position_norm)(const PositionNorm&) = nullptr;
+    void (*position_norm_back)(const PositionNorm&) = nullptr;
+    void (*position_softmax)(const PositionSoftmax&) = nullptr;
+    void (*position_softmax_back)(const PositionSoftmax&) = nullptr;
 };
 
 // One per instruction set that was compiled; only called when the processor has it.

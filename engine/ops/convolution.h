@@ -36,6 +36,8 @@ public:
     std::string describe() const override;
 
 private:
+    friend class TransposedConvolution;  // runs the same passes in each other's place
+
     bool pooled() const { return pool_.y > 0; }
     Index weight_index(Index to, std::size_t source_number, Index ky, Index kx) const;
     void connect(const Record& record);

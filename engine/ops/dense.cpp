@@ -122,8 +122,10 @@ OpPointer make_rbf_units(const Record& record, const Shape& input) {
 }
 
 OpPointer make_softmax(const Record& record, const Shape& input) {
-    Attributes(record).finish();
-    if (input.height != 1 || input.width != 1) refuse(record, "wants (classes, 1, 1), got " + text(input));
+    Attributes read(record);
+    const bool logarithm = read.whole("logarithm", 0, 0) != 0;
+    read.finish();
+    if (logarithm || input.height != 1 || input.width != 1) return make_channel_softmax(record, input, logarithm);
     return std::make_unique<SoftmaxLayer>(record, input);
 }
 

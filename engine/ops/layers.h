@@ -51,6 +51,18 @@ OpPointer make_response_norm(const Record& record, const Shape& input);
 OpPointer make_batch_norm(const Record& record, const Shape& input);
 OpPointer make_loss(const Record& record, const Shape& input);
 
+OpPointer make_binary(const Record& record, const std::vector<Shape>& inputs, BinaryKind kind);
+OpPointer make_gather(const Record& record, const Shape& input);
+OpPointer make_reshape(const Record& record, const Shape& input);
+OpPointer make_group_norm(const Record& record, const Shape& input);
+OpPointer make_layer_norm(const Record& record, const Shape& input);
+OpPointer make_reduction(const Record& record, const Shape& input);
+OpPointer make_resample(const Record& record, const Shape& input);
+OpPointer make_max_windows(const Record& record, const Shape& input);
+OpPointer make_channel_softmax(const Record& record, const Shape& input, bool logarithm);
+OpPointer make_parameter(const Record& record);
+OpPointer make_transposed(const KernelTable& kernels, const Record& record, const Shape& input);
+
 // The window of a pooling record: which sizes come out, and the kernels' arguments without pointers.
 struct PoolWindow {
     Size kernel, stride, padding;

@@ -20,4 +20,17 @@ void clear_border(const Maps& maps, Size border) {
         }
 }
 
+void clear_maps(const Maps& maps) {
+    for_rows(maps, [&](Index map, Index row) {
+        std::memset(row_of(maps, map, row), 0, static_cast<std::size_t>(maps.width * kBlock) * sizeof(float));
+    });
+}
+
+void clear_absent(const Block& block, const Maps& maps) {
+    if (block.images_present == kBlock) return;
+    for_rows(maps, [&](Index map, Index row) {
+        block.kernels->clear_absent(row_of(maps, map, row), maps.width, block.images_present);
+    });
+}
+
 }  // namespace convscope

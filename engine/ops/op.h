@@ -146,6 +146,13 @@ inline float* row_of(const Maps& maps, Index map, Index row) {
 // Writes the zeros around `maps` that its border is made of.
 void clear_border(const Maps& maps, Size border);
 
+// Zeros in all positions.
+void clear_maps(const Maps& maps);
+
+// Zeros in the lanes that no image of the block has: what divides or takes logarithms may leave infinities there, which times
+// a δ of 0 would be NaN in the sum of a gradient.
+void clear_absent(const Block& block, const Maps& maps);
+
 // Calls visit(map, row) for all rows.
 template <class Visit>
 void for_rows(const Maps& maps, Visit visit) {

@@ -20,7 +20,10 @@ void pass_on(const KernelTable& kernels, const Maps& from, const Maps& to, bool 
 class ActivationLayer final : public Op {
 public:
     ActivationLayer(const Record& record, const Shape& input, ActivationSpec spec)
-        : Op(record, {input}, input), spec_(spec), from_output_(has_derivative_of_output(spec.kind)) {}
+        : Op(record, {input}, input),
+          spec_(spec),
+          from_output_(has_derivative_of_output(spec.kind)),
+          unbounded_(is_unbounded(spec.kind)) {}
 
     bool reads_input_in_backward() const override { return !from_output_; }
     bool reads_output_in_backward() const override { return from_output_; }
@@ -30,6 +33,7 @@ public:
             block.kernels->activate(spec_, row_of(block.inputs[0], map, row), row_of(block.output, map, row),
                                     output_shape.width * kBlock);
         });
+        if (unbounded_) clear_absent(block, block.output);
     }
     void backward(const Block& block) const override {
         for_rows(block.delta, [&](Index map, Index row) {
@@ -39,17 +43,31 @@ public:
                                          row_of(block.input_deltas[0], map, row), output_shape.width,
                                          block.accumulate_input_delta[0]);
         });
+        if (unbounded_) clear_absent(block, block.input_deltas[0]);
     }
 
 private:
+    // Infinite, or of infinite slope, at 0: which is what lanes without an image may hold.
+    static bool is_unbounded(Activation kind) {
+        switch (kind) {
+            case Activation::exponential:
+            case Activation::logarithm:
+            case Activation::square_root:
+            case Activation::inverse_root:
+            case Activation::reciprocal:
+            case Activation::power: return true;
+            default: return false;
+        }
+    }
     ActivationSpec spec_;
-    bool from_output_;
+    bool from_output_, unbounded_;
 };
 
 // Kept units are divided by 1 − p; in evaluation the input passes unchanged.
 class DropoutLayer final : public Op {
 public:
-    DropoutLayer(const Record& record, const Shape& input, double p) : Op(record, {input}, input), p_(p) {}
+    DropoutLayer(const Record& record, const Shape& input, double p, Index side)
+        : Op(record, {input}, input), p_(p), side_(side) {}
 
     void forward(const Block& block) const override { drop(block, block.inputs[0], block.output, false); }
     void backward(const Block& block) const override {
@@ -67,6 +85,7 @@ private:
         a.first_image = static_cast<std::uint32_t>(block.first_image);
         a.threshold = static_cast<std::uint32_t>(std::min(std::ldexp(p_, 32), 4294967295.0));
         a.scale = p_ < 1 ? static_cast<float>(1 / (1 - p_)) : 0.0f;
+        if (side_ > 0) return drop_together(block, a, from, to, accumulate);
         a.accumulate = accumulate;
         // A row starts at an even unit, because units share random bits two by two.
         const Index row_units = (from.width + 1) / 2 * 2;
@@ -78,7 +97,25 @@ private:
             block.kernels->dropout(a);
         });
     }
+    // Whole maps, or the whole image: one unit's chance decides for all of its positions.
+    void drop_together(const Block& block, Dropout a, const Maps& from, const Maps& to, bool accumulate) const {
+        alignas(64) float ones[kBlock], factor[kBlock];
+        std::fill_n(ones, kBlock, 1.0f);
+        a.input = ones;
+        a.output = factor;
+        a.units = 1;
+        for (Index map = 0; map < from.count; ++map) {
+            if (map == 0 || side_ == 1) {
+                a.first_unit = static_cast<std::uint32_t>(2 * map);
+                block.kernels->dropout(a);
+            }
+            for (Index row = 0; row < from.height; ++row)
+                block.kernels->scale_images(factor, row_of(from, map, row), row_of(to, map, row), from.width, accumulate);
+        }
+    }
+
     double p_;
+    Index side_;  // 0: units drop alone; 1: maps; 2: images
 };
 
 class Add final : public Op {
@@ -169,6 +206,24 @@ std::optional<ActivationSpec> activation_of(const Record& record) {
         {"elu", Activation::elu, "alpha", 1, nullptr, 0},
         {"scaled_tanh", Activation::scaled_tanh, "amplitude", 1.7159, "slope", 2.0 / 3.0},
         {"hard_tanh", Activation::hard_tanh, "low", -1, "high", 1},
+        {"clamp", Activation::clamp, "low", -HUGE_VAL, "high", HUGE_VAL},
+        {"gelu", Activation::gelu, nullptr, 0, nullptr, 0},
+        {"gelu_tanh", Activation::gelu_tanh, nullptr, 0, nullptr, 0},
+        {"mish", Activation::mish, nullptr, 0, nullptr, 0},
+        {"hard_swish", Activation::hard_swish, nullptr, 0, nullptr, 0},
+        {"soft_sign", Activation::soft_sign, nullptr, 0, nullptr, 0},
+        {"tanh_shrink", Activation::tanh_shrink, nullptr, 0, nullptr, 0},
+        {"hard_shrink", Activation::hard_shrink, "lambda", 0.5, nullptr, 0},
+        {"soft_shrink", Activation::soft_shrink, "lambda", 0.5, nullptr, 0},
+        {"threshold", Activation::threshold, "threshold", 0, "value", 0},
+        {"absolute", Activation::absolute, nullptr, 0, nullptr, 0},
+        {"exponential", Activation::exponential, nullptr, 0, nullptr, 0},
+        {"logarithm", Activation::logarithm, nullptr, 0, nullptr, 0},
+        {"square_root", Activation::square_root, nullptr, 0, nullptr, 0},
+        {"inverse_root", Activation::inverse_root, nullptr, 0, nullptr, 0},
+        {"reciprocal", Activation::reciprocal, nullptr, 0, nullptr, 0},
+        {"power", Activation::power, "exponent", 1, nullptr, 0},
+        {"erf", Activation::erf, nullptr, 0, nullptr, 0},
     };
     for (const Known& each : known) {
         if (record.kind != each.kind) continue;
@@ -189,15 +244,18 @@ OpPointer make_activation(const Record& record, const Shape& input, ActivationSp
 OpPointer make_dropout(const Record& record, const Shape& input) {
     Attributes read(record);
     const double p = read.number("p", 0.5);
+    const Index side = read.whole("together", 0, 0);
     read.finish();
     if (!(p >= 0 && p <= 1)) refuse(record, "attribute 'p' is " + std::to_string(p) + ", wanted 0 to 1");
-    return std::make_unique<DropoutLayer>(record, input, p);
+    if (side > 2) refuse(record, "attribute 'together' is " + std::to_string(side) + ", wanted 0: units, 1: maps, 2: images");
+    return std::make_unique<DropoutLayer>(record, input, p, side);
 }
 
 OpPointer make_add(const Record& record, const std::vector<Shape>& inputs) {
     Attributes(record).finish();
-    for (const Shape& each : inputs)
-        if (each != inputs[0]) refuse(record, "cannot add " + text(each) + " to " + text(inputs[0]));
+    const bool alike = std::all_of(inputs.begin(), inputs.end(), [&](const Shape& each) { return each == inputs[0]; });
+    if (!alike && inputs.size() == 2) return make_binary(record, inputs, BinaryKind::add);
+    if (!alike) refuse(record, "adds more than two inputs of one shape only");
     return std::make_unique<Add>(record, inputs);
 }
 

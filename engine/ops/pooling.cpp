@@ -19,10 +19,6 @@ Index pooled_size(const Record& record, Index input, Index kernel, Index stride,
     return size;
 }
 
-void clear(const Maps& maps) {
-    for_rows(maps, [&](Index map, Index row) { std::fill_n(row_of(maps, map, row), maps.width * kBlock, 0.0f); });
-}
-
 class Pooling final : public Op {
 public:
     Pooling(const Record& record, const Shape& input, PoolKind which, const PoolWindow& window)
@@ -38,7 +34,7 @@ public:
         Pool a = arguments(block);
         a.delta = block.delta;
         a.input_delta = block.input_deltas[0];
-        if (!block.accumulate_input_delta[0]) clear(a.input_delta);
+        if (!block.accumulate_input_delta[0]) clear_maps(a.input_delta);
         block.kernels->pool_backward(a);
     }
 
@@ -119,7 +115,7 @@ public:
             bias = static_cast<float>(to_bias) + (block.accumulate_gradient ? bias : 0.0f);
         }
         if (!a.input_delta.data) return;
-        if (!block.accumulate_input_delta[0]) clear(a.input_delta);
+        if (!block.accumulate_input_delta[0]) clear_maps(a.input_delta);
         block.kernels->pool_backward(a);
     }
 

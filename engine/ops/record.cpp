@@ -63,6 +63,24 @@ const std::vector<std::vector<Index>>* Attributes::table(const std::string& name
     return &found->lists;
 }
 
+std::vector<double> Attributes::numbers(const std::string& name) {
+    const Attribute* found = find(name);
+    return found ? found->numbers : std::vector<double>{};
+}
+
+std::vector<Index> Attributes::wholes(const std::string& name, Index least) {
+    if (!find(name)) refuse(record_, "attribute '" + name + "' is missing");
+    std::vector<Index> found;
+    for (const double each : numbers(name)) found.push_back(whole_of(name, each, least));
+    return found;
+}
+
+Shape Attributes::shape(const std::string& name) {
+    const std::vector<Index> sides = wholes(name, 1);
+    if (sides.size() != 3) refuse(record_, "attribute '" + name + "' wants [channels, height, width]");
+    return {sides[0], sides[1], sides[2]};
+}
+
 void Attributes::finish() const {
     for (const auto& [name, attribute] : record_.attributes)
         if (!read_.contains(name)) {

@@ -58,6 +58,9 @@ public:
     Size size(const std::string& name, Index least);  // required
     Size size(const std::string& name, Index least, Size fallback);
     const std::vector<std::vector<Index>>* table(const std::string& name);
+    std::vector<double> numbers(const std::string& name);                // empty where it is absent
+    std::vector<Index> wholes(const std::string& name, Index least);     // required
+    Shape shape(const std::string& name);                                // required, three numbers of at least 1
     void finish() const;
 
 private:

@@ -85,6 +85,31 @@ inline Vec tanh(Vec x) {
     return numerator / (numerator + 2.0f);
 }
 
+// Least-squares fits, weighted towards equal errors, to erf(x)/x as a polynomial in x² below 0.927 and to −ln(1 − erf x)/x as one in
+// x from there to 4, where erf is 1 in float: 1.2e-7 off at most.
+inline Vec erf(Vec x) {
+    const Vec magnitude = as_floats(as_bits(x) & 0x7fffffff);
+    const Vec t = at_most(broadcast(4.0f), magnitude);
+    const Vec s = t * t;
+    Vec p = broadcast(8.3623094558e-5f);
+    p = p * s - 8.1414808981e-4f;
+    p = p * s + 5.2009900319e-3f;
+    p = p * s - 2.6859413505e-2f;
+    p = p * s + 1.1283696496e-1f;
+    p = p * s - 3.7612633861e-1f;
+    p = p * s + 1.1283791667f;
+    Vec q = broadcast(1.0764383443e-5f);
+    q = q * t - 3.1807123114e-4f;
+    q = q * t + 3.6229633164e-3f;
+    q = q * t - 2.3720275148e-2f;
+    q = q * t + 1.0618770838e-1f;
+    q = q * t + 6.3518144261e-1f;
+    q = q * t + 1.1286409767f;
+    const Vec far = 1.0f - exp(-(q * t));
+    const Vec result = select(t < 0.9274f, p * t, far);
+    return select(x < 0.0f, -result, result) + (x - x);  // NaN stays
+}
+
 // x^y for x > 0.
 inline Vec power(Vec x, Vec y) { return exp(y * log(x)); }
 

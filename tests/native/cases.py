@@ -6,25 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from tests.native.parts import MANY, MAPS, ONE, Case, conv, function, sequence
+from tests.native.tensor_cases import TENSORS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope import layers
-
-Shape = tuple[int, int, int]
-
-
-class Function(nn.Module):
-    """A model that is one function of x; ``parts`` are its modules, by name in ``self``."""
-
-    def __init__(self, function: Callable[[Any, Tensor], Any], **parts: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(self, x)
 
 
 class Residual(nn.Module):
@@ -52,18 +39,6 @@ class OwnConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, stride=2, padding=self.padding)
 
 
-def conv(*args: Any, **kwargs: Any) -> Callable[[], nn.Module]:
-    return lambda: nn.Conv2d(*args, **kwargs)
-
-
-def function(body: Callable[[Any, Tensor], Any], **parts: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    return lambda: Function(body, **{name: part() for name, part in parts.items()})
-
-
-def sequence(*parts: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(*(part() for part in parts))
-
-
 def _chunks(s: Any, x: Tensor) -> Tensor:
     parts = s.a(x).chunk(3, dim=1)
     return torch.cat([parts[2], parts[0], parts[1]], 1)
@@ -78,12 +53,6 @@ def _slices(s: Any, x: Tensor) -> Tensor:
     last: Tensor = s.a(x)[:, 1:6:2] + s.b(x[:, 1:, :, :])
     return last
 
-
-MAPS: Shape = (3, 9, 7)
-ONE: Shape = (1, 6, 5)
-MANY: Shape = (17, 7, 8)
-
-Case = tuple[Callable[[], nn.Module], Shape]
 
 CONVOLUTIONS: dict[str, Case] = {
     "conv 1": (conv(1, 1, 1), ONE),
@@ -273,4 +242,4 @@ def _dead(model: Any, x: Tensor) -> Any:
     return model.a(x)
 
 
-ALL: dict[str, Case] = {**CONVOLUTIONS, **POOLINGS, **ACTIVATIONS, **NORMALISATIONS, **GRAPHS}
+ALL: dict[str, Case] = {**CONVOLUTIONS, **POOLINGS, **ACTIVATIONS, **NORMALISATIONS, **GRAPHS, **TENSORS}

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.native import reference_tensors
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,7 +95,12 @@ class Network:
         return int(np.prod(self._shapes(record)[name]))
 
     def _shapes(self, record: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        a, (c, h, w) = record["attributes"], self.value_shapes[record["inputs"][0]]
+        a = record["attributes"]
+        if record["kind"] == "parameter":
+            return {"value": tuple(a["shape"])}
+        c, h, w = self.value_shapes[record["inputs"][0]]
+        if record["kind"] == "conv_transpose2d":
+            return {"weight": (c, a["out_channels"] // a["groups"], *a["kernel_size"]), "bias": (a["out_channels"],)}
         if record["kind"] == "conv2d":
             maps = a["out_channels"]
             rows = (sum(map(len, a["table"])),) if "table" in a else (maps, c // a.get("groups", 1))
@@ -123,8 +129,16 @@ class Network:
                 continue
             if kind == "batch_norm":
                 y = _batch_norm(inputs[0], p, record["state"], state, a, training)
+            elif kind == "parameter":
+                held = p.get("value")
+                if held is None:
+                    start = record["state"]["value"]
+                    held = torch.from_numpy(state[start : start + self._size(record, "value")]).view(*a["shape"])
+                y = held[None].expand(len(x), -1, -1, -1).to(self.dtype)
             elif kind == "dropout":
-                noise = torch.rand(inputs[0].shape, generator=torch.Generator().manual_seed(seed + 7919 * step + index))
+                alone = len(inputs[0].shape) - (0, 2, 3)[a.get("together", 0)]
+                sides = [*inputs[0].shape[:alone], *(1,) * (4 - alone)]
+                noise = torch.rand(sides, generator=torch.Generator().manual_seed(seed + 7919 * step + index))
                 y = inputs[0] * (noise >= a["p"]) / (1 - a["p"]) if training else inputs[0]
             elif kind == "rbf_units":
                 start = record["state"]["weight"]
@@ -208,10 +222,9 @@ LAYERS: dict[str, Layer] = {
     "response_norm": lambda i, p, a: F.local_response_norm(
         i[0], a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("k", 1.0)
     ),
-    "add": lambda i, p, a: torch.stack(i).sum(0),
     "concat": lambda i, p, a: torch.cat(i, 1),
     "flatten": lambda i, p, a: i[0].flatten(1)[:, :, None, None],
-    "softmax": lambda i, p, a: F.softmax(i[0], 1),
+    **reference_tensors.LAYERS,
 }
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Attributes], Tensor]] = {

@@ -22,7 +22,10 @@ from convscope.models import MODELS
 from convscope.native import NativeNetwork, accelerate, availability
 from convscope.spec import spec_of
 
-pytestmark = pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
+pytestmark = [
+    pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}"),
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning"),
+]
 
 ISAS = ("avx512", "avx2", "portable")
 SIX = ("lenet5", "lenet5_1998", "mcdnn_column", "slides_cifar10", "slides_stl10")

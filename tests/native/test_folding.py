@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.native.cases import Function
 from tests.native.comparing import ONE_LAYER, pictures, randomised, relative
+from tests.native.parts import Function
 from torch import Tensor, nn
 from torch.nn import functional as F
 

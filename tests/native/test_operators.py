@@ -6,6 +6,8 @@ import pytest
 from tests.native import cases
 from tests.native.comparing import ONE_LAYER, WHOLE_NETWORK, check, pictures, randomised
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+
 #: These keep several layers' rounding.
 DEEP = {"residual", "residual, pooled", "batch norm chain"}
 

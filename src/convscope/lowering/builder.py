@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +12,7 @@ from torch import nn
 from convscope import shapes
 from convscope.errors import ArgumentError, LoweringError
 from convscope.lowering.plan import Attribute, Constant, Record, Shape
+from convscope.lowering.values import Sizes, Value, folded
 
 Lowering = Callable[..., Any]
 F = TypeVar("F", bound=Lowering)
@@ -56,24 +56,6 @@ class _Batch:
 BATCH = _Batch()
 
 
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """A tensor of the model. ``shape`` (c, h, w) is the engine's; ``flat`` says that torch sees (n, c) instead."""
-
-    number: int
-    shape: Shape
-    flat: bool = False
-
-    @property
-    def torch_shape(self) -> tuple[int, ...]:
-        """The shape that torch gives it, the batch left out."""
-        return self.shape[:1] if self.flat else self.shape
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-
 class Builder:
     """The plan under construction. ``layer`` is the name of the layer being lowered, for records and errors."""
 
@@ -87,7 +69,9 @@ class Builder:
         self.counters: list[str] = []
         self.training = False
         self.needs_several: str | None = None
-        self.image = Value(0, input_shape)
+        self.image = Value.plain(0, input_shape)
+        self.roots: dict[int, int] = {}  # of values that are others under another shape
+        self._arranged: dict[tuple[Value, Shape], int] = {}
         self._next = 1
         self._parameters = {id(each): (name, each) for name, each in model.named_parameters()}
         self._buffers = {id(each): name for name, each in model.named_buffers()}
@@ -103,9 +87,9 @@ class Builder:
         attributes: Mapping[str, Attribute] | None = None,
         parameters: Mapping[str, Any] | None = None,
         state: Mapping[str, str] | None = None,
-        flat: bool | None = None,
+        sizes: Sizes | None = None,
     ) -> Value:
-        """Add a layer and return its output of ``shape``, which is flat where its first input is unless given.
+        """Add a layer and return its output, maps of ``shape`` as a tensor of ``sizes`` (None: of the same).
 
         ``parameters``: tensors of the model, or names of constants; None leaves one out.
         """
@@ -113,7 +97,7 @@ class Builder:
         given = {key: each for key, each in (parameters or {}).items() if each is not None}
         names = {key: each if isinstance(each, str) else self.parameter(each) for key, each in given.items()}
         trainable = not given or any(isinstance(each, torch.Tensor) and each.requires_grad for each in given.values())
-        output = Value(self._next, shape, sources[0].flat if flat is None else flat)
+        output = Value.plain(self._next, shape, sizes)
         self._next += 1
         numbers = tuple(each.number for each in sources)
         self.records.append(
@@ -125,15 +109,34 @@ class Builder:
         self.records.append(Record(kind, self.layer, (source.number,), None, None, attributes))
 
     def pointwise(self, kind: str, x: Value, **attributes: float) -> Value:
-        """A layer that leaves the shape as it is."""
-        return self.record(kind, x, x.shape, attributes)
+        """A layer that takes each number by itself; the order in which they lie stays."""
+        x = self.whole(x)
+        return x.like(self.record(kind, x, x.shape, attributes).number)
 
     def affine(
         self, x: Value, slope: float | Callable[[], torch.Tensor], offset: float | Callable[[], torch.Tensor]
     ) -> Value:
-        """slope·x + offset, fixed numbers or given anew before each use, (c,): trainable subsampling of 1×1 windows."""
+        """slope·x + offset: trainable subsampling of 1×1 windows.
+
+        Both are fixed numbers, or given anew before each use, (c,), for ``x`` that is maps or features.
+        """
+        x = self.whole(x)
         names = {"weight": self.constant(x.shape[0], slope), "bias": self.constant(x.shape[0], offset)}
-        return self.record("subsample", x, x.shape, {"kernel_size": [1, 1], "stride": [1, 1]}, names)
+        return x.like(self.record("subsample", x, x.shape, {"kernel_size": [1, 1], "stride": [1, 1]}, names).number)
+
+    def held(self, tensor: torch.Tensor, sizes: Sizes) -> Value:
+        """A parameter, buffer or constant of the model as a tensor of ``sizes``, the same for every image."""
+        shape = folded(sizes)
+        attributes: dict[str, Attribute] = {"shape": list(shape)}
+        if id(tensor) in self._parameters:
+            return self.record("parameter", [], shape, attributes, {"value": tensor}, sizes=sizes)
+        if id(tensor) in self._buffers and tensor.is_floating_point():
+            state = {"value": self.buffer(tensor)}
+            return self.record("parameter", [], shape, attributes, state=state, sizes=sizes)
+        if tensor.requires_grad:
+            self.refuse("computes with a tensor that is no parameter of the model but follows from some")
+        name = self.constant(tensor.numel(), lambda: tensor.flatten().float())
+        return self.record("parameter", [], shape, attributes, {"value": name}, sizes=sizes)
 
     def constant(self, size: int, value: float | Callable[[], torch.Tensor]) -> str:
         name = f"constant.{len(self.constants)}"
@@ -160,17 +163,75 @@ class Builder:
             self.refuse("its state is not a buffer of the model")
         return self._buffers[id(tensor)]
 
+    def arranged(self, x: Value, shape: Shape) -> Value:
+        """The numbers of ``x`` in its own order, as maps of ``shape`` in the engine; its sizes stay."""
+        if x.in_order and x.shape == shape:
+            return x
+        key = (x, shape)
+        if key not in self._arranged:
+            attributes: dict[str, Attribute] = {}
+            if x.in_order:
+                kind = "flatten" if shape[1:] == (1, 1) else "reshape"
+            else:
+                kind = "gather"
+                attributes |= {"sizes": list(x.sizes), "strides": list(x.strides)}
+                attributes |= {"offset": x.offset} if x.offset else {}
+            if kind != "flatten":
+                attributes["shape"] = list(shape)
+            made = self.record(kind, x, shape, attributes, sizes=x.sizes)
+            self._arranged[key] = made.number
+            self.roots[made.number] = self.roots.get(x.number, x.number) if x.in_order else made.number
+        return Value.plain(self._arranged[key], shape, x.sizes)
+
+    def whole(self, x: Value) -> Value:
+        """``x`` such that it is all that its value in the engine holds, each number once."""
+        return x if x.is_whole else self.arranged(x, folded(x.sizes))
+
     def maps(self, x: Any) -> Value:
         """``x``, which must be maps, (n, c, h, w)."""
-        if not isinstance(x, Value) or x.flat:
+        if not isinstance(x, Value) or len(x.sizes) != 3:
             self.refuse(f"takes {self.shown(x)}, the engine runs it on maps (n, c, h, w) only")
-        return x
+        return self.arranged(x, (x.sizes[0], x.sizes[1], x.sizes[2]))
 
     def features(self, x: Any) -> Value:
         """``x``, which must be features, (n, f)."""
-        if not isinstance(x, Value) or not x.flat:
+        if not isinstance(x, Value) or len(x.sizes) != 1:
             self.refuse(f"takes {self.shown(x)}, the engine runs it on features (n, f) only")
+        return self.arranged(x, folded(x.sizes))
+
+    def with_first(self, x: Value, axis: int) -> tuple[Value, Sizes]:
+        """(``x`` with ``axis`` first and as its maps, how to permute the result back).
+
+        The other sides keep the order in which they lie where the axis is first there already, so that nothing moves.
+        """
+        order = x.memory_order
+        if order is None or order[0] != axis:
+            order = (axis, *(each for each in range(len(x.sizes)) if each != axis))
+        moved = x.permuted(order)
+        rest = moved.sizes[1:]
+        height = 1 if len(rest) < 2 else math.prod(rest[:-1])
+        shape = (moved.sizes[0], height, rest[-1] if rest else 1)
+        if moved.in_order and x.shape[0] == moved.sizes[0]:
+            shape = x.shape
+        back = tuple(order.index(each) for each in range(len(order)))
+        return self.arranged(moved, shape), back
+
+    def returned(self, x: Value, others: Sequence[Value]) -> Value:
+        """``x`` in order and in memory of its own: the engine returns what its layers compute, each once."""
+        x = self.arranged(x, x.shape if x.in_order else folded(x.sizes))
+        root = self.roots.get(x.number, x.number)
+        if root == 0 or root in {self.roots.get(each.number, each.number) for each in others}:
+            x = self.pointwise("identity", x)
         return x
+
+    def axis(self, dim: Any, x: Value, what: str) -> int:
+        """The side that torch calls ``dim``, the batch not counted."""
+        sides = len(x.sizes) + 1
+        if isinstance(dim, bool) or not isinstance(dim, int) or not -sides <= dim < sides:
+            self.refuse(f"{what} {dim}, of {self.shown(x)}")
+        if dim % sides == 0:
+            self.refuse(f"{what} {dim}, the batch, whose images the engine keeps apart")
+        return dim % sides - 1
 
     def tensor(self, x: Any) -> Value:
         if not isinstance(x, Value):
@@ -187,5 +248,5 @@ class Builder:
 
     def shown(self, x: Any) -> str:
         if isinstance(x, Value):
-            return "(" + ", ".join(["n", *map(str, x.torch_shape)]) + ")"
+            return "(" + ", ".join(["n", *map(str, x.sizes)]) + ")"
         return f"a {type(x).__name__}"

@@ -18,14 +18,20 @@ from convscope.errors import ArgumentError, LoweringError
 from convscope.graph.capture import capture, find_module
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.lowering import operators  # fills the tables
-from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder, Value
+from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder
 from convscope.lowering.folding import fold_batch_norms
 from convscope.lowering.objective import Objective, objective
+from convscope.lowering.operators.reductions import Extremum
 from convscope.lowering.plan import Output, Plan
+from convscope.lowering.values import Value
 
 # The result shares its memory with the first argument, so a change in place of one changes the other.
-_VIEWS = {"view", "reshape", "flatten", "squeeze", "contiguous", "float", "chunk", "split"}
-_VIEW_FUNCTIONS = {torch.flatten, torch.reshape, torch.squeeze, torch.chunk, torch.split, operator.getitem}
+_VIEWS = {
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "float", "to", "type_as", "chunk",
+    "split", "unbind", "select", "narrow", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis",
+    "expand", "expand_as", "view_as", "reshape_as",
+}  # fmt: skip
+_VIEW_FUNCTIONS = {operator.getitem} | {getattr(torch, name) for name in _VIEWS if hasattr(torch, name)}
 _IN_PLACE_OPERATORS = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 _PLAIN_MODULES = ("builtins", "_operator", "math")
 
@@ -56,7 +62,7 @@ def lower(
     plan = Plan(
         input_shape=(channels, height, width),
         records=tuple(builder.records),
-        outputs=tuple(Output(each.number, each.torch_shape) for each in outputs),
+        outputs=tuple(Output(each.number, each.sizes) for each in outputs),
         structure=structure,
         constants=tuple(builder.constants),
         scratch=dict(builder.scratch),
@@ -254,10 +260,11 @@ class _Walk:
 
     def _structure(self, value: Any, outputs: list[Value]) -> Any:
         if isinstance(value, Value):
-            if value.number == 0:  # the engine returns what its layers compute
-                value = self.builder.pointwise("identity", value)
+            value = self.builder.returned(value, outputs)
             outputs.append(value)
             return len(outputs) - 1
+        if isinstance(value, Extremum):
+            self.builder.refuse("the model returns the places of maxima, which the engine does not give away")
         if isinstance(value, AuxiliaryOutputs):
             logits = self._structure(value.logits, outputs)
             auxiliary = tuple(self._structure(each, outputs) for each in value.auxiliary)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 Shape = tuple[int, int, int]
-Attribute = int | float | list[int] | list[list[int]]
+Attribute = int | float | list[int] | list[float] | list[list[int]]
 
 
 @dataclasses.dataclass(frozen=True)

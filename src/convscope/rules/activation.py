@@ -128,6 +128,9 @@ class Softsign(Elementwise):
     def limits(self) -> tuple[float, float]:
         return -1.0, 1.0
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("soft_sign"),)
+
 
 @elementwise("hardtanh", modules=[nn.Hardtanh])
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +243,9 @@ class GELU(Elementwise):
             return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
         return 0.5 * torch.erfc(x / -math.sqrt(2))  # 1 + erf would cancel far below 0
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("gelu_tanh" if self.approximate == "tanh" else "gelu"),)
+
 
 @elementwise("silu", modules=[nn.SiLU])
 @dataclasses.dataclass(frozen=True)
@@ -272,6 +278,9 @@ class Mish(Elementwise):
     def _gate(self, x: Tensor) -> Tensor:
         return torch.tanh(x.clamp(min=0) + torch.log1p(torch.exp(-x.abs())))
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("mish"),)
+
 
 @elementwise("hardswish", modules=[nn.Hardswish])
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +296,9 @@ class HardSwish(Elementwise):
             saved <= -3, torch.zeros_like(saved), torch.where(saved >= 3, torch.ones_like(saved), between)
         )
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("hard_swish"),)
+
 
 @elementwise("tanhshrink", modules=[nn.Tanhshrink])
 @dataclasses.dataclass(frozen=True)
@@ -298,3 +310,6 @@ class Tanhshrink(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return torch.tanh(saved) ** 2
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("tanh_shrink"),)

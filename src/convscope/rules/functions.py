@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.rules.elementwise import Elementwise, Stage, elementwise, stage
+from convscope.rules.elementwise import Elementwise, Stage, affine, elementwise, stage
 
 
 @elementwise("sin")
@@ -103,6 +103,9 @@ class ErrorFunction(Elementwise):
     def limits(self) -> tuple[float, float]:
         return -1.0, 1.0
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("erf"),)
+
 
 @elementwise("erfc")
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +117,9 @@ class ComplementaryErrorFunction(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return -2 / math.sqrt(math.pi) * torch.exp(-saved * saved)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return stage("erf"), affine(-1, 1)
 
 
 @elementwise("clamp", called=("clamp", "clip"))
@@ -142,12 +148,9 @@ class Clamp(Elementwise):
             inside &= saved <= self.max
         return inside.to(saved.dtype)
 
-    def engine(self) -> tuple[Stage, ...] | str:
-        if (self.min, self.max) == (0, None):
-            return (stage("relu"),)
-        if self.min is None or self.max is None or not math.isfinite(self.min) or not math.isfinite(self.max):
-            return f"clamps to {self.min}…{self.max}, the engine needs two finite numbers, or 0 and none"
-        return (stage("hard_tanh", low=self.min, high=self.max),)
+    def engine(self) -> tuple[Stage, ...]:
+        low = -math.inf if self.min is None else self.min
+        return (stage("clamp", low=low, high=math.inf if self.max is None else self.max),)
 
 
 @elementwise("clamp_min")
@@ -163,7 +166,7 @@ class ClampBelow(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return (saved >= self.min).to(saved.dtype)
 
-    def engine(self) -> tuple[Stage, ...] | str | None:
+    def engine(self) -> tuple[Stage, ...]:
         return Clamp(self.min, None).engine()
 
 
@@ -179,6 +182,9 @@ class ClampAbove(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return (saved <= self.max).to(saved.dtype)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return Clamp(None, self.max).engine()
 
 
 class _Steps(Elementwise):

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from convscope.rules.elementwise import Elementwise, Stage, affine, elementwise
+from convscope.rules.elementwise import Elementwise, Stage, affine, elementwise, stage
 
 
 @elementwise("neg", called=("neg", "negative"))
@@ -37,6 +37,9 @@ class Absolute(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return saved.sign()
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("absolute"),)
+
 
 @elementwise("square")
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Square(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return 2 * saved
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("power", exponent=2),)
 
 
 @elementwise("pow")
@@ -65,6 +71,9 @@ class Power(Elementwise):
             return torch.zeros_like(saved)
         return self.exponent * saved ** (self.exponent - 1)
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("power", exponent=self.exponent),)
+
 
 @elementwise("sqrt")
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +87,9 @@ class Root(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return 0.5 / saved
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("square_root"),)
 
 
 @elementwise("rsqrt")
@@ -93,6 +105,9 @@ class ReciprocalRoot(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return -0.5 * saved**3
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("inverse_root"),)
+
 
 @elementwise("reciprocal")
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +121,9 @@ class Reciprocal(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return -saved * saved
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("reciprocal"),)
 
 
 @elementwise("exp")
@@ -121,6 +139,9 @@ class Exponential(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return saved
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("exponential"),)
+
 
 @elementwise("exp2")
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +155,9 @@ class PowerOfTwo(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return saved * math.log(2)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return affine(math.log(2)), stage("exponential")
 
 
 @elementwise("expm1")
@@ -161,6 +185,9 @@ class Logarithm(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return 1 / saved
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("logarithm"),)
+
 
 @elementwise("log2")
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +200,9 @@ class BinaryLogarithm(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return 1 / (saved * math.log(2))
 
+    def engine(self) -> tuple[Stage, ...]:
+        return stage("logarithm"), affine(1 / math.log(2))
+
 
 @elementwise("log10")
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +214,9 @@ class DecimalLogarithm(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return 1 / (saved * math.log(10))
+
+    def engine(self) -> tuple[Stage, ...]:
+        return stage("logarithm"), affine(1 / math.log(10))
 
 
 @elementwise("log1p")

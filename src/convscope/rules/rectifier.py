@@ -137,10 +137,10 @@ class Threshold(Elementwise):
     def slope(self, saved: Tensor) -> Tensor:
         return (saved > self.threshold).to(saved.dtype)
 
-    def engine(self) -> tuple[Stage, ...] | str:
-        if (self.threshold, self.value) != (0, 0):
-            return f"threshold={self.threshold:g} and value={self.value:g}, the engine has 0 and 0, a ReLU, only"
-        return (stage("relu"),)
+    def engine(self) -> tuple[Stage, ...]:
+        if (self.threshold, self.value) == (0, 0):
+            return (stage("relu"),)
+        return (stage("threshold", threshold=self.threshold, value=self.value),)
 
 
 @elementwise("hardshrink", modules=[nn.Hardshrink])
@@ -159,6 +159,9 @@ class Hardshrink(Elementwise):
     def _inside(self, x: Tensor) -> Tensor:
         return (x >= -self.lambd) & (x <= self.lambd)
 
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("hard_shrink", **{"lambda": self.lambd}),)
+
 
 @elementwise("softshrink", modules=[nn.Softshrink])
 @dataclasses.dataclass(frozen=True)
@@ -172,3 +175,6 @@ class Softshrink(Elementwise):
 
     def slope(self, saved: Tensor) -> Tensor:
         return ((saved < -self.lambd) | (saved > self.lambd)).to(saved.dtype)
+
+    def engine(self) -> tuple[Stage, ...]:
+        return (stage("soft_shrink", **{"lambda": self.lambd}),)

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from convscope.lowering.operators import activations, combine, convolution, normalisation, pooling, reshape, selection
+from convscope.lowering.operators import (
+    activations,
+    combine,
+    convolution,
+    normalisation,
+    pooling,
+    reductions,
+    resizing,
+    selection,
+    views,
+)
 
-__all__ = ["activations", "combine", "convolution", "normalisation", "pooling", "reshape", "selection"]
+__all__ = [
+    "activations",
+    "combine",
+    "convolution",
+    "normalisation",
+    "pooling",
+    "reductions",
+    "resizing",
+    "selection",
+    "views",
+]

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
+from convscope.lowering.builder import Builder, lowers_function, lowers_method, lowers_module
+from convscope.lowering.operators.combine import multiply, pair
+from convscope.lowering.plan import Attribute
+from convscope.lowering.values import Value
 from convscope.rules.elementwise import Elementwise, row_of, rule_of
 
 
@@ -47,18 +50,70 @@ def elementwise(module: nn.Module | None, target: Any) -> Callable[..., Value] |
     return lower
 
 
-@lowers_module(nn.Softmax)
-def _(b: Builder, m: nn.Softmax, x: Any) -> Value:
-    return softmax(b, x, m.dim)
+@lowers_module(nn.Softmax, nn.LogSoftmax)
+def _(b: Builder, m: nn.Softmax | nn.LogSoftmax, x: Any) -> Value:
+    return _softmax(b, x, m.dim, isinstance(m, nn.LogSoftmax))
+
+
+@lowers_module(nn.Softmax2d)
+def _(b: Builder, m: nn.Softmax2d, x: Any) -> Value:
+    return _softmax(b, b.maps(x), 1, False)
 
 
 @lowers_function(F.softmax, torch.softmax)
 @lowers_method("softmax")
-def softmax(b: Builder, input: Any, dim: Any = None, *, dtype: Any = None, **_unused: Any) -> Value:
-    x = b.features(input)
-    if dim not in (1, -1, None) or dtype not in (None, torch.float32):
-        b.refuse(f"softmax over dim {dim}, the engine takes it over the classes, dim 1, only")
-    return b.pointwise("softmax", x)
+def softmax(b: Builder, input: Any, dim: Any = None, *_stacklevel: int, dtype: Any = None, **_unused: Any) -> Value:
+    return _softmax(b, input, dim, False, dtype)
+
+
+@lowers_function(F.log_softmax, torch.log_softmax)
+@lowers_method("log_softmax")
+def _(b: Builder, input: Any, dim: Any = None, *_stacklevel: int, dtype: Any = None, **_unused: Any) -> Value:
+    return _softmax(b, input, dim, True, dtype)
+
+
+def _softmax(b: Builder, input: Any, dim: Any, logarithm: bool, dtype: Any = None) -> Value:
+    x = b.tensor(input)
+    if dtype not in (None, torch.float32):
+        b.refuse(f"dtype={dtype}, the engine computes in torch.float32")
+    if dim is None:  # torch's habit of old
+        dim = 0 if len(x.sizes) in (0, 2) else 1
+    moved, back = b.with_first(x, b.axis(dim, x, "softmax over dim"))
+    attributes: dict[str, Attribute] = {"logarithm": 1} if logarithm else {}
+    return b.record("softmax", moved, moved.shape, attributes, sizes=moved.sizes).permuted(back)
+
+
+@lowers_module(nn.GLU)
+def _(b: Builder, m: nn.GLU, x: Any) -> Value:
+    return glu(b, x, m.dim)
+
+
+@lowers_function(F.glu)
+def glu(b: Builder, input: Any, dim: int = -1) -> Value:
+    """a·σ(b) for the two halves of a side"""
+    x = b.tensor(input)
+    axis = b.axis(dim, x, "halves dim")
+    half = x.sizes[axis] // 2
+    if x.sizes[axis] % 2:
+        b.refuse(f"halves a side of {b.shown(x)} that is odd")
+    value, gate = x.sliced(axis, range(half)), x.sliced(axis, range(half, 2 * half))
+    return multiply(b, value, b.pointwise("sigmoid", gate))
+
+
+@lowers_module(nn.PReLU)
+def _(b: Builder, m: nn.PReLU, x: Any) -> Value:
+    return prelu(b, x, m.weight)
+
+
+@lowers_function(F.prelu, torch.prelu)
+def prelu(b: Builder, input: Any, weight: Any) -> Value:
+    """max(x, 0) + w·(x − max(x, 0)), w one for all or one a channel; so the slope at 0 is w, as torch has it."""
+    x = b.tensor(input)
+    above = b.pointwise("relu", x)
+    if not isinstance(weight, torch.Tensor) or not x.sizes or weight.numel() not in (1, x.sizes[0]):
+        b.refuse(f"takes {b.shown(x)}, but has another number of slopes")
+    slopes = b.held(weight, (weight.numel(), *(1,) * (len(x.sizes) - 1)))
+    return pair(b, "add", above, pair(b, "multiply", pair(b, "subtract", x, above), slopes))
 
 
 @lowers_module(nn.Dropout)
@@ -68,23 +123,28 @@ def _(b: Builder, m: nn.Dropout, x: Any) -> Value:
 
 @lowers_function(F.dropout, torch.dropout)
 def dropout(b: Builder, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
+    return drop(b, b.tensor(input), p, training, 0)
+
+
+@lowers_module(nn.Dropout2d, nn.Dropout1d)
+def _(b: Builder, m: nn.Dropout2d, x: Any) -> Value:
+    return dropout_maps(b, x, m.p, m.training)
+
+
+@lowers_function(F.dropout2d, F.dropout1d)
+def dropout_maps(b: Builder, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
     x = b.tensor(input)
+    if len(x.sizes) < 2:
+        b.refuse(f"takes {b.shown(x)}, which has no maps to drop")
+    moved, back = b.with_first(x, 0)
+    return drop(b, moved, p, training, 1).permuted(back)
+
+
+def drop(b: Builder, x: Value, p: float, training: bool, together: int) -> Value:
+    """``together``: 0 where each unit has its own chance, 1 where each of the engine's maps has, 2: each image."""
     if not training or p == 0:
         return x
     if p == 1:
         return b.affine(x, 0.0, 0.0)
     b.training = True
-    return b.pointwise("dropout", x, p=float(p))
-
-
-@lowers_module(nn.Dropout2d)
-def _(b: Builder, m: nn.Dropout2d, x: Any) -> Value:
-    return dropout_maps(b, x, m.p, m.training)
-
-
-@lowers_function(F.dropout2d)
-def dropout_maps(b: Builder, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
-    x = b.maps(input)
-    if training and p > 0 and x.shape[1:] != (1, 1):
-        b.refuse("drops whole maps, the engine drops single units only")
-    return dropout(b, x, p, training)
+    return b.pointwise("dropout", x, p=float(p), **({"together": together} if together else {}))

@@ -11,10 +11,14 @@ from torch.nn import functional as F
 from convscope.errors import ArgumentError
 from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, Subsample2d, SumPool2d
 from convscope.layers.activations import activation_rule
-from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
-from convscope.lowering.operators import activations
+from convscope.lowering.builder import Builder, lowers_function, lowers_module
+from convscope.lowering.operators import activations, resizing
+from convscope.lowering.operators.resizing import max_windows
 from convscope.lowering.plan import Attribute
+from convscope.lowering.values import Value
 from convscope.shapes import pool_output_size
+
+LARGEST_WINDOW = 256  # positions, of the engine's max_pool, which keeps the place of the largest in a byte
 
 
 def pool(
@@ -32,15 +36,20 @@ def pool(
     x = b.maps(x)
     kernel = b.pair(kernel_size, "kernel_size")
     steps = kernel if stride is None or stride == [] else b.pair(stride, "stride")
-    pads = b.pair(padding, "padding", minimum=0)
-    if b.pair(dilation, "dilation") != (1, 1):
-        b.refuse(f"dilation={dilation}, the engine pools over windows without gaps only")
+    pads, gaps = b.pair(padding, "padding", minimum=0), b.pair(dilation, "dilation")
     try:
         height, width = (
-            pool_output_size(x.shape[1 + axis], kernel[axis], steps[axis], pads[axis], 1, ceil_mode) for axis in (0, 1)
+            pool_output_size(x.shape[1 + axis], kernel[axis], steps[axis], pads[axis], gaps[axis], ceil_mode)
+            for axis in (0, 1)
         )
     except ArgumentError as problem:
         b.refuse(str(problem))
+    if kind == "max_pool" and (gaps != (1, 1) or kernel[0] * kernel[1] > LARGEST_WINDOW):
+        sides = zip(x.shape[1:], (height, width), kernel, steps, pads, gaps, strict=True)
+        rows, columns = (_windows(*side) for side in sides)
+        return max_windows(b, x, rows, columns)
+    if gaps != (1, 1):
+        b.refuse(f"dilation={dilation}, the engine pools over windows without gaps only")
     attributes: dict[str, Attribute] = {
         "kernel_size": list(kernel),
         "stride": list(steps),
@@ -49,6 +58,12 @@ def pool(
         **more,
     }
     return b.record(kind, x, (x.shape[0], height, width), attributes)
+
+
+def _windows(size: int, count: int, kernel: int, stride: int, padding: int, dilation: int) -> list[list[int]]:
+    """The places of each window along one side that lie in the maps."""
+    starts = [position * stride - padding for position in range(count)]
+    return [[start + tap * dilation for tap in range(kernel) if 0 <= start + tap * dilation < size] for start in starts]
 
 
 @lowers_module(nn.MaxPool2d)
@@ -133,11 +148,6 @@ def _(b: Builder, m: Subsample2d, x: Any) -> Value:
     return activations.pointwise(b, activation_rule(m.activation), u)
 
 
-def global_mean(b: Builder, x: Value, flat: bool = False) -> Value:
-    """The mean of each map: (n, c, 1, 1), or (n, c) where ``flat``."""
-    return b.record("global_mean", x, (x.shape[0], 1, 1), flat=flat)
-
-
 @lowers_module(nn.AdaptiveAvgPool2d)
 def _(b: Builder, m: nn.AdaptiveAvgPool2d, x: Any) -> Value:
     return adaptive_mean(b, x, m.output_size)
@@ -148,8 +158,10 @@ def adaptive_mean(b: Builder, input: Any, output_size: Any) -> Value:
     x = b.maps(input)
     wanted = _adaptive_size(b, x, output_size)
     if wanted == (1, 1):
-        return global_mean(b, x)
-    kernel = _adaptive_kernel(b, x, wanted)
+        return b.record("global_mean", x, (x.shape[0], 1, 1))
+    kernel = _adaptive_kernel(x, wanted)
+    if kernel is None:
+        return resizing.adaptive_mean(b, x, wanted)
     return x if kernel == (1, 1) else pool(b, "mean_pool", x, kernel)
 
 
@@ -163,8 +175,15 @@ def adaptive_max(b: Builder, input: Any, output_size: Any, return_indices: bool 
     if return_indices:
         b.refuse("return_indices=True, the engine does not give the places of the maxima away")
     x = b.maps(input)
-    kernel = _adaptive_kernel(b, x, _adaptive_size(b, x, output_size))
-    return x if kernel == (1, 1) else pool(b, "max_pool", x, kernel)
+    wanted = _adaptive_size(b, x, output_size)
+    kernel = _adaptive_kernel(x, wanted)
+    if kernel is not None:
+        return x if kernel == (1, 1) else pool(b, "max_pool", x, kernel)
+    rows, columns = (
+        [list(range(i * size // count, -(-(i + 1) * size // count))) for i in range(count)]
+        for size, count in zip(x.shape[1:], wanted, strict=True)
+    )
+    return max_windows(b, x, rows, columns)
 
 
 def _adaptive_size(b: Builder, x: Value, output_size: Any) -> tuple[int, int]:
@@ -173,19 +192,7 @@ def _adaptive_size(b: Builder, x: Value, output_size: Any) -> tuple[int, int]:
     return b.pair(wanted, "output_size")
 
 
-def _adaptive_kernel(b: Builder, x: Value, wanted: tuple[int, int]) -> tuple[int, int]:
-    """The window of an adaptive pooling; where it does not divide the maps, the windows are of several sizes."""
+def _adaptive_kernel(x: Value, wanted: tuple[int, int]) -> tuple[int, int] | None:
+    """The window of an adaptive pooling; None where they are of several sizes."""
     height, width = x.shape[1:]
-    if height % wanted[0] or width % wanted[1]:
-        b.refuse(f"output_size={wanted} does not divide maps of {height}×{width}, so its windows are of several sizes")
-    return height // wanted[0], width // wanted[1]
-
-
-@lowers_function(torch.mean)
-@lowers_method("mean")
-def _(b: Builder, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
-    x = b.maps(input)
-    dims = sorted(each % 4 for each in ((dim,) if isinstance(dim, int) else dim or ()))
-    if dims != [2, 3] or dtype not in (None, torch.float32):
-        b.refuse(f"mean over {dim}, the engine takes it over both sides of the maps, (2, 3), only")
-    return global_mean(b, x, flat=not keepdim)
+    return None if height % wanted[0] or width % wanted[1] else (height // wanted[0], width // wanted[1])

@@ -1,70 +1,93 @@
-"""Choosing and reordering channels: shuffles, slices, chunks."""
+"""Parts of a tensor: slices, chunks, single places."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
 from typing import Any
 
 import torch
-from torch import nn
 
-from convscope.lowering.builder import Builder, Value, lowers_function, lowers_method, lowers_module
-from convscope.lowering.plan import Attribute
-
-
-def select(b: Builder, x: Value, channels: Sequence[int]) -> Value:
-    """y_k = x_{channels[k]}: a 1×1 convolution whose table connects each map to one other, with weights of 1."""
-    if list(channels) == list(range(x.shape[0])):
-        return x
-    attributes: dict[str, Attribute] = {
-        "out_channels": len(channels),
-        "kernel_size": [1, 1],
-        "stride": [1, 1],
-        "padding": [0, 0],
-        "dilation": [1, 1],
-        "table": [[channel] for channel in channels],
-    }
-    weight = b.constant(len(channels), 1.0)
-    return b.record("conv2d", x, (len(channels), *x.shape[1:]), attributes, {"weight": weight})
-
-
-@lowers_module(nn.ChannelShuffle)
-def _(b: Builder, m: nn.ChannelShuffle, x: Any) -> Value:
-    return shuffle(b, x, m.groups)
-
-
-@lowers_function(torch.channel_shuffle)
-def shuffle(b: Builder, input: Any, groups: int) -> Value:
-    """y_{j·g + i} = x_{i·(c/g) + j} for g groups of c/g maps, i < g, j < c/g."""
-    x = b.maps(input)
-    channels = x.shape[0]
-    if groups < 1 or channels % groups:
-        b.refuse(f"groups={groups}, which does not divide the {channels} channels of {b.shown(x)}")
-    return select(b, x, [(k % groups) * (channels // groups) + k // groups for k in range(channels)])
+from convscope.lowering.builder import Builder, lowers_function, lowers_method
+from convscope.lowering.values import Value
 
 
 @lowers_function(torch.chunk)
 @lowers_method("chunk")
-def _(b: Builder, input: Any, chunks: int, dim: int = 0) -> tuple[Value, ...]:
+def chunk(b: Builder, input: Any, chunks: int, dim: int = 0) -> tuple[Value, ...]:
     x = b.tensor(input)
-    return _parts(b, x, -(-x.shape[0] // chunks), dim)
+    axis = b.axis(dim, x, "cuts along dim")
+    return _parts(b, x, -(-x.sizes[axis] // chunks), axis)
 
 
 @lowers_function(torch.split, torch.functional.split)
-@lowers_method("split")
+@lowers_method("split", "split_with_sizes")
 def _(b: Builder, input: Any, split_size: Any, dim: int = 0) -> tuple[Value, ...]:
-    return _parts(b, b.tensor(input), split_size, dim)
+    x = b.tensor(input)
+    return _parts(b, x, split_size, b.axis(dim, x, "cuts along dim"))
 
 
-def _parts(b: Builder, x: Value, sizes: Any, dim: int) -> tuple[Value, ...]:
-    """``x`` cut along the channels into parts of one size, the last with what is left, or of a list of sizes."""
-    if dim not in ((1, -1) if x.flat else (1, -3)):
-        b.refuse(f"cuts {b.shown(x)} along dim {dim}, the engine along the channels, dim 1, only")
-    channels = x.shape[0]
+def _parts(b: Builder, x: Value, sizes: Any, axis: int) -> tuple[Value, ...]:
+    """``x`` cut along a side into parts of one size, the last with what is left, or of a list of sizes."""
+    whole = x.sizes[axis]
     if isinstance(sizes, int):
-        starts = list(range(0, channels, sizes))
-        return tuple(select(b, x, range(start, min(start + sizes, channels))) for start in starts)
-    if sum(sizes) != channels:
-        b.refuse(f"cuts {b.shown(x)} into {list(sizes)} channels, which are not {channels} in all")
+        starts = list(range(0, whole, sizes))
+        return tuple(x.sliced(axis, range(start, min(start + sizes, whole))) for start in starts)
+    if sum(sizes) != whole:
+        b.refuse(f"cuts a side of {b.shown(x)} into {list(sizes)}, which are not {whole} in all")
     ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
-    return tuple(select(b, x, range(end - size, end)) for end, size in zip(ends, sizes, strict=True))
+    return tuple(x.sliced(axis, range(end - size, end)) for end, size in zip(ends, sizes, strict=True))
+
+
+@lowers_function(torch.unbind)
+@lowers_method("unbind")
+def _(b: Builder, input: Any, dim: int = 0) -> tuple[Value, ...]:
+    x = b.tensor(input)
+    axis = b.axis(dim, x, "takes apart dim")
+    return tuple(x.chosen(axis, index) for index in range(x.sizes[axis]))
+
+
+@lowers_function(torch.select)
+@lowers_method("select")
+def _(b: Builder, input: Any, dim: int, index: int) -> Value:
+    x = b.tensor(input)
+    axis = b.axis(dim, x, "selects from dim")
+    return x.chosen(axis, range(x.sizes[axis])[index])
+
+
+@lowers_function(torch.narrow)
+@lowers_method("narrow")
+def _(b: Builder, input: Any, dim: int, start: int, length: int) -> Value:
+    x = b.tensor(input)
+    return x.sliced(b.axis(dim, x, "narrows dim"), range(start, start + length))
+
+
+@lowers_function(operator.getitem)
+def _(b: Builder, container: Any, index: Any) -> Any:
+    if not isinstance(container, Value):
+        return container[index]
+    indices = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in [each for each in indices if each is None or not isinstance(each, Value | torch.Tensor)]:
+        place = next(number for number, each in enumerate(indices) if each is Ellipsis)
+        missing = len(container.sizes) + 1 - sum(each is not None for each in indices) + 1
+        indices[place : place + 1] = [slice(None)] * missing
+    x, axis = container, 0
+    if not indices or indices[0] != slice(None):
+        b.refuse(f"takes the part {index} of {b.shown(x)}, the engine keeps all images, [:, …]")
+    for each in indices[1:]:
+        if each is None:
+            x = x.with_new(axis)
+            axis += 1
+            continue
+        size = x.sizes[axis] if axis < len(x.sizes) else 0
+        if isinstance(each, bool) or not isinstance(each, int | slice) or not _is_within(each, size):
+            b.refuse(f"takes the part {index} of {b.shown(container)}, the engine takes slices and single places only")
+        if isinstance(each, int):
+            x = x.chosen(axis, range(size)[each])
+        else:
+            x = x.sliced(axis, range(size)[each])
+            axis += 1
+    return x
+
+
+def _is_within(index: int | slice, size: int) -> bool:
+    return -size <= index < size if isinstance(index, int) else len(range(size)[index]) > 0 and (index.step or 1) > 0
