@@ -135,3 +135,35 @@ def test_the_layout_is_told() -> None:
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"layout.*rows.*auto, images, channels"):
         NativeNetwork(small().eval(), SHAPE, layout="rows")
+
+
+def _parts(self: nn.Module, x: Tensor) -> Tensor:
+    one, other = x.chunk(2, 1)
+    return one * torch.sigmoid(other) + 1
+
+
+class _Gate(nn.Module):
+    forward = _parts
+
+
+def test_what_the_layout_lacks_is_run_by_the_other() -> None:
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 3), _Gate(), nn.GELU(), nn.Conv2d(4, 2, 1))).eval()
+    x = pictures(2, SHAPE)
+    network = NativeNetwork(model, SHAPE, layout="auto")
+    with torch.no_grad():
+        assert relative(network.forward(x), model(x)) <= ONE_LAYER
+    assert "channels-blocked" not in network.describe(pictures=2)
+    with pytest.raises(ValueError, match=r"layout is 'channels', which has no .*\(gather\); take auto or images"):
+        NativeNetwork(model, SHAPE, layout="channels")
+
+
+@pytest.mark.parametrize("kind", [nn.GELU, nn.Mish, nn.Hardswish, nn.Softsign, nn.Tanhshrink, nn.Hardshrink])
+def test_activations_before_a_maximum(kind: type[nn.Module]) -> None:
+    """A function that does not rise may not come after the maximum."""
+    model = randomised(
+        nn.Sequential(nn.Conv2d(3, 20, 3, padding=1), kind(), nn.MaxPool2d(2), nn.Conv2d(20, 4, 1))
+    ).eval()
+    x = pictures(2, SHAPE)
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).double()(x.double())
+        assert relative(NativeNetwork(model, SHAPE, layout="channels").forward(x), wanted) <= ONE_LAYER
