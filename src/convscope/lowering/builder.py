@@ -73,6 +73,7 @@ class Builder:
         self.roots: dict[int, int] = {}  # of values that are others under another shape
         self._arranged: dict[tuple[Value, Shape], int] = {}
         self._next = 1
+        self._outside = 0
         self._parameters = {id(each): (name, each) for name, each in model.named_parameters()}
         self._buffers = {id(each): name for name, each in model.named_buffers()}
 
@@ -104,6 +105,11 @@ class Builder:
             Record(kind, self.layer, numbers, output.number, shape, attributes or {}, names, state or {}, trainable)
         )
         return output
+
+    def outside(self, sizes: Sizes) -> Value:
+        """A tensor that is neither the image nor made by a record: a stand-in to see what would lower."""
+        self._outside -= 1
+        return Value.plain(self._outside, folded(sizes), sizes)
 
     def loss(self, kind: str, source: Value, attributes: Mapping[str, Attribute]) -> None:
         self.records.append(Record(kind, self.layer, (source.number,), None, None, attributes))

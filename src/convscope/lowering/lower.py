@@ -52,15 +52,21 @@ def lower(
     """
     channels, height, width = checked_shape(input_shape)
     builder = Builder(model, (channels, height, width))
-    structure, outputs = _Walk(model, builder).run()
+    structure, outputs = Walk(model, builder).run()
     if builder.training and builder.evaluates:
         builder = Builder(model, (channels, height, width), mixed=True)
-        structure, outputs = _Walk(model, builder).run()
+        structure, outputs = Walk(model, builder).run()
     if loss is not None:
         goal = loss if isinstance(loss, Objective) else objective(loss, model)
         _add_losses(builder, goal, structure, outputs)
-    plan = Plan(
-        input_shape=(channels, height, width),
+    plan = plan_of(builder, structure, outputs)
+    return fold_batch_norms(plan, model) if fold else plan
+
+
+def plan_of(builder: Builder, structure: Any, outputs: Sequence[Value]) -> Plan:
+    """What ``builder`` has gathered, with what is returned."""
+    return Plan(
+        input_shape=builder.image.shape,
         records=tuple(builder.records),
         outputs=tuple(Output(each.number, each.sizes) for each in outputs),
         structure=structure,
@@ -70,7 +76,6 @@ def lower(
         counters=tuple(builder.counters),
         needs_several=builder.needs_several,
     )
-    return fold_batch_norms(plan, model) if fold else plan
 
 
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -94,7 +99,7 @@ def _add_losses(builder: Builder, goal: Objective, structure: Any, outputs: list
         builder.loss(goal.kind, source, {**goal.attributes_for(source.size), "weight": weight})
 
 
-class _Walk:
+class Walk:
     """One pass over the graph. ``found`` holds what stands for the result of each node."""
 
     def __init__(self, model: nn.Module, builder: Builder) -> None:
@@ -110,7 +115,7 @@ class _Walk:
         needed = self._needed()
         for node in self.nodes:
             if node in needed:
-                self._step(node)
+                self.step(node)
         last = self.nodes[-1]
         self.builder.layer = "output"
         outputs: list[Value] = []
@@ -122,7 +127,7 @@ class _Walk:
     def _needed(self) -> set[fx.Node]:
         """What the returned value depends on, and whatever works in place on such a value."""
         needed: set[fx.Node] = set()
-        changes = [(node, self._origin(node)) for node in self.nodes if self._in_place(node)]
+        changes = [(node, self.origin(node)) for node in self.nodes if self.in_place(node)]
         open_nodes = [self.nodes[-1]]
         while open_nodes:
             node = open_nodes.pop()
@@ -136,9 +141,30 @@ class _Walk:
                 raise LoweringError(str(node.target), "updates its running statistics, but its output is not used")
         return needed
 
-    def _step(self, node: fx.Node) -> None:
+    def stand_for(self, node: fx.Node, value: Value) -> None:
+        """``value`` is what ``node``, which this walk does not come by, puts out."""
+        self.found[node] = value
+        self.memory[node] = node
+
+    def forget(self, node: fx.Node) -> None:
+        """``node`` is not this walk's."""
+        self.found.pop(node, None)
+        self.memory.pop(node, None)
+
+    def returned(self, nodes: Sequence[fx.Node]) -> tuple[Any, list[Value]]:
+        """(a tuple of their results with an index for each tensor, the values at these indices)."""
+        outputs: list[Value] = []
+        self.builder.layer = "output"
+        return tuple(self._structure(self.found[node], outputs) for node in nodes), outputs
+
+    def name(self, node: fx.Node) -> None:
+        """Refusals from here on are of ``node``."""
+        self.builder.layer = str(node.target) if node.op == "call_module" else node.name
+
+    def step(self, node: fx.Node) -> None:
+        """Find what stands for the result of ``node``, those of its arguments being found."""
         builder = self.builder
-        builder.layer = str(node.target) if node.op == "call_module" else node.name
+        self.name(node)
         self.memory[node] = node
         if node.op == "output":
             return
@@ -200,9 +226,9 @@ class _Walk:
         if nn.utils.parametrize.is_parametrized(module):
             self.builder.refuse("has a parametrisation, the engine reads parameters as they are")
 
-    def _origin(self, node: fx.Node) -> fx.Node:
+    def origin(self, node: fx.Node) -> fx.Node:
         """The node that made the memory which ``node`` is a view of, or works on in place."""
-        while node.args and isinstance(node.args[0], fx.Node) and (self._in_place(node) or self._is_view(node)):
+        while node.args and isinstance(node.args[0], fx.Node) and (self.in_place(node) or self._is_view(node)):
             node = node.args[0]
         return node
 
@@ -213,7 +239,8 @@ class _Walk:
             or (node.op == "call_module" and isinstance(find_module(self.graph, node), nn.Flatten | nn.Unflatten))
         )
 
-    def _in_place(self, node: fx.Node) -> bool:
+    def in_place(self, node: fx.Node) -> bool:
+        """Whether the node changes its first argument."""
         if node.op == "call_module":
             module = find_module(self.graph, node)
             return bool(getattr(module, "inplace", False))
@@ -230,7 +257,7 @@ class _Walk:
         if source is None or not isinstance(self.found[source], Value | tuple):
             return
         shares = self.found[node] is self.found[source] or self._is_view(node)
-        if not self._in_place(node):
+        if not self.in_place(node):
             if shares:
                 self.memory[node] = self.memory[source]
             return

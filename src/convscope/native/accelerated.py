@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import collections
 import copy
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from convscope import spec
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, LoweringError
 from convscope.layers import Loss
 from convscope.lowering.lower import lower, restore
+from convscope.lowering.segments import cut
 from convscope.native import availability
+from convscope.native.calling import call, draw_seed
 from convscope.native.memory import SharedMemory
-from convscope.native.network import Compiled, NativeNetwork
+from convscope.native.mixed import MixedNetwork
+from convscope.native.network import NativeNetwork
 
+AnyNetwork = NativeNetwork | MixedNetwork
 KEPT_SHAPES = 8  # image shapes whose networks are kept; the one unused for longest goes first
 
 
@@ -27,18 +29,19 @@ def accelerate(model: nn.Module, loss: str | Loss | nn.Module | None = None) -> 
     """``model`` as a module that computes on the native CPU engine.
 
     It has the model's own parameters, buffers and state-dict keys, and works with any torch optimiser, with autograd
-    to the parameters and to the input, in training and evaluation mode; only the hooks inside are not called.
-    ``loss`` (default cross-entropy) is what ``loss_and_grad`` minimises. Images of a new shape make a new network.
+    to the parameters and to the input, in training and evaluation mode. Layers that the engine has not run in torch,
+    between segments that are native (``report()`` says which and why). ``loss`` (default cross-entropy) is what
+    ``loss_and_grad`` minimises. Images of a new shape make a new network.
 
     Raises EngineUnavailableError where the engine is not built, ArgumentError for parameters that are not float32 on
-    the CPU, and LoweringError naming the layer that the engine cannot run: now, where the model knows its input shape,
-    else at the first call.
+    the CPU, and LoweringError naming the layer that is in the way where the engine can run nothing of any weight: now,
+    where the model knows its input shape, else at the first call.
     """
     availability.engine()
     accelerated = Accelerated(model, loss)
     described = spec.spec_of(model)
     if described is not None and len(described.input_shape) == 3:
-        lower(model, described.input_shape, loss)
+        accelerated._networks.check(described.input_shape)
     return accelerated
 
 
@@ -74,29 +77,31 @@ class Accelerated(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         network = self._networks.find(x)
-        compiled = network.ready()
+        network.ready()
         if network.memory.lent:
             return self.model(x)
-        plan = compiled.plan
-        seed = _draw_seed() if plan.training else 0
-        if torch.is_grad_enabled():
-            trained = [network.memory.slices[name] for name in compiled.trained]
-            if trained or x.requires_grad:
-                call = _Call(network, compiled, seed)
-                return restore(plan.structure, _Run.apply(call, x, *(each.parameter for each in trained)))  # type: ignore[no-untyped-call]
-        return restore(plan.structure, network.run(compiled, x, seed, 0))
+        if isinstance(network, MixedNetwork):
+            return network(x)
+        compiled, outputs = call(network, x)
+        return restore(compiled.plan.structure, outputs)
 
     def loss_and_grad(self, x: torch.Tensor, targets: torch.Tensor, seed: int | None = None) -> torch.Tensor:
         """The loss as a scalar tensor, with ``.grad`` of every trained parameter **overwritten** by ∂J/∂w.
 
-        Quicker than ``forward`` and ``backward``, for one pass does both. ``x`` float32 (n, c, h, w), or uint8 where
-        the model carries its preprocessing; ``targets`` class indices (n,) or numbers as the loss takes them.
-        ``seed`` decides what dropout drops; None draws it from torch's generator.
+        Quicker than ``forward`` and ``backward``, for one pass does both where all layers are native. ``x`` float32
+        (n, c, h, w), or uint8 where the model carries its preprocessing; ``targets`` class indices (n,) or numbers as
+        the loss takes them. ``seed`` decides what dropout drops; None draws it from torch's generator.
         """
         network = self._networks.find(x, with_loss=True)
+        if isinstance(network, MixedNetwork):
+            return network.loss_and_grad(x, targets, self._networks.loss, seed)
         if seed is None:
-            seed = _draw_seed() if network.ready().plan.training else 0
+            seed = draw_seed() if network.ready().plan.training else 0
         return torch.tensor(network.loss_and_grad(x, targets, seed)[0])
+
+    def report(self) -> str:
+        """For each picture size met so far: what runs on the native engine, what in torch, and why."""
+        return self._networks.describe()
 
     def extra_repr(self) -> str:
         return "on the native engine"
@@ -108,7 +113,9 @@ class _Networks:
     def __init__(self, model: nn.Module, loss: str | Loss | nn.Module) -> None:
         self.model, self.loss = model, loss
         self._memory: SharedMemory | None = None
-        self._kept: collections.OrderedDict[tuple[object, ...], NativeNetwork] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[tuple[object, ...], NativeNetwork | MixedNetwork] = (
+            collections.OrderedDict()
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Networks:
         return _Networks(copy.deepcopy(self.model, memo), copy.deepcopy(self.loss, memo))
@@ -116,7 +123,7 @@ class _Networks:
     def __reduce__(self) -> tuple[Any, ...]:
         return _Networks, (self.model, self.loss)
 
-    def find(self, x: torch.Tensor, with_loss: bool = False) -> NativeNetwork:
+    def find(self, x: torch.Tensor, with_loss: bool = False) -> AnyNetwork:
         """The network for images like ``x``."""
         if not isinstance(x, torch.Tensor) or x.ndim != 4:
             got = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
@@ -124,55 +131,42 @@ class _Networks:
         key = (with_loss, *x.shape[1:])
         network = self._kept.get(key)
         if network is None:
-            network = self._make(x.shape[1:], with_loss)
+            network = self._make((x.shape[1], x.shape[2], x.shape[3]), with_loss)
             self._kept[key] = network
             if len(self._kept) > KEPT_SHAPES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return network
 
-    def _make(self, shape: Sequence[int], with_loss: bool) -> NativeNetwork:
+    def _make(self, shape: tuple[int, int, int], with_loss: bool) -> AnyNetwork:
         described = spec.spec_of(self.model)
+        preprocessing = None if described is None else described.preprocessing
         if self._memory is None:
             self._memory = SharedMemory(self.model)
-        return NativeNetwork(
-            self.model,
-            tuple(shape),
-            self.loss if with_loss else None,
-            preprocessing=None if described is None else described.preprocessing,
-            memory=self._memory,
-        )
+        try:
+            loss = self.loss if with_loss else None
+            return NativeNetwork(self.model, shape, loss, preprocessing=preprocessing, memory=self._memory)
+        except LoweringError as problem:
+            if problem.layer == "loss":
+                raise
+        return MixedNetwork(self.model, shape, self._memory, preprocessing)
 
+    def check(self, shape: Sequence[int]) -> None:
+        """LoweringError unless the engine can run all or part of the model on pictures of ``shape``."""
+        try:
+            lower(self.model, shape, self.loss)
+        except LoweringError as problem:
+            if problem.layer == "loss":
+                raise
+            cut(self.model, shape)
 
-@dataclasses.dataclass(frozen=True)
-class _Call:
-    """One forward pass: what its backward pass needs beside tensors."""
-
-    network: NativeNetwork
-    compiled: Compiled
-    seed: int
-
-
-class _Run(torch.autograd.Function):
-    """The whole network as one node of autograd's graph."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, x: torch.Tensor, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        ctx.call = call
-        ctx.save_for_backward(x, *parameters)  # so that torch notices changes in place before the backward pass
-        return tuple(call.network.run(call.compiled, x, call.seed, 0))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *deltas: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        call: _Call = ctx.call
-        x, *parameters = ctx.saved_tensors
-        if len(x) == 0:
-            return None, torch.zeros_like(x), *map(torch.zeros_like, parameters)
-        x_delta = torch.empty(x.shape) if ctx.needs_input_grad[1] else None
-        gradients = call.network.run_backward(call.compiled, x, deltas, call.seed, 0, x_delta)
-        return None, x_delta, *gradients
-
-
-def _draw_seed() -> int:
-    return int(torch.randint(1 << 62, ()))
+    def describe(self) -> str:
+        """What runs where, for each network."""
+        if not self._kept:
+            return "no pictures have come yet"
+        blocks = []
+        for (with_loss, *shape), network in self._kept.items():
+            size = "×".join(map(str, shape)) + (", with the loss" if with_loss else "")
+            where = network.describe() if isinstance(network, MixedNetwork) else "native: every layer"
+            blocks.append(f"pictures of {size}\n{where}")
+        return "\n\n".join(blocks)

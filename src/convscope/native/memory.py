@@ -103,6 +103,11 @@ class SharedMemory:
         """Whether the engine computes on copies of the parameters: they are not views of ``flat``."""
         return self.arrays is not self._home
 
+    def modes(self) -> tuple[bool, ...]:
+        """What plans depend on beside the model's layers: who trains, and which parameters want gradients."""
+        training = [module.training for module in self.modules]
+        return (*training, *[each.parameter.requires_grad for each in self.slices.values()])
+
     def make_room(self, plan: Plan) -> None:
         """See to it that the plan's constants and own state fit behind the model's."""
         constants = sum(each.size for each in plan.constants)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,8 @@ class NativeNetwork:
     parameters) are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for
     ``forward`` alone. ``layout``: how values lie in memory where the network only evaluates, "images" (16 pictures
     innermost), "channels" (blocks of channels innermost) or "auto", the one that suits the number of pictures; None:
-    the environment variable CONVSCOPE_LAYOUT, else "auto".
+    the environment variable CONVSCOPE_LAYOUT, else "auto". ``plan``: makes the plan of a part of the model, which then is
+    what the network runs.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -61,6 +62,7 @@ class NativeNetwork:
         memory: SharedMemory | None = None,
         fold: bool = False,
         layout: str | None = None,
+        plan: Callable[[], Plan] | None = None,
     ) -> None:
         if layout is not None and layout not in LAYOUTS:
             raise ArgumentError("layout", layout, f"one of {', '.join(LAYOUTS)}, or None")
@@ -69,15 +71,15 @@ class NativeNetwork:
         self.input_shape = checked_shape(input_shape)
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
-        self.fold = fold
         self.layout = layout
         self._scale, self._offset = _scale_and_offset(preprocessing)
-        plan = lower(model, self.input_shape, self.objective, fold=fold)
+        self._make_plan = plan or (lambda: lower(model, self.input_shape, self.objective, fold=fold))
+        first = self._make_plan()
         self.memory = SharedMemory(model, take=True) if memory is None else memory
         self._compiled: dict[tuple[bool, ...], Compiled] = {}
         self._structure = self.memory.structure
         self._fused: FusedDescent | None = None
-        self._compiled[self._modes()] = self._compile(plan)
+        self._compiled[self.memory.modes()] = self._compile(first)
 
     @property
     def plan(self) -> Plan:
@@ -185,10 +187,10 @@ class NativeNetwork:
         if self._structure != self.memory.structure:
             self._compiled.clear()
             self._structure = self.memory.structure
-        modes = self._modes()
+        modes = self.memory.modes()
         compiled = self._compiled.get(modes)
         if compiled is None:
-            compiled = self._compile(lower(self.model, self.input_shape, self.objective, fold=self.fold))
+            compiled = self._compile(self._make_plan())
         elif compiled.version != self.memory.version:
             compiled = self._compile(compiled.plan)
         self._compiled[modes] = compiled
@@ -271,10 +273,6 @@ class NativeNetwork:
         norms = [record for record in plan.records if record.kind == "batch_norm" and plan.training]
         changed = [name for record in norms for name in record.state.values() if name in memory.state_places]
         return Compiled(plan, network, memory.version, trained, changed)
-
-    def _modes(self) -> tuple[bool, ...]:
-        training = [module.training for module in self.memory.modules]
-        return (*training, *[each.parameter.requires_grad for each in self.memory.slices.values()])
 
     def _threads(self) -> int:
         return processors.threads() if self.threads is None else self.threads
