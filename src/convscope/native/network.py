@@ -44,8 +44,8 @@ class NativeNetwork:
     parameters) are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for
     ``forward`` alone. ``layout``: how values lie in memory where the network only evaluates, "images" (16 pictures
     innermost), "channels" (blocks of channels innermost) or "auto", the one that suits the number of pictures; None:
-    the environment variable CONVSCOPE_LAYOUT, else "auto". ``plan``: makes the plan of a part of the model, which then is
-    what the network runs.
+    the environment variable CONVSCOPE_LAYOUT, else "auto". ``plan``: makes the plan of a part of the model, which
+    then is what the network runs.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
