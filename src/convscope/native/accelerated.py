@@ -101,7 +101,8 @@ class Accelerated(nn.Module):
 
     def report(self) -> str:
         """For each picture size met so far: what runs on the native engine, what in torch, and why."""
-        return self._networks.describe()
+        text: str = self._networks.describe()
+        return text
 
     def extra_repr(self) -> str:
         return "on the native engine"

@@ -111,7 +111,7 @@ class MixedNetwork:
         value_of = loss if isinstance(loss, nn.Module) else loss_for(loss, self.model).value
         with torch.random.fork_rng(devices=(), enabled=seed is not None), torch.enable_grad():
             if seed is not None:
-                torch.random.default_generator.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)
             value: Tensor = value_of(self(images), targets)
             trained = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
             found = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
