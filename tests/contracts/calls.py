@@ -109,6 +109,7 @@ def function_calls() -> list[tuple[Any, ...]]:
     line, volume, row, matrix = tensors((3, 6, 9), (2, 6, 4, 5, 3), (3, 6), (5, 6))
     flat_kernel, deep_kernel = tensors((4, 6, 2), (4, 6, 2, 2, 2))
     back, flat_back, deep_back = tensors((6, 4, 2, 2), (6, 4, 2), (6, 4, 2, 2, 2))
+    theta, places = tensors((3, 2, 3), (3, 5, 4, 2))
     return [
         (x,), (x, y), (x, 2), (x, 2.0), (square, square), (row, matrix.T.contiguous()), (row, matrix), ([x, y],),
         (x, kernel), (line, flat_kernel), (volume, deep_kernel), (x, back), (line, flat_back), (volume, deep_back),
@@ -117,5 +118,5 @@ def function_calls() -> list[tuple[Any, ...]]:
         (x, (slice(None), 1)), ([x, y], 1), (x, 0.3, 0.7), (x, 3, 0.2), (x, (7,)), (x, -1), (x, 0.5, False),
         (x, 0.4, 0.1), (row, 0, 1), (row.unsqueeze(0).repeat(3, 1, 1),), (row,), (x, 3, 6, 9, 7), (x, 18, 63),
         (x[:, :1], 3, 6, 9, 7), (torch.tensor([[1, 4, 1], [0, 2, 3]]), nn.Parameter(matrix)), (line, line, line),
-        _some_lines(),
+        _some_lines(), (theta, [3, 6, 5, 4], False), (x, places, "bilinear", "zeros", False),
     ]  # fmt: skip

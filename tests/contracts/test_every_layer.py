@@ -20,13 +20,18 @@ from convscope.models import portable
 from convscope.rules import base
 
 
+def composed(layer: type[nn.Module]) -> bool:
+    """Whether it is made of layers that are looked into one by one; such ones have no rule of their own."""
+    return bool(getattr(layer, "looked_into", False))
+
+
 def every_layer() -> dict[str, type[nn.Module]]:
     found = {}
     for info in pkgutil.walk_packages(layers.__path__, layers.__name__ + "."):
         module = importlib.import_module(info.name)
         for name, item in vars(module).items():
             ours = isinstance(item, type) and issubclass(item, nn.Module) and item.__module__ == info.name
-            if ours and not name.startswith("_") and not inspect.isabstract(item):
+            if ours and not name.startswith("_") and not inspect.isabstract(item) and not composed(item):
                 found[name] = item
     return found
 

@@ -119,7 +119,8 @@ def _is_layer(model: nn.Module) -> bool:
 
 
 def _is_own(module: nn.Module) -> bool:
-    return type(module).__module__.startswith(_OWN_LAYERS) or type(module) in LEAVES
+    own = type(module).__module__.startswith(_OWN_LAYERS) and not getattr(module, "looked_into", False)
+    return own or type(module) in LEAVES
 
 
 def _trace(

@@ -20,6 +20,7 @@ from convscope.layers.positions import LearnedPositions, PositionalEncoding
 from convscope.layers.rbf import RBF
 from convscope.layers.recurrent import RecurrentLayers
 from convscope.layers.separable import convolution_costs, depthwise_separable_conv2d, spatially_separable_conv2d
+from convscope.layers.spatial import SpatialTransformer
 from convscope.layers.subsample import Subsample2d
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "RecurrentLayers",
     "ScaledSigmoid",
     "ScaledTanh",
+    "SpatialTransformer",
     "Subsample2d",
     "SumPool2d",
     "TableConv2d",

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -62,8 +63,18 @@ def fans(module: nn.Module) -> tuple[Fan, Fan] | None:
     return None
 
 
+@runtime_checkable
+class OwnStart(Protocol):
+    """A module of which some parameters do not begin by chance: up-sampling that begins bilinear, for one."""
+
+    def own_start(self) -> None:
+        """Set these."""
+        ...
+
+
 def initialise(model: nn.Module, name: str, seed: int | None = None, scale: float | None = None) -> nn.Module:
-    """Draw all weights of ``model`` anew by initialiser ``name`` and return it; biases become 0.
+    """Draw all weights of ``model`` anew by initialiser ``name`` and return it; biases become 0. What a module begins
+    with by its nature is restored after that (``OwnStart``).
 
     Each module has its own random stream, from ``seed`` and its name in the model; without a seed, torch's global
     generator is drawn from, as torch's own layers do. ``scale`` replaces the formula's constant: the bound of
@@ -92,4 +103,7 @@ def initialise(model: nn.Module, name: str, seed: int | None = None, scale: floa
             weight.copy_(draw).mul_(spread)
             if isinstance(bias, torch.Tensor):
                 bias.zero_()
+        for module in model.modules():
+            if isinstance(module, OwnStart):
+                module.own_start()
     return model

@@ -41,12 +41,17 @@ def up(classes: int, stride: int, learned: bool = True) -> nn.ConvTranspose2d:
     """Up-sampling by ``stride``: every class by itself at the start, and, where it is ``learned``, by any kernels
     between all classes later. (n, classes, h, w) → (n, classes, (h + 1)·stride, (w + 1)·stride)."""
     layer = nn.ConvTranspose2d(classes, classes, 2 * stride, stride, bias=False)
-    with torch.no_grad():
-        layer.weight.zero_()
-        own = torch.arange(classes)
-        layer.weight[own, own] = bilinear_kernel(stride)
+    start_bilinear(layer)
     layer.weight.requires_grad_(learned)
     return layer
+
+
+def start_bilinear(layer: nn.ConvTranspose2d) -> None:
+    """Every map by itself, between its values in straight lines."""
+    with torch.no_grad():
+        layer.weight.zero_()
+        own = torch.arange(layer.in_channels)
+        layer.weight[own, own] = bilinear_kernel(layer.stride[0]).to(layer.weight)
 
 
 class FCN(nn.Module):
@@ -95,16 +100,22 @@ class FCN(nn.Module):
         self.reach = _reach(body, fc_size) + sum(s for s in (32, 16, 8) if s >= stride)
 
     def _start(self) -> None:
-        """He's weights, small scores at random, and none at all from the skips: those begin as if they were not there
-        (the paper's section 4.2)."""
+        """He's weights, and small scores at random."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d):
                 scores = name.startswith("score")
                 (normal(0.01) if scores else he_fan_out)(module.weight)
-                if name.startswith("score_pool"):
-                    nn.init.zeros_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        self.own_start()
+
+    def own_start(self) -> None:
+        """Up-sampling begins bilinear, and the skips as if they were not there (the paper's section 4.2)."""
+        for name, module in self.named_children():
+            if isinstance(module, nn.ConvTranspose2d):
+                start_bilinear(module)
+            elif isinstance(module, nn.Conv2d) and name.startswith("score_pool"):
+                nn.init.zeros_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2], x.shape[3]

@@ -38,9 +38,12 @@ _TORCH_LAYERS = _words("""
     Upsample UpsamplingNearest2d UpsamplingBilinear2d PixelShuffle PixelUnshuffle ChannelShuffle RNN LSTM GRU
 """)
 
-#: Every public layer of ours; the element-wise ones are in the table as well.
+#: Every public layer of ours but those that are looked into; the element-wise ones are in the table as well.
 _OWN_LAYERS = [
-    name for name in layers.__all__ if isinstance(each := getattr(layers, name), type) and issubclass(each, nn.Module)
+    name
+    for name in layers.__all__
+    if isinstance(each := getattr(layers, name), type) and issubclass(each, nn.Module)
+    if not getattr(each, "looked_into", False)
 ]
 
 _FUNCTIONAL = _words("""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from convscope.data.decoded import DECODED_FOLDER, cached, fingerprint_of, home_
 from convscope.data.files import find_file, naming
 from convscope.data.idx import read_idx
 from convscope.data.kinds.labelled import Labelled
+from convscope.data.mnist_variants import changed
 from convscope.errors import DataError
 
 _FILES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (or .gz)"
@@ -66,8 +68,17 @@ def _remotes(places: tuple[str, ...], *checksums: str) -> tuple[Remote, ...]:
         "ec29112dd5afa0611ce80d1b7f02629c",
     ),
 )
-def load_mnist(folder: Path) -> Dataset:
-    return load_idx_folder("mnist", folder, DIGITS)
+def load_mnist(folder: Path, variant: str = "plain", seed: int = 0) -> Dataset:
+    """``variant``: "plain", or the digits "rotated", rotated, scaled and translated ("rts") or "cluttered", as ``seed``
+    says (see ``convscope.data.mnist_variants``)."""
+    plain = load_idx_folder("mnist", folder, DIGITS)
+    if variant == "plain":
+        return plain
+    train, test = (
+        dataclasses.replace(part, images=changed(part.images, variant, seed, name))
+        for part, name in ((plain.train, "train"), (plain.test, "test"))
+    )
+    return Dataset(f"mnist-{variant}", train, test)
 
 
 @register(

@@ -19,6 +19,9 @@ _SHORT: dict[str, Any] = {
     "augment": "flip,crop:2",
 }
 
+#: LeNet-5 behind a spatial transformer, on distorted digits.
+SPATIAL: dict[str, Any] = {**_ADAM, "epochs": 4, "batch_size": 64, "learning_rate": 1e-3}
+
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "lenet5-relu-digits",
@@ -117,6 +120,7 @@ RECIPES: tuple[Recipe, ...] = (
         {**_SHORT, "epochs": 2, "learning_rate": 0.08, "init": "he_normal"},
         "two epochs, for a computer without a GPU: 77.2 %",
     ),
+    Recipe("stn_lenet-mnist", "stn_lenet", "mnist", {}, SPATIAL, "made for the variants rts and cluttered"),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),
 )

@@ -59,6 +59,42 @@ def _write(path: Path, picture: Image.Image) -> Path:
     return write_whole(path, fill)
 
 
+def sheet(
+    path: Path,
+    pictures: Sequence[Tensor],
+    columns: Sequence[tuple[str, Sequence[Tensor]]],
+    classes: Sequence[str],
+    palette: Palette,
+) -> Path:
+    """A row a picture, uint8 (c, h, w): itself, and under the colours of each of ``columns``, a name and maps (h, w).
+
+    What is no class of ``classes`` is black. The legend is below.
+    """
+    from matplotlib.patches import Patch
+
+    from convscope.inspect.pictures import save_picture
+    from convscope.inspect.pictures.canvas import new_figure
+
+    black: Palette = (*palette, *((0, 0, 0),) * (256 - len(palette)))
+    drawn = new_figure(2.4 * (len(columns) + 1), 1.85 * len(pictures) + 0.7)
+    axes = drawn.subplots(len(pictures), len(columns) + 1, squeeze=False)
+    for row, picture in enumerate(pictures):
+        shown = [("the picture", picture.expand(3, -1, -1))]
+        shown += [(name, overlay(picture, maps[row], black)) for name, maps in columns]
+        for place, (name, pixels) in zip(axes[row], shown, strict=True):
+            place.imshow(pixels.permute(1, 2, 0).contiguous().numpy(), interpolation="nearest")
+            place.set_axis_off()
+            if row == 0:
+                place.set_title(name, fontsize=9)
+    colours = [
+        Patch(color=[value / 255 for value in colour], label=name)
+        for name, colour in zip(classes, palette, strict=True)
+    ]
+    drawn.legend(handles=colours, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return save_picture(drawn, path)
+
+
 def write_legend(path: Path, classes: Sequence[str], palette: Palette) -> Path:
     """The classes' names beside their colours."""
     from convscope.inspect.pictures import save_picture

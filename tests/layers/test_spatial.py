@@ -1,0 +1,132 @@
+"""The spatial transformer: the identity at the start, its gradients, its parts in a trace, its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.oracles import worst
+from torch import Tensor, nn
+
+from convscope import load, save, trace
+from convscope.errors import ArgumentError
+from convscope.layers import SpatialTransformer, initialise
+from convscope.models import create_model, portable
+from convscope.models.fcn import bilinear_kernel
+from convscope.rules import tape
+
+
+def looking(**options: object) -> SpatialTransformer:
+    torch.manual_seed(0)
+    localisation = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * 5 * 7, 4), nn.Tanh())
+    return SpatialTransformer(localisation, 4, **options).double()  # type: ignore[arg-type]
+
+
+def picture() -> Tensor:
+    return torch.randn(3, 2, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_at_the_start_it_shows_what_is_there() -> None:
+    x = picture()
+    assert worst(looking()(x).detach(), x) < 1e-12
+    half = looking(output_size=(4, 5), align_corners=True)(x).detach()
+    wanted = F.interpolate(x, (4, 5), mode="bilinear", align_corners=True)
+    assert worst(half, wanted) < 1e-12
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_it_goes_back_by_rules_as_autograd_does(padding_mode: str, align_corners: bool) -> None:
+    layer = looking(output_size=(4, 6), padding_mode=padding_mode, align_corners=align_corners)
+    with torch.no_grad():
+        layer.theta.weight.normal_()
+    model, x = nn.Sequential(layer), picture().requires_grad_()
+    ran = tape.forward(model, x.detach())
+    assert [step.rule.kind for step in ran][-2:] == ["sampling"] * 2
+    y = model(x)
+    assert y.shape == (3, 2, 4, 6)
+    delta = torch.randn_like(y)
+    wanted = torch.autograd.grad(y, [x, *model.parameters()], delta)
+    back = ran.backward(delta)
+    found = [back.inputs[0], *(back.gradients[name] for name, _ in model.named_parameters())]
+    assert worst(ran.output, y.detach()) < 1e-12
+    for one, other in zip(found, wanted, strict=True):
+        assert one is not None
+        assert other.any()
+        assert worst(one, other) < 1e-9
+        assert worst(1.0001 * one, other) > 1e-9
+
+
+def test_its_parts_are_seen_one_by_one() -> None:
+    model = create_model("stn_lenet").eval()
+    names = [record.name for record in trace(model, torch.zeros(1, 1, 28, 28), 3)]
+    assert {"transformer.localisation.1", "transformer.theta", "c1"} <= set(names)
+    assert any("affine_grid" in name for name in names)
+    assert any("grid_sample" in name for name in names)
+
+
+def test_it_goes_through_a_file_and_a_description(tmp_path: Path) -> None:
+    model = nn.Sequential(looking(output_size=(4, 6)).float()).eval()
+    x = picture().float()
+    again = load(save(model, tmp_path / "own.safetensors", input_shape=(2, 7, 9))).eval()
+    assert torch.equal(again(x), model(x))
+    rebuilt = portable.build(json.loads(json.dumps(portable.describe(model)))).eval()
+    rebuilt.load_state_dict(model.state_dict())
+    assert torch.equal(rebuilt(x), model(x))
+
+
+def test_it_learns_to_look_where_it_should() -> None:
+    """The bright spot is to be brought to the middle, though it is shown anywhere."""
+    torch.manual_seed(0)
+    chance = torch.Generator().manual_seed(0)
+    line = torch.arange(12.0)
+    at = 3 + 6 * torch.rand(64, 2, generator=chance)
+    spots = torch.exp(-((line - at[:, :1]) ** 2)[:, None, :, None] / 6) * torch.exp(
+        -((line - at[:, 1:]) ** 2)[:, None, None, :] / 6
+    )
+    middle = torch.exp(-((line - 5.5) ** 2)[:, None] / 6) * torch.exp(-((line - 5.5) ** 2)[None] / 6)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 16), nn.Tanh())
+    layer = SpatialTransformer(net, 16)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=0.01)
+
+    def step() -> float:
+        value = (layer(spots) - middle).square().mean()
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return float(value.detach())
+
+    losses = [step() for _ in range(150)]
+    assert losses[-1] < losses[0] / 10
+
+
+def test_other_weights_leave_it_looking_at_everything() -> None:
+    model = initialise(create_model("stn_lenet"), "he_normal", seed=1)
+    assert isinstance(model.get_submodule("transformer"), SpatialTransformer)
+    assert model.get_parameter("transformer.theta.bias").tolist() == [1, 0, 0, 0, 1, 0]
+    assert not model.get_parameter("transformer.theta.weight").any()
+    assert model.get_parameter("transformer.localisation.1.weight").any()
+    fcn = initialise(create_model("fcn8s", small=True, width=0.05, classes=2), "he_normal", seed=1)
+    assert torch.equal(fcn.get_parameter("upscore8.weight")[1, 1], bilinear_kernel(8))
+    assert not fcn.get_parameter("score_pool3.weight").any()
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="padding_mode: got 'wrap', wanted one of zeros, border, reflection"):
+        SpatialTransformer(nn.Flatten(), 4, padding_mode="wrap")
+    with pytest.raises(ArgumentError, match="features: got 0, wanted an integer ≥ 1"):
+        SpatialTransformer(nn.Flatten(), 0)
+    with pytest.raises(ArgumentError, match="output_size: got 20, wanted nothing: without a transformer"):
+        create_model("stn_lenet", transformer=False, output_size=20)
+    with pytest.raises(ArgumentError, match="transformer: got 'no', wanted True or False"):
+        create_model("stn_lenet", transformer="no")
+
+
+def test_without_the_transformer_it_is_lenet() -> None:
+    plain, own = create_model("stn_lenet", transformer=False), create_model("lenet5", activation="relu", pool="max")
+    assert [*plain.state_dict()] == [*own.state_dict()]
+    cut = create_model("stn_lenet", input_size=60, output_size=28)
+    assert cut(torch.zeros(2, 1, 60, 60)).shape == (2, 10)
