@@ -95,7 +95,7 @@ def test_it_learns_to_look_where_it_should() -> None:
     def step() -> float:
         value = (layer(spots) - middle).square().mean()
         optimiser.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         optimiser.step()
         return float(value.detach())
 

@@ -120,8 +120,9 @@ class GridSample(Rule):
 
     def _places(self, g: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """From −1 … 1 to pixels, moved inside as the padding says; and the slope of that."""
-        place = (g + 1) / 2 * (size - 1) if self.align_corners else ((g + 1) * size - 1) / 2
-        slope = torch.full_like(place, (size - 1) / 2 if self.align_corners else size / 2)
+        scale = (size - 1) / 2 if self.align_corners else size / 2
+        place = (g + 1) * scale - (0 if self.align_corners else 0.5)
+        slope = torch.full_like(place, scale)
         if self.padding_mode == "zeros":
             return place, slope
         if self.padding_mode == "reflection":

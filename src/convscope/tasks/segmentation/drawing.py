@@ -87,8 +87,8 @@ def sheet(
             if row == 0:
                 place.set_title(name, fontsize=9)
     colours = [
-        Patch(color=[value / 255 for value in colour], label=name)
-        for name, colour in zip(classes, palette, strict=True)
+        Patch(color=(red / 255, green / 255, blue / 255), label=name)
+        for name, (red, green, blue) in zip(classes, palette, strict=True)
     ]
     drawn.legend(handles=colours, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
