@@ -22,7 +22,7 @@ from convscope.spec import spec_of
 REFUSED = {
     "googlenet": "does not divide maps",  # the auxiliary classifiers' 14×14 → 4×4, in training only
     "fcn": "the engine has no ConvTranspose2d",
-    "stn": "the engine makes features (n, f) of maps, not the reverse",  # six numbers as a matrix
+    "stn": "the engine has no function torch.nn.functional.affine_grid",
     "deconvnet": "does not give the places of the maxima away",
 }
 CLASSIFIERS = [name for name in MODELS if MODELS[name].card.task == "classification"]
