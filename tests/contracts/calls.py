@@ -64,6 +64,7 @@ LAYERS: dict[type[nn.Module], Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]
     nn.CTCLoss: lambda: (nn.CTCLoss(), _some_lines()),
     nn.MultiheadAttention: lambda: (nn.MultiheadAttention(6, 3), tuple(map(signed, ((5, 2, 6), (4, 2, 6), (4, 2, 6))))),
     layers.MaxOverTime: lambda: (layers.MaxOverTime(), (signed((3, 6, 7)),)),
+    layers.KeepColumns: lambda: (layers.KeepColumns(), (signed((3, 6, 9, 7)),)),
     layers.RecurrentLayers: lambda: (layers.RecurrentLayers(6, 5, num_layers=2), (signed((3, 4, 6)),)),
     layers.MultiHeadAttention: lambda: (layers.MultiHeadAttention(6, 3), (signed((3, 4, 6)),)),
     layers.AdditiveAttention: lambda: (layers.AdditiveAttention(6, 6, 5), (signed((3, 4, 6)),)),

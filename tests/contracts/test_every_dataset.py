@@ -21,7 +21,7 @@ from convscope.errors import ArgumentError, DataError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 DATA = os.environ.get("CONVSCOPE_DATA")
-KINDS = ("labelled", "boxes", "maps", "pairs", "sentences", "captions", "parallel")
+KINDS = ("labelled", "boxes", "maps", "pairs", "sentences", "captions", "parallel", "lines")
 
 
 def alike(one: Batch, other: Batch) -> bool:
@@ -39,7 +39,7 @@ class TestEveryDataset:
         assert card.shape is None or (len(card.shape) == 3 and min(card.shape) > 0)
         assert min(card.train, card.test, card.classes) >= 0
         assert card.kind in KINDS
-        assert card.classes > 1 or card.kind in ("captions", "parallel")
+        assert card.classes > 1 or card.kind in ("captions", "parallel", "lines")
 
     def test_its_row_is_in_the_page_with_its_options(self, name: str) -> None:
         row = re.search(rf"^\| `{name}` \|.*$", PAGE, re.MULTILINE)

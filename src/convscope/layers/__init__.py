@@ -13,7 +13,7 @@ from convscope.layers.initialisers import INITIALISERS, initialise
 from convscope.layers.locally_connected import LocallyConnected2d, LocallySharedConv2d
 from convscope.layers.losses import LOSSES, Loss, loss_for
 from convscope.layers.outputs import AuxiliaryOutputs
-from convscope.layers.over_time import MaxNormLinear, MaxOverTime
+from convscope.layers.over_time import KeepColumns, MaxNormLinear, MaxOverTime
 from convscope.layers.pixel_losses import PixelCrossEntropy
 from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.positions import LearnedPositions, PositionalEncoding
@@ -33,6 +33,7 @@ __all__ = [
     "CombinedConv2d",
     "Conv2d",
     "FigureWidth",
+    "KeepColumns",
     "L2Pool2d",
     "LearnedPositions",
     "LocallyConnected2d",

@@ -1,4 +1,5 @@
-"""Layers of sentence classifiers: the largest answer over time, and an output whose weights are kept short."""
+"""Layers of sentence classifiers and readers of lines: the largest over time, what lies within a picture's own width,
+and an output whose weights are kept short."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope.errors import ArgumentError
+from convscope.layers.conv import whole_number
 from convscope.rules import over_time as rules
 from convscope.rules.base import Applied, Rule, rule_for_module
 from convscope.rules.dense import Dense
@@ -36,6 +38,30 @@ class MaxOverTime(nn.Module):
 @rule_for_module(MaxOverTime)
 def _(module: MaxOverTime, x: Tensor, lengths: Tensor | None = None) -> Applied:
     return Applied(rules.MaxOverTime(module.extra), (x, lengths))
+
+
+class KeepColumns(nn.Module):
+    """What lies beyond a picture's own width, and only fills up a batch, becomes 0.
+
+    Input and output (n, c, h, w); ``widths``, int64 (n,), are those of the pictures, ``stride`` times as wide as the
+    maps here.
+    """
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = whole_number(stride, "stride")
+
+    def forward(self, x: Tensor, widths: Tensor | None = None) -> Tensor:
+        kept = rules.columns_of(x, widths, self.stride)
+        return x if kept is None else x * kept
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+@rule_for_module(KeepColumns)
+def _(module: KeepColumns, x: Tensor, widths: Tensor | None = None) -> Applied:
+    return Applied(rules.KeepColumns(module.stride), (x, widths))
 
 
 class MaxNormLinear(nn.Linear):

@@ -27,7 +27,8 @@ _CELLS: dict[str, tuple[Any, type[Any], dict[str, Any]]] = {
 class RecurrentLayers(nn.Module):
     """torch's recurrent layers of ``cell`` "lstm", "gru", "tanh" or "relu", as one layer from sequences to sequences.
 
-    Input (n, t, input_size) and, where the sequences are of unequal length, ``lengths``, int64 (n,); output
+    Input (n, t, input_size) and, where the sequences are of unequal length, ``lengths``, int64 (n,), in steps or, with
+    ``stride``, in parts of so many to a step; output
     (n, t, hidden_size), twice as wide with ``bidirectional``. What is behind a sequence's end has no influence on it,
     and the output there is 0, so that an answer does not depend on the sequences beside it.
     """
@@ -40,6 +41,7 @@ class RecurrentLayers(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         if cell not in _CELLS:
@@ -48,6 +50,7 @@ class RecurrentLayers(nn.Module):
         self.hidden_size = whole_number(hidden_size, "hidden_size")
         self.cell, self.num_layers = cell, whole_number(num_layers, "num_layers")
         self.bidirectional, self.dropout = bidirectional, dropout
+        self.stride = whole_number(stride, "stride")
         torchs, _, options = _CELLS[cell]
         self.cells: nn.RNNBase = torchs(
             input_size,
@@ -63,6 +66,7 @@ class RecurrentLayers(nn.Module):
         if lengths is None:
             y: Tensor = self.cells(x)[0]
             return y
+        lengths = lengths // self.stride
         if lengths.shape != x.shape[:1]:
             raise ArgumentError("lengths", tuple(lengths.shape), f"one for each of the {len(x)} sequences")
         if int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]:
@@ -74,12 +78,12 @@ class RecurrentLayers(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.input_size}, {self.hidden_size}, cell={self.cell!r}, num_layers={self.num_layers}, "
-            f"bidirectional={self.bidirectional}, dropout={self.dropout}"
+            f"bidirectional={self.bidirectional}, dropout={self.dropout}, stride={self.stride}"
         )
 
 
 @rule_for_module(RecurrentLayers)
 def _(module: RecurrentLayers, x: Tensor, lengths: Tensor | None = None) -> Applied:
     _, rule, options = _CELLS[module.cell]
-    whole = lengths if lengths is not None else torch.full((len(x),), x.shape[1], device=x.device)
+    whole = lengths // module.stride if lengths is not None else torch.full((len(x),), x.shape[1], device=x.device)
     return apply_recurrent(rule, module.cells, x, lengths=whole, **options)

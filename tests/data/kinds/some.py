@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy
 import torch
 from PIL import Image
+from tests.tasks.lines.strokes import strokes
 
 from convscope.data import Examples, Labelled
 from convscope.data.kinds.boxes import Boxes
@@ -108,4 +109,5 @@ KINDS: dict[str, Callable[[Path], Examples]] = {
     "pairs": lambda folder: draw_pairs(some_labelled(), 14, seed=1),
     "sentences": lambda folder: some_sentences(),
     "parallel": lambda folder: some_parallel(),
+    "lines": lambda folder: strokes(COUNT, 1).train,
 }

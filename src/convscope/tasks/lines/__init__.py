@@ -1,0 +1,1 @@
+"""Reading lines of text: a picture of a line in, its characters out."""
