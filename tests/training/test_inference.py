@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -68,12 +69,12 @@ def test_auto() -> None:
 
 
 @needs_engine
-@pytest.mark.parametrize("case", ["layer", "hook", "double", "copy"])
+@pytest.mark.parametrize("case", ["layers", "hook", "double", "copy"])
 def test_torch_answers_where_the_engine_cannot(case: str) -> None:
     model = net()
-    if case == "layer":
-        model.append(nn.PReLU())
-        reason = "the native engine cannot run layer '7': the engine has no PReLU"
+    if case == "layers":
+        model = nn.Sequential(nn.LPPool2d(1, 3), nn.Flatten(), nn.Softmin(1), nn.AdaptiveAvgPool1d(4))
+        reason = "the native engine cannot run layer '0': the engine has no LPPool2d"
     elif case == "hook":
         seen: list[torch.Tensor] = []
         model[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -92,6 +93,20 @@ def test_torch_answers_where_the_engine_cannot(case: str) -> None:
         assert len(seen) == 1
     with pytest.raises(ArgumentError, match="engine: got 'native', wanted another engine: "):
         prepare_inference(model, INPUTS, "native")
+
+
+@needs_engine
+def test_layers_that_the_engine_lacks_run_in_torch() -> None:
+    model = net()
+    model.insert(3, nn.Sequential(nn.LPPool2d(1, 1), nn.BatchNorm2d(5), nn.Conv2d(5, 5, 1)))
+    pixels = images(17)
+    own, other, found = (prepare_inference(model, INPUTS, engine) for engine in ("native", "torch", "auto"))
+    assert (own.engine, own.reason) == ("native", "asked for")
+    assert found.reason.startswith("the native engine cannot run layer '3.0': the engine has no LPPool2d")
+    assert re.search("16 pictures take .* ms with the rest of it on the native engine, .* ms with torch", found.reason)
+    wanted = other.outputs((pixels,))
+    for each in (own, found):
+        assert float((each.outputs((pixels,)) - wanted).abs().max() / wanted.abs().max()) < 1e-5
 
 
 def test_without_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,9 @@ from convscope.errors import ArgumentError
 from convscope.graph.capture import find_module
 from convscope.layers import Loss
 from convscope.layers.losses import loss_for
+from convscope.lowering.folding import fold_batch_norms
 from convscope.lowering.lower import checked_shape, restore
+from convscope.lowering.plan import Plan
 from convscope.lowering.segments import NativeSegment, Segments, TorchSegment, cut, pack
 from convscope.native.calling import call
 from convscope.native.memory import SharedMemory
@@ -38,7 +40,8 @@ class MixedNetwork:
     torch, in the order that the model's graph allows; gradients, running statistics and chance are those of the model.
 
     ``memory`` is that of ``model``; ``preprocessing`` turns uint8 images into its input. Modes of modules are those at
-    each call. Raises LoweringError where nothing is worth the engine (``segments.cut``).
+    each call. ``fold``: as in ``lower``, for calls without gradients alone. Raises LoweringError where nothing is worth
+    the engine (``segments.cut``).
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class MixedNetwork:
         input_shape: Sequence[int],
         memory: SharedMemory,
         preprocessing: spec.Preprocessing | None = None,
+        *,
+        fold: bool = False,
     ) -> None:
-        self.model, self.memory = model, memory
+        self.model, self.memory, self.fold = model, memory, fold
         self.input_shape = checked_shape(input_shape)
         self._preprocessing = preprocessing
         self._kept: collections.OrderedDict[tuple[bool, ...], Mixed] = collections.OrderedDict()
@@ -73,7 +78,7 @@ class MixedNetwork:
     def _make(self) -> Mixed:
         segments = cut(self.model, self.input_shape)
         networks = {
-            step: NativeNetwork(self.model, step.shape, memory=self.memory, plan=step.plan)
+            step: NativeNetwork(self.model, step.shape, memory=self.memory, plan=self._plan_of(step))
             for step in segments.steps
             if isinstance(step, NativeSegment)
         }
@@ -82,6 +87,9 @@ class MixedNetwork:
             last |= dict.fromkeys(_reads(step), place)
         ended = [[node for node, at in last.items() if at == place] for place in range(len(segments.steps))]
         return Mixed(segments, networks, ended)
+
+    def _plan_of(self, step: NativeSegment) -> Callable[[], Plan]:
+        return (lambda: fold_batch_norms(step.plan(), self.model)) if self.fold else step.plan
 
     def __call__(self, images: Tensor) -> Any:
         """What the model returns for images, float32 (n, c, h, w), or uint8 where there is preprocessing."""

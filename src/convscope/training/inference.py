@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,16 +13,20 @@ from torch import nn
 
 from convscope import native, spec
 from convscope.data.transforms import normalise_width
-from convscope.errors import ArgumentError, ConvscopeError
+from convscope.errors import ArgumentError, ConvscopeError, LoweringError
 from convscope.models.committee import Committee, log_mean, own_preprocessing
 from convscope.models.probabilities import log_probabilities
 from convscope.native import Accelerated, NativeNetwork
+from convscope.native.memory import SharedMemory
+from convscope.native.mixed import MixedNetwork
 from convscope.spec import Input
 from convscope.training.task import model_inputs
 
 ENGINES = ("auto", "native", "torch")
 # The native engine computes 16 pictures at a time, however few there are; one picture of DenseNet-121 takes it as long.
 _FEW = 8
+# What a mixed plan's time may be of torch's: a quarter less than a measurement's scatter would be chance.
+_MUCH_QUICKER = 0.8
 
 
 Outputs = Callable[[Sequence[torch.Tensor]], Any]
@@ -43,9 +48,10 @@ def prepare_inference(
     """``model``, which takes ``inputs``, ready to answer; its parameters, buffers and modes are left alone.
 
     "auto": the native engine, with batch normalisation folded into the layers before it, where it is built, has every
-    layer and ``examples`` (None: many) are not just a few; else torch where the parameters are. The native engine works
-    on a copy of the model as it is now. Raises ArgumentError for another engine, or for "native" where it cannot run
-    the model.
+    layer and ``examples`` (None: many) are not just a few; else torch where the parameters are. Where it lacks some
+    layers, these run in torch between segments on the engine: with "native", and with "auto" if that proves quicker on
+    a few pictures. The native engine works on a copy of the model as it is now. Raises ArgumentError for another
+    engine, or for "native" where it can run nothing of the model.
     """
     if engine not in ENGINES:
         raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
@@ -60,6 +66,10 @@ def prepare_inference(
     if obstacle is None and engine == "auto" and examples is not None and examples < _FEW:
         obstacle = f"{examples} pictures are few, and the native engine computes 16 at a time"
     found = obstacle if obstacle is not None else _natively(model, inputs[0])
+    if isinstance(found, _Mixed) and engine == "auto":
+        found = _if_quicker(found, by_torch, inputs[0])
+    if isinstance(found, _Mixed):
+        return Inference("native", "asked for" if engine == "native" else found.reason, found.outputs)
     if not isinstance(found, str):
         return Inference("native", "asked for" if engine == "native" else "every layer has a native kernel", found)
     if engine == "native":
@@ -92,19 +102,64 @@ def _by_members(model: Committee, inputs: Sequence[Input], engine: str, examples
     return Inference(" and ".join(names), f"{len(engines)} members, each by itself: {reasons}", outputs)
 
 
-def _natively(model: nn.Module, picture: Input) -> Outputs | str:
-    """A copy of the model on the native engine, or why that cannot be."""
+@dataclasses.dataclass(frozen=True)
+class _Mixed:
+    """A model that runs in part on the native engine; ``reason`` says which layer does not."""
+
+    outputs: Outputs
+    reason: str
+
+
+def _natively(model: nn.Module, picture: Input) -> Outputs | _Mixed | str:
+    """A copy of the model on the native engine, in part where it lacks a layer, or why that cannot be."""
     preprocessing = picture.preprocessing
     assert preprocessing is not None
+    shape = (preprocessing.channels, *preprocessing.size)
     try:
         twin = copy.deepcopy(model).eval()
-        shape = (preprocessing.channels, *preprocessing.size)
         network = NativeNetwork(twin, shape, preprocessing=preprocessing, fold=True)
+    except LoweringError as problem:
+        reason = f"the native engine cannot run {problem}"
+        try:
+            mixed = MixedNetwork(twin, shape, SharedMemory(twin, take=True), preprocessing, fold=True)
+        except LoweringError:
+            return reason
+        return _Mixed(_without_gradients(mixed), reason)
     except ConvscopeError as problem:
         return f"the native engine cannot run {problem}"
     except (RuntimeError, TypeError) as problem:  # what cannot be copied
         return f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
     return lambda given: network.forward(given[0])
+
+
+def _without_gradients(network: MixedNetwork) -> Outputs:
+    def outputs(given: Sequence[torch.Tensor]) -> Any:
+        with torch.no_grad():
+            return network(given[0])
+
+    return outputs
+
+
+def _if_quicker(mixed: _Mixed, by_torch: Outputs, picture: Input) -> _Mixed | str:
+    """``mixed`` where it answers some pictures in less time than torch; else why not."""
+    assert picture.preprocessing is not None
+    pictures = torch.zeros(16, picture.preprocessing.channels, *picture.preprocessing.size, dtype=torch.uint8)
+    own, other = (_milliseconds(lambda way=way: way((pictures,))) for way in (mixed.outputs, by_torch))
+    times = f"16 pictures take {own:.3g} ms with the rest of it on the native engine, {other:.3g} ms with torch alone"
+    if own > _MUCH_QUICKER * other:
+        return f"{mixed.reason}; {times}"
+    return _Mixed(mixed.outputs, f"{mixed.reason}, which torch does; {times}")
+
+
+def _milliseconds(call: Callable[[], Any]) -> float:
+    """The shortest of three calls, after one that makes everything ready."""
+    taken = []
+    with torch.inference_mode():
+        for _ in range(4):
+            begun = time.perf_counter()
+            call()
+            taken.append(1000 * (time.perf_counter() - begun))
+    return min(taken[1:])
 
 
 def _unlike_a_picture(inputs: Sequence[Input]) -> str | None:

@@ -17,8 +17,9 @@ def choose(assignment: Assignment) -> tuple[Stepper, str]:
     """The stepper for ``assignment.config.engine`` and, in words, why it is this one.
 
     "auto": torch on a GPU where the run is on one; on a CPU the native engine where it is built and has all layers of
-    the model, else torch. Raises ArgumentError for an engine that cannot do what was asked for, LoweringError (naming
-    the layer) for a model that the native engine, asked for by name, cannot run.
+    the model, else torch. The native engine asked for by name leaves layers that it lacks to torch. Raises
+    ArgumentError for an engine that cannot do what was asked for, LoweringError (naming the layer) for a model of which
+    the native engine, asked for by name, can run nothing.
     """
     assignment = dataclasses.replace(assignment, config=assignment.config.replace(precision=_precision(assignment)))
     engine, on_gpu = assignment.config.engine, assignment.device.type == "cuda"
@@ -28,7 +29,7 @@ def choose(assignment: Assignment) -> tuple[Stepper, str]:
         obstacle = _obstacle_to_native(assignment)
         if obstacle is not None:
             raise ArgumentError("engine", "native", f"another engine: {obstacle}", "engine='auto' chooses one")
-        return _native(assignment), "asked for"
+        return _native_in_part(assignment)
     if on_gpu:
         return GpuStepper(assignment), "asked for" if engine == "torch" else "there is a GPU"
     if engine == "torch":
@@ -74,3 +75,13 @@ def _native(assignment: Assignment) -> Stepper:
     from convscope.training.steppers.native import NativeStepper
 
     return NativeStepper(assignment)
+
+
+def _native_in_part(assignment: Assignment) -> tuple[Stepper, str]:
+    """The native engine, at least for a part of the model, and why in words."""
+    from convscope.training.steppers.native import SegmentsStepper
+
+    try:
+        return _native(assignment), "asked for"
+    except LoweringError as problem:
+        return SegmentsStepper(assignment), f"asked for; torch does what the engine cannot: {problem}"

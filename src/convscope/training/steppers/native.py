@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,10 @@ from convscope.errors import LoweringError
 from convscope.layers.flat import FlatParameters
 from convscope.lowering.lower import restore
 from convscope.native import NativeNetwork
+from convscope.native.memory import SharedMemory
+from convscope.native.mixed import MixedNetwork
 from convscope.training.steppers.base import Assignment, Share, Stepper
+from convscope.training.steppers.torch import TorchStepper
 from convscope.training.task import Scalar
 
 
@@ -87,6 +91,34 @@ class NativeStepper(Stepper):
 
     def outputs(self, inputs: Sequence[Tensor]) -> object:
         return self._network.forward(inputs[0])
+
+
+class SegmentsStepper(TorchStepper):
+    """Where the engine lacks some layers: these run in torch between segments on the engine; the loss, its way back and
+    the optimiser are torch's. LoweringError where nothing in the model is worth the engine."""
+
+    name = "native"
+
+    def flatten(self) -> FlatParameters:
+        if reason := not_one_picture(self.assignment):
+            raise LoweringError("inputs", reason)
+        self.channels_last = False
+        preprocessing = self.assignment.inputs[0].preprocessing
+        assert preprocessing is not None
+        shape = (preprocessing.channels, *preprocessing.size)
+        memory = SharedMemory(self.model, take=True)
+        self._network = MixedNetwork(self.model, shape, memory, preprocessing)
+        for training in (False, True):  # both now, since a plan may need room in the buffers
+            self.model.train(training)
+            self._network.ready()
+        memory.flat.attach_gradients()
+        return memory.flat
+
+    def forward(self, inputs: tuple[Tensor, ...], examples: int) -> Any:
+        return self._network(inputs[0])
+
+    def outputs(self, inputs: Sequence[Tensor]) -> Any:
+        return self._network(inputs[0])
 
 
 def not_one_picture(assignment: Assignment) -> str | None:
