@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -144,7 +145,7 @@ def _if_quicker(mixed: _Mixed, by_torch: Outputs, picture: Input) -> _Mixed | st
     """``mixed`` where it answers some pictures in less time than torch; else why not."""
     assert picture.preprocessing is not None
     pictures = torch.zeros(16, picture.preprocessing.channels, *picture.preprocessing.size, dtype=torch.uint8)
-    own, other = (_milliseconds(lambda way=way: way((pictures,))) for way in (mixed.outputs, by_torch))
+    own, other = (_milliseconds(functools.partial(way, (pictures,))) for way in (mixed.outputs, by_torch))
     times = f"16 pictures take {own:.3g} ms with the rest of it on the native engine, {other:.3g} ms with torch alone"
     if own > _MUCH_QUICKER * other:
         return f"{mixed.reason}; {times}"
