@@ -59,12 +59,13 @@ def pool_output_size(
     """
     if 2 * padding > kernel_size:
         raise ArgumentError("padding", padding, f"at most half the kernel size, {kernel_size // 2}")
-    floor_size = conv_output_size(size, kernel_size, stride, padding, dilation)
     if not ceil_mode:
-        return floor_size
+        return conv_output_size(size, kernel_size, stride, padding, dilation)
     span = size + 2 * padding - dilation * (kernel_size - 1) - 1
     count = -(-span // stride) + 1
-    return count - 1 if (count - 1) * stride >= size + padding else count
+    count = count - 1 if (count - 1) * stride >= size + padding else count
+    # a window larger than the input may hang over it, but by less than a stride
+    return count if count > 0 else conv_output_size(size, kernel_size, stride, padding, dilation)
 
 
 def check_dense(argument: str, tensor: Tensor) -> None:

@@ -11,7 +11,7 @@ from tests.oracles import worst
 from torch import nn
 from torch.nn import functional as F
 
-from convscope import save
+from convscope import count, save
 from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
 from convscope.models import MODELS, create_model
 from convscope.models.deconvnet import DeconvNet
@@ -180,3 +180,9 @@ def test_wrong_options_are_refused() -> None:
         create_model("fcn8s", width=0)
     with pytest.raises(UnknownNameError, match="upsampling: got 'fix'"):
         create_model("fcn8s", upsampling="fix")
+
+
+def test_pooling_that_records_its_maxima_is_counted() -> None:
+    table = count(create_model("deconvnet", small=True, width=0.1, classes=4), (3, 64, 96))
+    pooled = next(row for row in table if row.name == "pools.0")
+    assert pooled.operations == 3 * 3 * 32 * 48  # three comparisons each, three maps

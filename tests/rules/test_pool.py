@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.oracles import check_rule, pool_by_loops, well_apart, worst
+from tests.oracles import check_model, check_rule, pool_by_loops, well_apart, worst
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
@@ -275,3 +275,14 @@ def test_canary() -> None:
 def test_errors(make: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("kernel_size", "stride", "padding", "size"), [(2, 2, 0, 1), (3, 2, 0, 2), (4, 3, 1, 1)])
+def test_a_window_larger_than_the_map_hangs_over_it(kernel_size: int, stride: int, padding: int, size: int) -> None:
+    pool = nn.MaxPool2d(kernel_size, stride, padding, ceil_mode=True)
+    check_model(nn.Sequential(pool), torch.randn(2, 3, size, size + 1, dtype=torch.float64), expected_rules=1)
+
+
+def test_a_window_that_hangs_over_by_a_stride_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="kernel_size: got 3, wanted a kernel that fits"):
+        MaxPool(2, 3, 2, ceil_mode=True).forward(torch.zeros(1, 1, 1, 1))

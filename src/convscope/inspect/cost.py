@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from convscope import layers
 from convscope.graph.calls import Step, call
 from convscope.rules.elementwise import row_of
+from convscope.shapes import full, pool_output_size
 
 Cost = tuple[int, int]  # (multiply_adds, operations)
 
@@ -143,10 +144,16 @@ def _subsample(module: layers.Subsample2d, step: Step) -> Cost:
 
 def _pool(module: Any, step: Step) -> Cost:
     """k − 1 comparisons or additions, and one division or root where there is one."""
-    assert step.output_shape is not None
-    size = module.kernel_size
-    window = math.prod(size) if isinstance(size, tuple) else size ** (len(step.output_shape) - 2)
-    return 0, outputs(step) * (window - 1 if "Max" in step.kind or "Min" in step.kind else window)
+    dims = len(step.inputs[0].shape) - 2
+    sizes = full(module.kernel_size, dims, "kernel_size")
+    units = outputs(step)
+    if step.output_shape is None:  # the maxima with their places
+        before = step.inputs[0].shape
+        moves = (full(value, dims, "stride", minimum=0) for value in (module.stride, module.padding, module.dilation))
+        after = map(pool_output_size, before[2:], sizes, *moves, [module.ceil_mode] * dims)
+        units = math.prod((*before[1:2], *after))
+    window = math.prod(sizes)
+    return 0, units * (window - 1 if "Max" in step.kind or "Min" in step.kind else window)
 
 
 def _adaptive_pool(module: nn.Module, step: Step) -> Cost:

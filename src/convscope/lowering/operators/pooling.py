@@ -44,6 +44,9 @@ def pool(
         )
     except ArgumentError as problem:
         b.refuse(str(problem))
+    spans = [x.shape[1 + axis] + 2 * pads[axis] for axis in (0, 1)]
+    if any(gap * (side - 1) >= span for gap, side, span in zip(gaps, kernel, spans, strict=True)):
+        b.refuse(f"its window {kernel} hangs over maps of {x.shape[1:]} on all sides, the engine's do not")
     if kind == "max_pool" and (gaps != (1, 1) or kernel[0] * kernel[1] > LARGEST_WINDOW):
         sides = zip(x.shape[1:], (height, width), kernel, steps, pads, gaps, strict=True)
         rows, columns = (_windows(*side) for side in sides)
