@@ -120,4 +120,5 @@ def function_calls() -> list[tuple[Any, ...]]:
         (x, 0.4, 0.1), (row, 0, 1), (row.unsqueeze(0).repeat(3, 1, 1),), (row,), (x, 3, 6, 9, 7), (x, 18, 63),
         (x[:, :1], 3, 6, 9, 7), (torch.tensor([[1, 4, 1], [0, 2, 3]]), nn.Parameter(matrix)), (line, line, line),
         _some_lines(), (theta, [3, 6, 5, 4], False), (x, places, "bilinear", "zeros", False),
+        (square, 2 * square[:, 1:3], (("narrow", (1, 1, 2), {}, ()),)),
     ]  # fmt: skip

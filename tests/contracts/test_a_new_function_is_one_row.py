@@ -16,7 +16,7 @@ from convscope.data import Dataset, Labelled
 from convscope.errors import LoweringError
 from convscope.explorer.network import Network
 from convscope.explorer.snapshot import Question, Snapshot
-from convscope.graph import capture
+from convscope.graph import leaves
 from convscope.inspect.dependence import along
 from convscope.lowering.lower import lower
 from convscope.models import portable
@@ -48,8 +48,8 @@ def row(monkeypatch: pytest.MonkeyPatch) -> Any:
         (base, "_modules"), (base, "_functions"), (base, "_methods"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, dict(getattr(owner, name)))
-    monkeypatch.setattr(capture, "LEAVES", set(capture.LEAVES))
-    monkeypatch.setattr(table, "LEAVES", capture.LEAVES)
+    monkeypatch.setattr(leaves, "LEAVES", set(leaves.LEAVES))
+    monkeypatch.setattr(table, "LEAVES", leaves.LEAVES)
     ELEMENTWISE.names()
 
     @elementwise("sinc", modules=[Sinc])
@@ -87,7 +87,10 @@ class Net(nn.Module):
 
 def ready(model: nn.Module) -> nn.Module:
     pictures = Preprocessing(1, (8, 8), (0.5,), (0.25,))
-    return attach(model, ModelSpec("graph", portable.describe(model), (1, 8, 8), ("no", "yes"), pictures))
+    return attach(
+        model,
+        ModelSpec("graph", portable.describe(model, [torch.rand(2, 1, 8, 8)]), (1, 8, 8), ("no", "yes"), pictures),
+    )
 
 
 def names(model: nn.Module, x: Tensor) -> list[str]:
@@ -201,4 +204,4 @@ def test_without_the_row_it_is_not_known(tmp_path: Path) -> None:
     x = torch.randn(1, 1, 8, 8)
     assert names(Net().eval(), x) == []
     with pytest.raises(convscope.errors.ArgumentError, match="sinc"):
-        portable.describe(Net())
+        portable.describe(Net(), [x])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.graph.examples import example_inputs
 from convscope.layers import Conv2d as TrueConv2d
 from convscope.layers import L2Pool2d, MedianPool2d, MinPool2d, ScaledTanh, Subsample2d, SumPool2d, TableConv2d
 from convscope.models.portable import describe
@@ -165,7 +166,9 @@ def described(model: nn.Module, shape: tuple[int, int, int], classes: int) -> nn
     channels, height, width = shape
     preprocessing = Preprocessing(channels, (height, width), (0.4,) * channels, (0.3,) * channels)
     names = tuple(f"class {number}" for number in range(classes))
-    return attach(model.eval(), ModelSpec("graph", describe(model), shape, names, preprocessing))
+    return attach(
+        model.eval(), ModelSpec("graph", describe(model, example_inputs(model, shape)), shape, names, preprocessing)
+    )
 
 
 def plain() -> nn.Module:

@@ -1,176 +1,143 @@
-"""Capture of a model's graph."""
+"""Capture of a model's graph: a record of one call that tells the truth and leaves no trace."""
 
 from __future__ import annotations
 
-import random
+import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from tests.graph.cases import (
+    Around,
+    AsksAutograd,
+    Branching,
+    CoinToss,
+    Doubled,
+    OwnGenerator,
+    Seeds,
+    SetsAHook,
+    SharedNumpy,
+    UnderAutocast,
+    Unheard,
+    X,
+    calls,
+    hooked,
+    leaves,
+    parameter_hooked,
+)
+from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
-from convscope.graph.capture import capture, find_module, source_model
-
-
-def _leaves(graph: fx.GraphModule) -> list[str]:
-    return [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
-
-
-class Branching(nn.Module):
-    """Depends on its data: cannot be traced."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x) if x.sum() > 0 else x
-
-
-class AnyNumber(nn.Module):
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.stack(list(inputs)).sum(0)
-
-
-class Noise(nn.Module):
-    """Traceable, but its noise would be drawn once and for all."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.randn(1)
-
-
-class CoinToss(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 2 if random.random() < 0.5 else x
-
-
-class Remembers(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.last: Any = None
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.last, self.calls = x, self.calls + 1
-        return F.relu(x)
-
-
-class Around(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 3, 3, padding=1)
-        self.inner = inner
-        self.block = nn.Sequential(nn.ReLU(), nn.Flatten())
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block(self.inner(self.first(x)))
-        return y
+from convscope.graph.capture import capture, facts, find_module, record, source_model
 
 
 def test_torch_layers_are_leaves_and_containers_are_not() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), nn.Flatten())
-    graph = capture(model)
-    assert _leaves(graph) == ["0", "1.0", "1.1", "2"]
+    x = torch.randn(2, 1, 6, 5)
+    graph = capture(model, x)
+    assert leaves(graph) == ["0", "1.0", "1.1", "2"]
     assert find_module(graph, list(graph.graph.nodes)[1]) is model[0]
     assert find_module(graph, next(iter(graph.graph.nodes))) is None
     assert source_model(graph) is model
-    x = torch.randn(2, 1, 6, 5)
+    assert capture(graph) is graph
     assert torch.equal(graph(x), model(x))
 
 
 def test_own_layers_are_leaves() -> None:
     from convscope.layers import ScaledTanh, Subsample2d
 
-    graph = capture(nn.Sequential(Subsample2d(1), ScaledTanh()))
-    assert _leaves(graph) == ["0", "1"]
+    assert leaves(capture(nn.Sequential(Subsample2d(1), ScaledTanh()), torch.randn(1, 1, 4, 4))) == ["0", "1"]
 
 
-@pytest.mark.parametrize("inner", [Branching(), Noise(), CoinToss()], ids=lambda inner: type(inner).__name__)
-def test_the_innermost_submodule_that_cannot_be_traced_becomes_a_leaf(inner: nn.Module) -> None:
-    assert _leaves(capture(Around(inner))) == ["first", "inner", "block.0", "block.1"]
-    assert _leaves(capture(Around(Around(inner)))) == [
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (Branching, "its way depends on its data"),
+        (CoinToss, "draws chance of its own"),
+        (OwnGenerator, "draws chance of its own"),
+        (SharedNumpy, "draws chance of its own"),
+        (Seeds, "seeds torch's generator itself"),
+        (Unheard, "uses a tensor that no recorded call made"),
+        (SetsAHook, "sets a hook on a tensor"),
+        (AsksAutograd, "calls autograd itself|changes what requires a gradient"),
+        (UnderAutocast, "computes under autocast"),
+        (hooked, "it has forward hooks"),
+        (parameter_hooked, "its parameter 'weight' has hooks"),
+    ],
+)
+def test_what_cannot_be_told_is_the_innermost_module_around_it(make: Callable[[], nn.Module], reason: str) -> None:
+    import re
+
+    inner = make()
+    graph = capture(Around(inner), X)
+    assert leaves(graph) == ["first", "inner", "block.0", "block.1"]
+    assert re.match(reason, facts(graph).opaque["inner"])
+    assert leaves(capture(Around(Around(inner)), X)) == [
         "first", "inner.first", "inner.inner", "inner.block.0", "inner.block.1", "block.0", "block.1",
     ]  # fmt: skip
 
 
-def test_a_submodule_of_many_inputs_is_traced_or_a_leaf() -> None:
-    class Uses(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.join = AnyNumber()
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = self.join(x, x * 2)
-            return y
-
-    x = torch.randn(2, 3)
-    torch.testing.assert_close(capture(Uses())(x), x * 3)
-
-
-@pytest.mark.parametrize("model", [Branching(), nn.Conv2d(3, 2, 3), nn.LSTM(3, 4)], ids=lambda m: type(m).__name__)
-def test_whole_model_as_one_leaf(model: nn.Module) -> None:
-    graph = capture(model)
-    assert _leaves(graph) == ["model"]
+@pytest.mark.parametrize("make", [Branching, lambda: nn.Conv2d(3, 2, 3), lambda: nn.LSTM(3, 4), hooked])
+def test_whole_model_as_one_leaf(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    x = torch.randn(2, 5, 3) if isinstance(model, nn.LSTM) else X
+    graph = capture(model, x)
+    assert leaves(graph) == ["model"]
     assert find_module(graph, list(graph.graph.nodes)[-2]) is model
     assert source_model(graph) is model
 
 
-def test_whole_model_with_several_inputs() -> None:
-    class Two(nn.Module):
-        def forward(self, a: Tensor, b: Tensor, scale: float = 2.0) -> Tensor:
-            return a * scale if b.sum() > 0 else a
+def test_custom_functions_are_steps_with_their_own_derivative() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = Doubled.apply(x + 1)  # type: ignore[no-untyped-call]
+            return y.relu()
 
-    graph = capture(Two())
-    assert [node.target for node in graph.graph.nodes if node.op == "placeholder"] == ["a", "b"]
+    graph = capture(Net(), X)
+    assert calls(graph) == ["add", "doubled", "relu"]
+    x = torch.ones(2, requires_grad=True)
+    graph(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [3.0, 3.0]
 
 
-def test_capture_leaves_model_and_chance_as_they_were() -> None:
-    model = Around(nn.Sequential(Remembers(), Noise(), CoinToss(), nn.BatchNorm2d(3)))
-    model.train()
-    state, coin = torch.get_rng_state(), random.getstate()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    capture(model)
-    remembers = model.get_submodule("inner.0")
-    assert isinstance(remembers, Remembers)
-    assert (remembers.last, remembers.calls) == (None, 0)
+def test_torch_s_own_chance_is_drawn_anew() -> None:
+    class Noise(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x + torch.randn(1), 0.5, self.training)
+
+    model = Noise()
+    state = torch.get_rng_state()
+    graph = capture(model, X)
     assert torch.equal(torch.get_rng_state(), state)
-    assert random.getstate() == coin
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert model.training
+    assert calls(graph) == ["randn", "add", "dropout"]
+    torch.manual_seed(5)
+    once, again = graph(X), graph(X)
+    torch.manual_seed(5)
+    assert torch.equal(model(X), once)
+    assert not torch.equal(once, again)
 
 
-def test_tensors_made_in_a_forward_and_buffers() -> None:
-    class Constants(nn.Module):
-        weights: Tensor
+def test_replaced_forwards_are_followed() -> None:
+    def circular(self: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="circular"), weight, bias)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("weights", torch.arange(3.0))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x * self.weights + torch.tensor([1.0, 2.0, 3.0])
-
-    model = Constants()
-    x = torch.randn(2, 3)
-    torch.testing.assert_close(capture(model)(x), model(x))
-    assert set(model.__dict__) == set(Constants().__dict__)
+    model: Any = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    own = model.forward
+    model.forward = lambda x: 3 * own(x)
+    model[0]._conv_forward = types.MethodType(circular, model[0])
+    graph = capture(model, X)
+    assert calls(graph) == ["pad", "conv2d", "_1", "mul"]
+    assert torch.equal(graph(X), model(X))
 
 
-def test_a_module_used_twice_and_capturing_a_graph_again() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(3, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = self.layer(self.layer(x))
-            return y
-
-    graph = capture(Twice())
-    assert _leaves(graph) == ["layer", "layer"]
-    assert capture(graph) is graph
+def test_parametrised_layers_are_looked_into() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.ReLU())
+    graph = capture(model, X)
+    assert calls(graph) == ["_weight_norm", "conv2d", "_1"]
+    assert torch.equal(graph(X), model(X))
 
 
 def test_choices_by_training_mode_are_those_at_capture() -> None:
@@ -179,10 +146,52 @@ def test_choices_by_training_mode_are_those_at_capture() -> None:
             return (x, x * 2) if self.training else x
 
     model = Auxiliary()
-    assert isinstance(capture(model.train())(torch.ones(1)), tuple)
-    assert isinstance(capture(model.eval())(torch.ones(1)), Tensor)
+    assert isinstance(capture(model.train(), X)(X), tuple)
+    assert isinstance(capture(model.eval(), X)(X), Tensor)
 
 
-def test_error() -> None:
-    with pytest.raises(ArgumentError, match=r"model: got 'str', wanted a torch\.nn\.Module"):
-        capture("lenet5")  # type: ignore[arg-type]
+def test_loops_over_recurrent_cells_are_seen() -> None:
+    class Cells(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.LSTMCell(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = c = x.new_zeros(x.size(0), 4)
+            for step in x.unbind(1):
+                h, c = self.cell(step, (h, c))
+            return h
+
+    model, x = Cells(), torch.randn(2, 3, 3)
+    graph = capture(model, x)
+    assert leaves(graph) == ["cell"] * 3
+    assert torch.equal(graph(x), model(x))
+    other = torch.randn(5, 3, 3)
+    assert torch.equal(graph(other), model(other))
+
+
+def test_derivatives_of_the_recorded_call_itself() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 2))
+    found: list[Any] = []
+
+    def look(result: Tensor, given: list[Tensor]) -> None:
+        found.append(torch.autograd.grad(result.sum(), [*given, *model.parameters()]))
+
+    x = X.clone().requires_grad_()
+    record(model, (x,), look=look)
+    wanted = torch.autograd.grad(model(x).sum(), [x, *model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(found[0], wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: capture("lenet5"), r"model: got 'str', wanted a torch\.nn\.Module"),  # type: ignore[arg-type]
+        (lambda: capture(nn.Sequential(nn.ReLU())), "input_shape: got None, wanted"),
+        (lambda: capture(nn.Sequential(nn.ReLU()), X, X), r"inputs: got '2 in order', wanted those of forward\(input"),
+        (lambda: capture(nn.Sequential(nn.ReLU()), X, y=1), "inputs: got '1 in order, y'"),
+    ],
+)
+def test_errors(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        call()

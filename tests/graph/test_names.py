@@ -25,7 +25,7 @@ class Reused(nn.Module):
 def test_every_reader_uses_the_same_names() -> None:
     model, x = Reused().eval(), torch.randn(1, 2, 5, 4)
     names = ["block.0", "block.1", "block.0:2", "block.1:2", "relu", "add", "block.1:3", "relu_1"]
-    graph = capture(model)
+    graph = capture(model, x)
     name_of = Names()
     assert [name_of(node) for node in graph.graph.nodes if node.op.startswith("call")] == names
     assert [step.name for step in walk(model, (2, 5, 4))] == names

@@ -27,7 +27,10 @@ def net(channels: int = 1) -> nn.Module:
 def described(model: nn.Module, preprocessing: Preprocessing | None) -> nn.Module:
     from convscope.models import portable
 
-    return attach(model, ModelSpec("graph", portable.describe(model), (1, 8, 8), ("no", "yes"), preprocessing))
+    return attach(
+        model,
+        ModelSpec("graph", portable.describe(model, [torch.rand(2, 1, 8, 8)]), (1, 8, 8), ("no", "yes"), preprocessing),
+    )
 
 
 def pictures(channels: int = 1) -> Dataset[Labelled]:

@@ -344,7 +344,10 @@ class _Of(nn.Module):
     ("make", "reason"),
     [
         (lambda: nn.Sequential(Odd(), nn.ReLU()), "layer 'cumsum': the engine has no function torch.cumsum"),
-        (lambda: nn.Sequential(nn.Conv2d(5, 3, 3), Odd()), r"layer 'model': cannot be called on \(2, 3\) images"),
+        (
+            lambda: nn.Sequential(nn.Conv2d(5, 3, 3), Odd()),
+            "layer '0': the model itself fails here .* to have 5 channels",
+        ),
     ],
 )
 def test_what_has_no_segment_is_refused_by_name(make: Callable[[], nn.Module], reason: str) -> None:
@@ -352,16 +355,33 @@ def test_what_has_no_segment_is_refused_by_name(make: Callable[[], nn.Module], r
         accelerate(make())(pictures(2, SHAPE))
 
 
-@pytest.mark.parametrize(
-    ("forward", "reason"),
-    [
-        (_shared, "layer 'relu_': changes memory in place that 'a' shares and that is read later"),
-        (_counts, "layer 'add_': changes 'calls' of the model in place"),
-    ],
-)
-def test_memory_that_both_would_change_is_refused(forward: Callable[[Any, Tensor], Any], reason: str) -> None:
-    with pytest.raises(LoweringError, match=reason):
-        accelerate(_Of(forward))(pictures(3, SHAPE))
+def test_memory_that_both_change_is_followed() -> None:
+    model = _Of(_shared)
+    check(model, pictures(3, SHAPE), ONE_LAYER)
+
+
+def test_what_the_model_changes_of_itself_is_refused() -> None:
+    with pytest.raises(LoweringError, match="layer 'calls': the model changes this tensor itself"):
+        accelerate(_Of(_counts))(pictures(3, SHAPE))
+
+
+class _Counting(nn.Module):
+    """Decides by the number of images, and has a layer that the engine lacks."""
+
+    def __init__(self, odd: bool) -> None:
+        super().__init__()
+        self.a, self.odd = nn.Conv2d(3, 4, 3), odd
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.a(x)
+        y = torch.cumsum(y, 1) if self.odd else y
+        return y * 2 if x.size(0) > 5 else y
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_decisions_by_the_number_of_images_are_refused(odd: bool) -> None:
+    with pytest.raises(LoweringError, match="goes another way for another number of images"):
+        accelerate(_Counting(odd))(pictures(3, SHAPE))
 
 
 def test_tensors_lie_one_behind_another() -> None:

@@ -13,6 +13,7 @@ from convscope.explorer.arithmetic import Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
 from convscope.graph.calls import Step, TensorLike, walk
 from convscope.graph.capture import capture
+from convscope.graph.examples import example
 from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
 
@@ -69,8 +70,8 @@ class Network:
 
     def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
         self.model = model
-        self.graph = capture(model)  # once: fx patches nn.Module while it traces, which other threads must not meet
         self.input_shape = tuple(input_shape)
+        self.graph = capture(model, example(model, (1, *self.input_shape)))
         steps, records = walk(model, self.input_shape), self._records()
         ways = _Ways(steps.input_name)
         self.nodes: dict[str, Node] = {}

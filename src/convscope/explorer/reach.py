@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from convscope.explorer.network import INPUT, Network
 from convscope.graph.calls import Step, TensorLike
-from convscope.inspect.dependence import Dimension, along
+from convscope.inspect.dependence import Dimension, along, single
 from convscope.inspect.receptive_field import ReceptiveFields
 
 _SAME_MAP = frozenset(
@@ -45,7 +45,7 @@ class Reach:
         self._axes: dict[str, list[int | None]] = {walk.input_name: [2 + d for d in range(self.dimensions)]}
         self._reads: dict[tuple[str, str, int], Dimension] = {}
         self._steps: list[Step] = []
-        for step in walk:
+        for step in single(walk):
             sources = [source for source in step.inputs if source.source in self._axes]
             if not sources:
                 continue

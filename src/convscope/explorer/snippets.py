@@ -40,7 +40,7 @@ class Keep(torch.fx.Interpreter):
             return y.clone()  # so that an in-place call does not change what is kept
         return y
 
-keep = Keep(capture(model))
+keep = Keep(capture(model, x.detach()))
 logits = keep.run(x.clone())
 '''
 

@@ -15,19 +15,26 @@ import torch
 from torch import fx, nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.graph.capture import capture
+from convscope.graph import memory, sizes, structure
+from convscope.graph.capture import FailedCallError, record
+from convscope.graph.examples import example
+from convscope.graph.kept import known_result
 from convscope.spec import spec_of
 
 Shape = tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
 class TensorLike:
     """Stands where a tensor stood among a call's arguments. ``source`` is the step that made it."""
 
-    shape: Shape
-    dtype: torch.dtype
-    source: str
+    def __init__(self, shape: Shape, dtype: torch.dtype, source: str) -> None:
+        self.shape, self.dtype, self.source = shape, dtype, source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorLike) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype, self.source))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +59,8 @@ class Step:
     @property
     def inputs(self) -> tuple[TensorLike, ...]:
         """Every tensor among the arguments, in order."""
-        found: list[TensorLike] = []
-        _visit((self.arguments, self.keywords), found)
-        return tuple(found)
+        found = structure.leaves((self.arguments, self.keywords))
+        return tuple(leaf for leaf in found if isinstance(leaf, TensorLike))
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -120,16 +126,18 @@ def walk(model: nn.Module, input_shape: Sequence[int] | None = None) -> Walk:
     shape = input_shape_of(model, input_shape)
     training = {name: module.training for name, module in model.named_modules()}
     model.eval()  # before the capture, which follows the branches of the mode it finds
+    results: dict[fx.Node, Any] = {}
     try:
-        captured = capture(model).eval()
-        recorder = _Recorder(captured)
+        x = torch.zeros_like(example(model, (1, *shape)))
+        captured = record(model, (x,), results=results)
+        recorder = _Recorder(captured, results)
         placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
-        recorder.run(_zeros(captured, placeholders[0], shape))
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        recorder.run(x)
+    except FailedCallError as failed:
+        first_line = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed.error).__name__
         raise ArgumentError(
             "input_shape", shape, "a shape this model takes", f"It stopped with: {first_line}"
-        ) from error
+        ) from failed.error
     finally:
         for name, module in model.named_modules():
             module.training = training[name]
@@ -147,15 +155,9 @@ def call(step: Step, source: TensorLike | None = None, replacement: torch.Tensor
             if value == source:
                 return replacement
             return torch.zeros(value.shape, dtype=value.dtype)
-        if isinstance(value, dict):
-            return {key: fill(item) for key, item in value.items()}
-        if isinstance(value, tuple | list):
-            return tuple(fill(item) for item in value)
-        if isinstance(value, slice):
-            return slice(fill(value.start), fill(value.stop), fill(value.step))
         return value
 
-    arguments, keywords = fill(step.arguments), fill(step.keywords)
+    arguments, keywords = structure.transform((step.arguments, step.keywords), fill)
     with torch.no_grad():
         if step.module is not None:
             return _still(step.module)(*arguments, **keywords)
@@ -186,12 +188,13 @@ class Names:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the graph node by node, keeping shapes."""
+    """Goes through the graph node by node, keeping shapes. What the recorded call put out is not worked out again."""
 
-    def __init__(self, captured: fx.GraphModule) -> None:
+    def __init__(self, captured: fx.GraphModule, results: dict[fx.Node, Any]) -> None:
         super().__init__(captured)
         self.steps: list[Step] = []
         self.names: dict[fx.Node, str] = {}
+        self._results = results
         self._name = Names()
 
     def run(self, *inputs: Any, **keywords: Any) -> Any:
@@ -199,12 +202,18 @@ class _Recorder(fx.Interpreter):
             return super().run(*inputs, **keywords)
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
+        if n.target is memory.update or n.target is sizes.expect:
+            return None
+        result = known_result(self._results, n)
+        if result is None:
+            result = super().run_node(n)
         self.names[n] = self._name(n)
-        if n.op in ("call_module", "call_function", "call_method"):
+        if n.op in ("call_module", "call_function", "call_method") and not isinstance(n.target, type):
             module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
             tensor = result if isinstance(result, torch.Tensor) else None
-            described = fx.node.map_arg((n.args, n.kwargs), lambda node: _describe(self.env[node], self.names[node]))
+            described = _plain(
+                fx.node.map_arg((n.args, n.kwargs), lambda node: _describe(self.env[node], self.names[node]))
+            )
             self.steps.append(
                 Step(
                     name=self.names[n],
@@ -222,38 +231,25 @@ class _Recorder(fx.Interpreter):
 
 def _describe(value: Any, source: str) -> Any:
     """A node's value as an argument: tensors become TensorLike, in tuples too (what ``chunk`` returns)."""
-    if isinstance(value, torch.Tensor):
-        return TensorLike(tuple(value.shape), value.dtype, source)
-    if isinstance(value, tuple | list):
-        return tuple(_describe(item, source) for item in value)
+    return structure.transform(
+        value,
+        lambda leaf: TensorLike(tuple(leaf.shape), leaf.dtype, source) if isinstance(leaf, torch.Tensor) else leaf,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """fx's immutable lists and dicts as plain ones: functions may want to copy or change them."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(_plain(item) for item in value)
     return value
 
 
 def _function_name(target: Any) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target)).strip("_")
-
-
-def _visit(value: Any, found: list[TensorLike]) -> None:
-    if isinstance(value, TensorLike):
-        found.append(value)
-    elif isinstance(value, dict):
-        for item in value.values():
-            _visit(item, found)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            _visit(item, found)
-
-
-def _zeros(captured: fx.GraphModule, placeholder: fx.Node, shape: Shape) -> torch.Tensor:
-    """One input of zeros: indices where an embedding reads it, otherwise of the parameters' own dtype and device."""
-    modules = dict(captured.named_modules())
-    reads_indices = any(
-        user.op == "call_module" and isinstance(modules[str(user.target)], nn.Embedding | nn.EmbeddingBag)
-        for user in placeholder.users
-    )
-    like = next((item for item in captured.parameters() if item.is_floating_point()), torch.zeros(()))
-    dtype = torch.int64 if reads_indices else like.dtype
-    return torch.zeros((1, *shape), dtype=dtype, device=like.device)
 
 
 def _input_dims(model: nn.Module) -> int | None:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscope import layers
-from convscope.graph.calls import Step, call
+from convscope.graph.calls import Shape, Step, call
 from convscope.rules.elementwise import row_of
 from convscope.shapes import full, pool_output_size
 
@@ -235,6 +236,11 @@ _FORMULAS: list[tuple[Any, Callable[[Any, Step], Cost]]] = [
 ]
 
 
+def _dot_product_attention(query: Shape, key: Shape, value: Shape) -> int:
+    """Products of q·kᵀ and of the weighted sum of v, (…, targets, width), (…, sources, width), (…, sources, width)."""
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
 def _function_cost(step: Step) -> Cost:
     if step.kind in _FREE or step.output_shape is None:
         return 0, 0
@@ -244,11 +250,42 @@ def _function_cost(step: Step) -> Cost:
 
 def _counted(step: Step) -> Cost:
     """For whatever has no formula: the matrix products and convolutions that torch sees when it runs."""
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_FUSED)
     with counter:
         call(step)
     total = counter.get_total_flops()
     return total // 2, total
+
+
+def _fused_attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    return 2 * _dot_product_attention(query, key, value)
+
+
+def _fused_heads(query: Shape, key: Shape, value: Shape, width: int, *_: Any, **__: Any) -> int:
+    """Four projections and the attention of all heads together, batch in front."""
+    places, sources = math.prod(query[:-1]), math.prod(key[:-1])
+    return 4 * (places + sources) * width * width + 2 * _dot_product_attention(query, key, value)
+
+
+def _fused_encoder(source: Shape, width: int, *given: Any, **_: Any) -> int:
+    """One layer of a transformer's encoder: its attention, and the two products behind, whose weights come last."""
+    shapes = [each for each in given if isinstance(each, torch.Size | tuple) and len(each) == 2]
+    inner = shapes[-2][0]
+    return _fused_heads(source, source, source, width) + 4 * math.prod(source[:-1]) * width * inner
+
+
+def _fused_recurrent(source: Shape, weight: Shape, hidden: Shape, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(source[:-1]) * (math.prod(weight) + math.prod(hidden))
+
+
+_ATEN = torch.ops.aten
+#: What torch's counter does not know: the fused forms that a processor has. FLOPs by the arguments' shapes.
+_FUSED: dict[Any, Any] = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _fused_attention,
+    _ATEN._native_multi_head_attention: _fused_heads,
+    _ATEN._transformer_encoder_layer_fwd: _fused_encoder,
+    _ATEN.mkldnn_rnn_layer: _fused_recurrent,
+}
 
 
 __all__ = ["Cost", "connected_maps", "cost", "outputs", "summed"]

@@ -9,7 +9,7 @@ weight that happens to be zero still counts as a connection).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,52 @@ _IN_PLACE_MODULES = (
 )
 _IN_PLACE_FUNCTIONS = frozenset((
     "add", "sub", "mul", "truediv", "div", "iadd", "isub", "imul", "itruediv", "maximum", "minimum", "prelu", "rrelu",
-    "dropout", "batch_norm", "contiguous", "clone", "detach", "float", "double", "to", "chunk", "split",
+    "dropout", "batch_norm", "contiguous", "clone", "detach", "float", "double", "to",
 ))  # fmt: skip
+
+
+_CUT = frozenset(("chunk", "split", "tensor_split", "split_with_sizes"))  # parts that lie one behind the other
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One of the several results of ``maker``, as a function of the maker's own arguments. ``parts`` are all of them,
+    as the call that took the one saw them."""
+
+    maker: Step
+    key: Any
+    parts: Any
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        result = call(dataclasses.replace(self.maker, arguments=arguments, keywords=keywords))
+        return (
+            getattr(result, self.key) if isinstance(self.key, str) and hasattr(result, self.key) else result[self.key]
+        )
+
+    def first(self, axis: int) -> int | None:
+        """Where the part begins along ``axis`` of a tensor that was cut into pieces; None for other results."""
+        if self.maker.kind not in _CUT or not isinstance(self.key, int) or not isinstance(self.parts, tuple | list):
+            return None
+        before: Sequence[TensorLike] = self.parts[: self.key % len(self.parts)]
+        return sum(each.shape[axis] for each in before)
+
+
+def single(steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps that put out one tensor. What takes one of several results (``x.chunk(2, 2)[1]``) is given as one call
+    with the arguments of the call that made them."""
+    makers: dict[str, Step] = {}
+    for step in steps:
+        if step.output_shape is None:
+            makers[step.name] = step
+            continue
+        maker = makers.get(step.inputs[0].source) if step.kind in ("getitem", "getattr") and step.inputs else None
+        if maker is None:
+            yield step
+        else:
+            part = Part(maker, step.arguments[1], step.arguments[0])
+            yield dataclasses.replace(
+                step, kind=maker.kind, function=part, arguments=maker.arguments, keywords=maker.keywords
+            )
 
 
 def along(step: Step, source: TensorLike, axis: int) -> Dimension:
@@ -75,11 +119,9 @@ def along(step: Step, source: TensorLike, axis: int) -> Dimension:
 
 
 def _stays_whole(step: Step, source: TensorLike, axis: int) -> bool:
-    """Whether nothing along ``axis`` can change: a part of a tuple is taken, or there is one place before and after."""
-    if step.kind == "getitem" and isinstance(step.arguments[0], tuple):
-        return True
+    """Whether nothing along ``axis`` can change: there is one place before and after."""
     if step.output_shape is None:
-        return step.kind in ("chunk", "split")
+        return False
     one = source.shape[axis] == 1 and len(step.output_shape) == len(source.shape) and step.output_shape[axis] == 1
     return one and not hasattr(step.module, "kernel_size")
 
@@ -100,6 +142,12 @@ def _by_module(step: Step, source: TensorLike, axis: int) -> Dimension | None:
 
 def _by_function(step: Step, source: TensorLike, axis: int) -> Dimension | None:
     size, output = source.shape[axis], step.output_shape or ()
+    if isinstance(step.function, Part) and len(output) == len(source.shape):
+        first = step.function.first(axis)
+        if first is not None:
+            cut = output[axis] < size
+            begin = first if cut else 0
+            return Dimension(axis, np.arange(begin, begin + output[axis])[:, None], Progression(1, begin, 1))
     stays = step.kind in _IN_PLACE_FUNCTIONS or row_of(step.module, step.function) is not None
     if stays and len(output) == len(source.shape):
         if output[axis] == size:
@@ -161,17 +209,19 @@ def probe(step: Step, source: TensorLike, axis: int) -> Dimension:
     size = source.shape[axis]
     if not source.dtype.is_floating_point:
         return _everything(size)
-    marks: list[torch.Tensor] = []
+    read_by: dict[int, list[torch.Tensor]] = {}  # by the output's dimension: which of its rows each position reaches
     with torch.no_grad():
         for position in range(size):
             result = call(step, source, _poisoned(source, axis, position))
             if not isinstance(result, torch.Tensor) or not result.is_floating_point():
                 return _everything(size)
-            marks.append(result.isnan())
+            mark = result.isnan()
+            for out_axis in range(1, mark.dim()):
+                others = [item for item in range(mark.dim()) if item != out_axis]
+                read_by.setdefault(out_axis, []).append(mark.any(dim=others) if others else mark)
     varying: list[tuple[int, npt.NDArray[np.bool_]]] = []
-    for out_axis in range(1, marks[0].dim()):
-        others = [item for item in range(marks[0].dim()) if item != out_axis]
-        table = torch.stack([mark.any(dim=others) if others else mark for mark in marks], dim=1)
+    for out_axis, rows in read_by.items():
+        table = torch.stack(rows, dim=1)
         read = table[:, table.any(dim=0)]  # without the positions that no output reads (cut off by a slice)
         if read.shape[1] and bool((read != read[:, :1]).any()):
             varying.append((out_axis, table.numpy()))
@@ -258,6 +308,6 @@ def _regular(table: npt.NDArray[np.bool_]) -> Progression | None:
         return None
     (first, start), (second, following) = inner[0], inner[1]
     stride = (following - start) / (second - first)
-    if any(position != start + stride * (o - first) for o, position in inner):
+    if stride <= 0 or any(position != start + stride * (o - first) for o, position in inner):
         return None
     return Progression(stride, start - stride * first, reach)

@@ -21,7 +21,7 @@ from torch import nn
 
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.graph.calls import Shape, Step, TensorLike, Walk, walk
-from convscope.inspect.dependence import Dimension, along
+from convscope.inspect.dependence import Dimension, along, single
 
 _NONE_LOW = np.int64(2**40)  # lo of a unit that sees no pixel at all (padding only)
 _NONE_HIGH = np.int64(-1)
@@ -89,7 +89,7 @@ class ReceptiveFields:
         sizes = self.walk.input_shape[1:]
         whole = tuple(_Axis(2 + item, np.arange(n), np.arange(n), (0, 1, 1)) for item, n in enumerate(sizes))
         self._reach: dict[str, _Reach] = {self.walk.input_name: whole}
-        for step in self.walk:
+        for step in single(self.walk):
             reached = [self._through(step, source) for source in _distinct(step.inputs) if source.source in self._reach]
             if reached:
                 self._reach[step.name] = tuple(_join(axes) for axes in zip(*reached, strict=True))
@@ -151,7 +151,7 @@ class ReceptiveFields:
     def _along(self, step: Step, source: TensorLike, before: _Axis) -> _Axis:
         if before.axis is None:
             return before
-        key = (id(step.module) if step.module is not None else None, step.name, source.shape, before.axis)
+        key = (step.name, source, before.axis)
         if key not in self._cache:
             self._cache[key] = along(step, source, before.axis)
         dimension = self._cache[key]

@@ -7,6 +7,7 @@ type, function or method name; what has none is refused by name.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,10 @@ import torch
 from torch import fx, nn
 
 from convscope.errors import ArgumentError, LoweringError
-from convscope.graph.capture import capture, find_module
+from convscope.graph import memory, sizes
+from convscope.graph.capture import FailedCallError, facts, find_module, record
+from convscope.graph.examples import example
+from convscope.graph.heard import is_in_place
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.lowering import operators  # fills the tables
 from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder
@@ -25,15 +29,9 @@ from convscope.lowering.operators.reductions import Extremum
 from convscope.lowering.plan import Output, Plan
 from convscope.lowering.values import Value
 
-# The result shares its memory with the first argument, so a change in place of one changes the other.
-_VIEWS = {
-    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "contiguous", "float", "to", "type_as", "chunk",
-    "split", "unbind", "select", "narrow", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis",
-    "expand", "expand_as", "view_as", "reshape_as",
-}  # fmt: skip
-_VIEW_FUNCTIONS = {operator.getitem} | {getattr(torch, name) for name in _VIEWS if hasattr(torch, name)}
-_IN_PLACE_OPERATORS = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 _PLAIN_MODULES = ("builtins", "_operator", "math")
+_MANY = 1 << 40
+_IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
 
 
 def lower(
@@ -42,20 +40,24 @@ def lower(
     loss: str | Loss | nn.Module | Objective | None = None,
     *,
     fold: bool = False,
+    graph: fx.GraphModule | None = None,
 ) -> Plan:
     """The plan of ``model`` for images of ``input_shape`` (channels, height, width), in its modules' modes.
 
+    ``graph`` is a record of a call on such images (``graph.capture``); None: of one on images made up for it.
     With ``loss`` the plan ends in it, on the model's output; with ``AuxiliaryOutputs`` also on the auxiliary ones with
     their weight. ``fold``: batch normalisations are folded into the layers before them where that is possible
     (``fold_batch_norms``), for evaluation without gradients. Raises LoweringError naming the layer that the engine
     cannot run and why, and ArgumentError for an input shape that is none.
     """
     channels, height, width = checked_shape(input_shape)
+    if graph is None:
+        graph = recorded(model, (channels, height, width))
     builder = Builder(model, (channels, height, width))
-    structure, outputs = Walk(model, builder).run()
+    structure, outputs = Walk(graph, builder).run()
     if builder.training and builder.evaluates:
         builder = Builder(model, (channels, height, width), mixed=True)
-        structure, outputs = Walk(model, builder).run()
+        structure, outputs = Walk(graph, builder).run()
     if loss is not None:
         goal = loss if isinstance(loss, Objective) else objective(loss, model)
         _add_losses(builder, goal, structure, outputs)
@@ -76,6 +78,44 @@ def plan_of(builder: Builder, structure: Any, outputs: Sequence[Value]) -> Plan:
         counters=tuple(builder.counters),
         needs_several=builder.needs_several,
     )
+
+
+def recorded(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
+    """A record of a call on images of ``shape``: two of them where layers may use the batch's statistics."""
+    taken = inspect.signature(model.forward).parameters.values()
+    needed = [each.name for each in taken if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    if len(needed) > 1:
+        raise LoweringError(needed[1], "is a second input, the engine takes one image tensor")
+    images = 2 if any(module.training for module in model.modules()) else 1
+    try:
+        return record(model, (example(model, (images, *shape)),))
+    except FailedCallError as failed:
+        problem = f"{type(failed.error).__name__}: {failed.error}"
+        raise LoweringError(failed.path or "model", f"the model itself fails here ({problem})") from failed.error
+
+
+def refuse_effects(graph: fx.GraphModule) -> None:
+    """LoweringError where the model does more than to compute a result: what it changes of itself or its input."""
+    changes = facts(graph).changes
+    if changes:
+        raise LoweringError(changes[0], "the model changes this in every call, which the engine would not do")
+    for node in graph.graph.nodes:
+        if node.target is memory.update:
+            name = str(node.all_input_nodes[0].target)
+            raise LoweringError(name, "the model changes this tensor itself, which the engine would not do")
+
+
+def works_in_place(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether ``node`` writes over its first argument. Nobody reads the old value under another name later: a recorded
+    graph names what such memory holds afterwards by the node itself."""
+    if node.op == "call_module":
+        return any(getattr(each, "inplace", False) for each in graph.get_submodule(str(node.target)).modules())
+    if node.op == "call_method":
+        return str(node.target).endswith("_") and not str(node.target).endswith("__")
+    if node.op == "call_function":
+        name = getattr(node.target, "__name__", "")
+        return node.target in _IN_PLACE or name.endswith("_") or is_in_place(node.target, node.args, node.kwargs)
+    return False
 
 
 def checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -102,13 +142,11 @@ def _add_losses(builder: Builder, goal: Objective, structure: Any, outputs: list
 class Walk:
     """One pass over the graph. ``found`` holds what stands for the result of each node."""
 
-    def __init__(self, model: nn.Module, builder: Builder) -> None:
+    def __init__(self, graph: fx.GraphModule, builder: Builder) -> None:
         self.builder = builder
-        self.graph = capture(model)
-        self.nodes = list(self.graph.graph.nodes)
+        self.graph = graph
+        self.nodes = list(graph.graph.nodes)
         self.found: dict[fx.Node, Any] = {}
-        self.memory: dict[fx.Node, fx.Node] = {}  # the first node with the same memory
-        self.place = {node: index for index, node in enumerate(self.nodes)}
 
     def run(self) -> tuple[Any, list[Value]]:
         """(the returned structure with an index for each tensor, the values at these indices)."""
@@ -125,18 +163,17 @@ class Walk:
         return structure, outputs
 
     def _needed(self) -> set[fx.Node]:
-        """What the returned value depends on, and whatever works in place on such a value."""
+        """What the returned value depends on. What the model changes beside it is refused."""
+        refuse_effects(self.graph)
         needed: set[fx.Node] = set()
-        changes = [(node, self.origin(node)) for node in self.nodes if self.in_place(node)]
-        open_nodes = [self.nodes[-1]]
+        open_nodes = [self.nodes[-1], *(node for node in self.nodes if node.target is sizes.expect)]
         while open_nodes:
             node = open_nodes.pop()
             if node not in needed:
                 needed.add(node)
                 open_nodes += node.all_input_nodes
-                open_nodes += [change for change, origin in changes if origin is node]
-        module_of = {node: find_module(self.graph, node) for node in self.nodes}
-        for node, module in module_of.items():
+        for node in self.nodes:
+            module = find_module(self.graph, node)
             if node not in needed and isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
                 raise LoweringError(str(node.target), "updates its running statistics, but its output is not used")
         return needed
@@ -144,12 +181,10 @@ class Walk:
     def stand_for(self, node: fx.Node, value: Value) -> None:
         """``value`` is what ``node``, which this walk does not come by, puts out."""
         self.found[node] = value
-        self.memory[node] = node
 
     def forget(self, node: fx.Node) -> None:
         """``node`` is not this walk's."""
         self.found.pop(node, None)
-        self.memory.pop(node, None)
 
     def returned(self, nodes: Sequence[fx.Node]) -> tuple[Any, list[Value]]:
         """(a tuple of their results with an index for each tensor, the values at these indices)."""
@@ -165,7 +200,6 @@ class Walk:
         """Find what stands for the result of ``node``, those of its arguments being found."""
         builder = self.builder
         self.name(node)
-        self.memory[node] = node
         if node.op == "output":
             return
         if node.op == "placeholder":
@@ -179,12 +213,13 @@ class Walk:
             self.found[node] = _attribute(self.graph, str(node.target))
         else:
             self.found[node] = self._call(node)
-            self._note_memory(node)
 
     def _call(self, node: fx.Node) -> Any:
         builder = self.builder
         args = self._argument(node.args)
         kwargs = self._argument(node.kwargs)
+        if node.target is sizes.expect:
+            return self._expect(*args)
         if node.op == "call_module":
             module = find_module(self.graph, node)
             assert module is not None
@@ -193,8 +228,9 @@ class Walk:
             if lowering is None:
                 kind = type(module)
                 known = kind.__module__.startswith(("torch.nn.", "convscope.layers"))
-                traced = "" if known else ", and torch.fx cannot look into it"
-                builder.refuse(f"the engine has no {kind.__name__}{traced}")
+                reason = facts(self.graph).opaque.get(node.name)
+                unseen = "" if known or reason is None else f", and nothing can be seen of it: {reason}"
+                builder.refuse(f"the engine has no {kind.__name__}{unseen}")
             args = (module, *args)
         elif node.op == "call_method":
             lowering = operators.activations.elementwise(None, node.target) or METHODS.get(str(node.target))
@@ -211,6 +247,16 @@ class Walk:
         except TypeError as problem:
             builder.refuse(f"called in a way the engine does not know: {problem}")
 
+    def _expect(self, left: Any, comparison: str, right: Any, outcome: bool) -> None:
+        """A decision that the model took by sizes: it must be the same for any number of images."""
+        if (left is BATCH) == (right is BATCH):
+            return
+        for images in (1, 2, left, right, _MANY):
+            given = images if isinstance(images, int) and images > 0 else 1
+            pair = (given if each is BATCH else each for each in (left, right))
+            if bool(getattr(operator, comparison)(*pair)) is not outcome:
+                self.builder.refuse("goes another way for another number of images, which a plan leaves open")
+
     def _plain(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """Arithmetic on numbers, worked out here."""
         try:
@@ -225,49 +271,6 @@ class Walk:
                 self.builder.refuse(f"has {hooks.strip('_').replace('_', ' ')}, which the engine would not call")
         if nn.utils.parametrize.is_parametrized(module):
             self.builder.refuse("has a parametrisation, the engine reads parameters as they are")
-
-    def origin(self, node: fx.Node) -> fx.Node:
-        """The node that made the memory which ``node`` is a view of, or works on in place."""
-        while node.args and isinstance(node.args[0], fx.Node) and (self.in_place(node) or self._is_view(node)):
-            node = node.args[0]
-        return node
-
-    def _is_view(self, node: fx.Node) -> bool:
-        return (
-            (node.op == "call_method" and str(node.target) in _VIEWS)
-            or (node.op == "call_function" and node.target in _VIEW_FUNCTIONS)
-            or (node.op == "call_module" and isinstance(find_module(self.graph, node), nn.Flatten | nn.Unflatten))
-        )
-
-    def in_place(self, node: fx.Node) -> bool:
-        """Whether the node changes its first argument."""
-        if node.op == "call_module":
-            module = find_module(self.graph, node)
-            return bool(getattr(module, "inplace", False))
-        if node.op == "call_method":
-            return str(node.target).endswith("_") and not str(node.target).endswith("__")
-        if node.op == "call_function":
-            name = getattr(node.target, "__name__", "")
-            return node.target in _IN_PLACE_OPERATORS or name.endswith("_") or bool(node.kwargs.get("inplace", False))
-        return False
-
-    def _note_memory(self, node: fx.Node) -> None:
-        """Follow views, and let later readers of a value changed in place see the change."""
-        source = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
-        if source is None or not isinstance(self.found[source], Value | tuple):
-            return
-        shares = self.found[node] is self.found[source] or self._is_view(node)
-        if not self.in_place(node):
-            if shares:
-                self.memory[node] = self.memory[source]
-            return
-        root = self.memory[source]
-        for other, its_root in list(self.memory.items()):
-            if its_root is root and other is not node and any(self.place[u] > self.place[node] for u in other.users):
-                if other is not source and self.found[other] != self.found[source]:
-                    self.builder.refuse(f"changes memory in place that {other.name!r} shares and that is read later")
-                self.found[other] = self.found[node]
-        self.memory[node] = root
 
     def _argument(self, argument: Any) -> Any:
         """An argument with what stands for its nodes; unlike fx.map_arg it keeps tuples and slices plain."""

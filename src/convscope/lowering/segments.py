@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from convscope.errors import LoweringError
-from convscope.graph.capture import capture, find_module, source_model
+from convscope.graph import sizes
+from convscope.graph.capture import find_module, source_model
 from convscope.layers import AuxiliaryOutputs
 from convscope.lowering.builder import MODULES, Builder
-from convscope.lowering.lower import Walk, checked_shape, plan_of
+from convscope.lowering.lower import Walk, checked_shape, plan_of, recorded, refuse_effects, works_in_place
 from convscope.lowering.observing import Observed, has_tensor, observe
 from convscope.lowering.plan import Plan, Shape
 from convscope.lowering.values import Sizes, Value, folded, row_major
@@ -65,11 +66,15 @@ class Segments:
 def cut(model: nn.Module, input_shape: Sequence[int]) -> Segments:
     """``model``, for images of ``input_shape`` (channels, height, width), in its modules' modes.
 
-    Raises LoweringError where nothing in it is worth the engine, where it changes memory in place that is read by
-    another name, and where it cannot be called on small batches of such images.
+    Raises LoweringError where nothing in it is worth the engine, where it changes something of its own, and where it
+    cannot be called on small batches of such images.
     """
-    graph = capture(model)
-    cutter = _Cutter(graph, observe(graph, checked_shape(input_shape)))
+    shape = checked_shape(input_shape)
+    graph = recorded(model, shape)
+    refuse_effects(graph)
+    observed = observe(graph, shape)
+    _refuse_counting(graph, observed)
+    cutter = _Cutter(graph, observed)
     while True:
         steps = cutter.steps()
         unfit = cutter.unfit(steps)
@@ -93,7 +98,7 @@ class _Cutter:
         self.order = {node: place for place, node in enumerate(graph.graph.nodes)}
         self.output = next(node for node in self.order if node.op == "output")
         whole = _Lowering(self, Builder(self.model, observed.shape), self.stand_in)
-        self.in_place = _changes(whole.walk)
+        self.in_place = [node for node in self.order if works_in_place(graph, node)]
         self.needed = self._find_needed()
         self._needed = frozenset(self.needed)
         for node in self.needed:
@@ -265,21 +270,14 @@ def _has_effect(module: nn.Module | None) -> bool:
     return module is not None and type(module) not in MODULES and not type(module).__module__.startswith("torch.nn.")
 
 
-def _changes(walk: Walk) -> list[fx.Node]:
-    """The nodes that work in place. Where nobody reads the memory later by another name they are like any other
-    function; else the engine and torch would each see their own half of it, and LoweringError is raised."""
-    found = [node for node in walk.nodes if walk.in_place(node)]
-    for node in found:
-        if node.args and isinstance(node.args[0], fx.Node):
-            origin = walk.origin(node)
-            walk.name(node)
-            if origin.op == "get_attr":
-                walk.builder.refuse(f"changes {origin.target!r} of the model in place")
-            place = walk.place[node]
-            for other in walk.nodes[:place]:
-                if walk.origin(other) is origin and any(walk.place[user] > place for user in other.users):
-                    walk.builder.refuse(f"changes memory in place that {other.name!r} shares and that is read later")
-    return found
+def _refuse_counting(graph: fx.GraphModule, observed: Observed) -> None:
+    """LoweringError where the model decides by the number of images: the segments are for any number."""
+    for node in graph.graph.nodes:
+        if node.target is sizes.expect:
+            found = [observed.results[each] for each in node.all_input_nodes]
+            moving = [each for each in found if each[0] != each[1]]
+            if moving and not (len(found) == 2 and found[0] == found[1]):
+                raise LoweringError(node.name, "goes another way for another number of images")
 
 
 class _Lowering:

@@ -12,6 +12,7 @@ from torch import nn
 
 from convscope import spec
 from convscope.errors import ArgumentError, CheckpointError, UnknownNameError
+from convscope.graph.examples import example_inputs
 from convscope.models import portable
 from convscope.models.catalog import MODELS
 from convscope.tensorfile import read_description, read_tensors, write_tensors
@@ -52,19 +53,38 @@ def current_spec(model: nn.Module, input_shape: Sequence[int] | None = None) -> 
         return portable.describe_spec(model, tuple(input_shape))
     if _fits(model, described):
         return described
-    return described.replace(architecture="graph", options=portable.describe(model))
+    inputs = None if input_shape is None else example_inputs(model, input_shape)
+    return described.replace(architecture="graph", options=portable.describe(model, inputs))
 
 
 def _fits(model: nn.Module, described: spec.ModelSpec) -> bool:
-    """Whether a model built from ``described`` has this model's weights by name and shape; built without memory."""
+    """Whether a model built from ``described`` has this model's layers, with their options, and weights by name and
+    shape; built without memory."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                rebuilt = portable.rebuild(described).state_dict()
+                rebuilt = portable.rebuild(described)
         except (RuntimeError, NotImplementedError):  # a builder that looks at its own numbers
-            rebuilt = portable.rebuild(described).state_dict()
+            rebuilt = portable.rebuild(described)
     own = model.state_dict()
-    return {name: each.shape for name, each in own.items()} == {name: each.shape for name, each in rebuilt.items()}
+    if {name: each.shape for name, each in own.items()} != {n: each.shape for n, each in rebuilt.state_dict().items()}:
+        return False
+    pairs = zip(model.named_modules(), rebuilt.named_modules(), strict=False)
+    return len(list(model.modules())) == len(list(rebuilt.modules())) and all(
+        path == other_path and type(one) is type(other) and _options(one) == _options(other)
+        for (path, one), (other_path, other) in pairs
+    )
+
+
+def _options(module: nn.Module) -> dict[str, Any]:
+    """What a module is set to, weights left aside; a method put in place of its class's own counts."""
+    kinds = (bool, int, float, str, tuple, type(None))
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name not in ("training", "convscope_spec") and not name.startswith("_")
+        if type(value) in kinds or callable(value)
+    }
 
 
 def load(path: str | Path) -> nn.Module:

@@ -9,7 +9,7 @@ not part of it: the rebuilt model has the same state-dict keys. Only the layers,
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,11 @@ from torch import fx, nn
 
 from convscope import spec
 from convscope.errors import ArgumentError
-from convscope.graph.capture import capture
+from convscope.graph.capture import capture, facts
+from convscope.graph.examples import example_inputs
 from convscope.layers import TableConv2d
 from convscope.models.catalog import create_model
+from convscope.models.portable_check import check_rebuilt, given_shapes
 from convscope.models.portable_model import VERSION, PortableModel, find, portable_model
 from convscope.models.portable_names import ATTRIBUTES, CLASS_NAMES, FUNCTION_NAMES, METHODS
 from convscope.models.portable_values import encode
@@ -29,18 +31,27 @@ Description = dict[str, Any]
 _LARGEST_INLINE = 65_536  # elements of a tensor that no state dict holds and the description therefore must
 
 
-def describe(model: nn.Module) -> Description:
+def describe(model: nn.Module, inputs: Sequence[Any] | None = None) -> Description:
     """The architecture of ``model`` as JSON data; ``build`` makes a model with the same state-dict keys of it.
 
-    The model takes one to four inputs. Raises ArgumentError, naming the part and its class, for a module, function or
-    argument that cannot be described.
+    ``inputs`` are what the model is called with to see what it does (one to four, None: made up from the model's own
+    description); they and the model stay as they are. What is described is checked: it is built, and must give what the
+    model gives, for these inputs and for another number of examples. Where it gives something else for other sizes, it
+    will take inputs of these sizes only. Raises ArgumentError, naming the part and its class, for a module, function or
+    argument that cannot be described, and for a model that is not what its graph says.
     """
     if isinstance(model, PortableModel):
         return model.description
-    traced = _traced_in_both_modes(model)
+    given = example_inputs(model) if inputs is None else tuple(inputs)
+    traced = _traced_in_both_modes(model, given)
     nodes = {mode: [_describe_node(node) for node in each.graph.nodes] for mode, each in traced.items()}
-    called = {str(node.target) for each in traced.values() for node in each.graph.nodes if node.op == "call_module"}
-    modules = _describe_modules(model, called)
+    opaque = {
+        str(node.target): facts(each).opaque.get(node.name, "")
+        for each in traced.values()
+        for node in each.graph.nodes
+        if node.op == "call_module"
+    }
+    modules = _describe_modules(model, opaque)
     attributes = {
         str(node.target): each for each in traced.values() for node in each.graph.nodes if node.op == "get_attr"
     }
@@ -49,9 +60,12 @@ def describe(model: nn.Module) -> Description:
         "modules": modules,
         "tensors": _describe_tensors(model, modules, attributes),
         "tied": _tied(model),
+        "tree": _tree(model, modules),
         "graph": nodes["eval"] if nodes["train"] == nodes["eval"] else nodes,
     }
     _check_same_state(model, build(description))
+    if not check_rebuilt(model, build(description), given):
+        description["shapes"] = given_shapes(given)
     return description
 
 
@@ -73,7 +87,10 @@ def build(description: Description) -> nn.Module:
 def describe_spec(model: nn.Module, input_shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> spec.ModelSpec:
     """The ModelSpec of a user's own module (architecture "graph"); a model that has a spec keeps it."""
     found = spec.spec_of(model)
-    return found or spec.ModelSpec("graph", describe(model), tuple(input_shape), classes)
+    if found is not None:
+        return found
+    inputs = example_inputs(model, input_shape)
+    return spec.ModelSpec("graph", describe(model, inputs), tuple(input_shape), classes)
 
 
 def rebuild(found: spec.ModelSpec) -> nn.Module:
@@ -82,10 +99,19 @@ def rebuild(found: spec.ModelSpec) -> nn.Module:
     return spec.attach(model, found)
 
 
-def _traced_in_both_modes(model: nn.Module) -> dict[str, fx.GraphModule]:
+def _traced_in_both_modes(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, fx.GraphModule]:
     modes = [(module, module.training) for module in model.modules()]
+    found = {}
     try:
-        return {mode: capture(model.train(mode == "train")) for mode in ("train", "eval")}
+        for mode in ("train", "eval"):
+            for module, _ in modes:  # not model.train(), which may do more
+                module.training = mode == "train"
+            found[mode] = capture(model, *inputs)
+            changes = facts(found[mode]).changes
+            if changes:
+                wanted = "a forward that changes no attributes, lists or objects of the model"
+                raise ArgumentError("model", f"a forward that changes {', '.join(changes)}", wanted)
+        return found
     finally:
         for module, training in modes:
             module.training = training
@@ -99,6 +125,8 @@ def _describe_node(node: fx.Node) -> dict[str, Any]:
         described["target"] = str(node.target)
     if node.op == "call_method" and node.target not in METHODS:
         raise ArgumentError("model", f"the tensor method {node.target}", "methods that a model file can name")
+    if node.op == "placeholder" and node.args:
+        encode(node.args[0], node.name)
     if node.op == "call_function" and described["target"] == "getattr" and node.args[1] not in ATTRIBUTES:
         raise ArgumentError("model", f"the attribute {node.args[1]}", f"one of {', '.join(sorted(ATTRIBUTES))}")
     if node.args:
@@ -116,21 +144,23 @@ def _function_name(node: fx.Node) -> str:
         raise ArgumentError("model", f"the function {'.'.join(filter(None, name))}", "torch's own functions") from None
 
 
-def _describe_modules(model: nn.Module, called: set[str]) -> dict[str, Description]:
-    """Every layer by its path: those in the graph, and unused ones that have weights."""
+def _describe_modules(model: nn.Module, called: Mapping[str, str]) -> dict[str, Description]:
+    """Every layer by its path: those in the graph, and unused ones that have weights. ``called``: the modules that the
+    graph calls, each with the reason why nothing can be seen of it, or ""."""
     described: dict[str, Description] = {}
     first_path: dict[int, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if any(path.startswith(f"{parent}.") for parent in described):
             continue
+        reason = called.get(path or "model")
+        if reason or (reason is not None and type(module) not in CLASS_NAMES):
+            raise ArgumentError(
+                "model",
+                f"module {path or 'model'!r} of class {type(module).__name__}",
+                "layers of torch.nn and convscope.layers, joined by torch functions",
+                f"Nothing can be seen of it: {reason}." if reason else "A model file cannot name its class.",
+            )
         if type(module) not in CLASS_NAMES:
-            if path in called or (path == "" and "model" in called):
-                raise ArgumentError(
-                    "model",
-                    f"module {path or 'model'!r} of class {type(module).__name__}",
-                    "layers of torch.nn and convscope.layers, joined by torch functions",
-                    "Its forward cannot be traced, or its class is not one that a model file can name.",
-                )
             continue
         if not path:
             raise ArgumentError("model", type(module).__name__, "a model of layers; wrap it into nn.Sequential")
@@ -205,6 +235,12 @@ def _tensor(kind: str, tensor: torch.Tensor, path: str, inline: bool) -> Descrip
             )
         described["values"] = [encode(value, path) for value in tensor.detach().cpu().flatten().tolist()]
     return described
+
+
+def _tree(model: nn.Module, modules: Mapping[str, Any]) -> list[str]:
+    """All modules that hold layers or tensors, in the model's order: that of its parameters follows from it."""
+    inside = tuple(f"{path}." for path in modules)
+    return [path for path, _ in model.named_modules(remove_duplicate=False) if path and not path.startswith(inside)]
 
 
 def _tied(model: nn.Module) -> list[list[str]]:

@@ -25,6 +25,9 @@ class PortableModel(nn.Module):
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
         self.description = description
+        for path in description.get("tree", ()):  # all places first, in the order of the model that was described
+            owner, name = _owner(self, path)
+            owner.add_module(name, nn.Module())
         for path, layer in description["modules"].items():
             owner, name = _owner(self, path)
             owner.add_module(name, find(self, layer["same_as"]) if "same_as" in layer else _layer(layer))
@@ -43,6 +46,7 @@ class PortableModel(nn.Module):
         return self._run((x,))
 
     def _run(self, inputs: tuple[Any, ...]) -> Any:
+        self._check_shapes(inputs)
         values: dict[str, Any] = {}
         given = iter(inputs)
         for node in self.graphs["train" if self.training else "eval"]:
@@ -62,8 +66,15 @@ class PortableModel(nn.Module):
                 values[node["name"]] = find(self, target)
         raise AssertionError("checked when built: a graph ends in its output")
 
+    def _check_shapes(self, inputs: tuple[Any, ...]) -> None:
+        """Of a model with sizes in it that do not follow the input's: only the sizes that it was described with."""
+        for x, shape in zip(inputs, self.description.get("shapes", ()), strict=False):
+            if isinstance(x, torch.Tensor) and tuple(x.shape[1:]) != tuple(shape[1:]):
+                wanted = "the shape that it was saved with: (n, " + ", ".join(map(str, shape[1:])) + ")"
+                raise ArgumentError("x", tuple(x.shape), wanted, "Its forward has these sizes in it.")
 
-# torch.fx reads the number of inputs off the forward's own parameters, so that each number has a class of its own.
+
+# The number of inputs is read off the forward's own parameters, so that each number has a class of its own.
 class _TwoInputs(PortableModel):
     def forward(self, x: Any, second: Any) -> Any:  # type: ignore[override]
         return self._run((x, second))

@@ -7,6 +7,7 @@ files, runs code it is given, or reaches outside the tensors it gets. Element-wi
 from __future__ import annotations
 
 import builtins
+import collections
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope import layers
+from convscope.graph import memory, sizes
 from convscope.rules import elementwise
 
 K = TypeVar("K")
@@ -61,12 +63,18 @@ _TORCH = _words("""
     mean median min minimum mm movedim mul narrow norm numel ones ones_like outer permute prod reshape roll rot90
     select softmax log_softmax split split_with_sizes squeeze stack std sub sum swapaxes t tensor_split tile
     transpose tril triu true_divide unbind unflatten unsqueeze var where zeros zeros_like adaptive_avg_pool1d
-    avg_pool1d conv1d conv2d conv3d max_pool1d max_pool2d channel_shuffle pixel_shuffle
+    avg_pool1d conv1d conv2d conv3d max_pool1d max_pool2d channel_shuffle pixel_shuffle argsort baddbmm bernoulli
+    bincount bucketize cdist cross cumprod diag_embed diagonal dot dstack empty_like full_like hstack isfinite isinf
+    isnan layer_norm linalg_norm logical_and logical_not logical_or masked_select meshgrid multinomial mv nan_to_num
+    nonzero normal rand rand_like randint randint_like randn randn_like randperm repeat_interleave scatter scatter_add
+    searchsorted sort take_along_dim tensor tensordot topk trace unique vstack fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
+    any all count_nonzero clone detach addcmul addcdiv lerp fmod remainder heaviside addbmm sparse_coo_tensor
+    _transformer_encoder_layer_fwd
 """)
 
 _OPERATORS = _words("""
-    add sub mul truediv floordiv mod pos matmul getitem iadd isub imul itruediv and_ or_ eq ne lt le gt ge not_
-    index
+    add sub mul truediv floordiv mod pos matmul getitem iadd isub imul itruediv and_ or_ xor eq ne lt le gt ge not_
+    index invert lshift rshift ifloordiv imod ipow iand ior ixor neg pow
 """)
 
 _METHODS = _words("""
@@ -74,7 +82,12 @@ _METHODS = _words("""
     flatten flip float gather half index_select int long log_softmax logsumexp masked_fill matmul max maximum mean
     median min minimum mm movedim mul mul_ narrow new_full new_ones new_zeros norm numel permute prod repeat
     repeat_interleave reshape reshape_as roll select size softmax split squeeze std sub sub_ sum swapaxes t tile to
-    transpose tril triu type_as unbind unflatten unfold unsqueeze var view view_as where prelu
+    transpose tril triu type_as unbind unflatten unfold unsqueeze var view view_as where prelu all any argsort baddbmm
+    bernoulli bernoulli_ bool copy_ cpu cumprod diag_embed diagonal dot eq fill_ ge gt index_add index_copy index_fill
+    isfinite isnan le lt logical_and logical_not logical_or masked_fill_ masked_scatter masked_select mv ne new_empty
+    new_tensor nonzero normal_ one_hot scatter scatter_ scatter_add sort swapdims topk transpose_ type uniform_ zero_
+    std_mean var_mean addcmul addcdiv addcmul_ addcdiv_ lerp lerp_ pow_ remainder fmod bfloat16 split_with_sizes
+    narrow_copy take_along_dim index_put outer
 """)
 
 #: Attributes of a tensor that ``getattr`` may read.
@@ -111,10 +124,13 @@ LAYERS: _Known[str, type[nn.Module]] = _Known(
 FUNCTIONS: _Known[str, Callable[..., Any]] = _Known(
     {
         **{f"torch.nn.functional.{name}": getattr(F, name) for name in _FUNCTIONAL},
-        **{f"torch.{name}": getattr(torch, name) for name in _TORCH},
+        **{f"torch.{name}": getattr(torch, name) for name in _TORCH if hasattr(torch, name)},
         **{f"operator.{name}": getattr(operator, name) for name in _OPERATORS},
         **{f"math.{name}": getattr(math, name) for name in ("sqrt", "ceil", "floor", "log", "exp", "prod")},
+        **{f"convscope.graph.memory.{name}": getattr(memory, name) for name in ("with_part", "with_item", "update")},
+        "convscope.graph.sizes.expect": sizes.expect,
         "convscope.layers.AuxiliaryOutputs": layers.AuxiliaryOutputs,
+        "collections.OrderedDict": collections.OrderedDict,
         "getattr": builtins.getattr,
         "int": int,
         "float": float,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def _(value: list, where: str) -> Any:  # type: ignore[type-arg]  # the dispatch
 @encode.register
 def _(value: tuple, where: str) -> Any:  # type: ignore[type-arg]
     if hasattr(value, "_fields"):  # a named tuple is more than its items
-        return _refuse(value, where)
+        return {"named": [type(value).__name__, {name: encode(getattr(value, name), where) for name in value._fields}]}
     return {"tuple": [encode(item, where) for item in value]}
 
 
@@ -91,6 +92,12 @@ def _(value: types.EllipsisType, where: str) -> Any:
     return {"ellipsis": True}
 
 
+@functools.cache
+def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
+    """A class that stands for one whose code is elsewhere: the same name and the same fields."""
+    return collections.namedtuple(name, fields)
+
+
 def decode(value: Any, values: Mapping[str, Any]) -> Any:
     """The argument that ``encode`` wrote, with the results of earlier calls from ``values``."""
     if isinstance(value, list):
@@ -102,14 +109,6 @@ def decode(value: Any, values: Mapping[str, Any]) -> Any:
     ((kind, content),) = value.items()
     if kind == "node":
         return values[content]
-    if kind == "tuple":
-        return tuple(decode(item, values) for item in content)
-    if kind == "dict":
-        return {key: decode(item, values) for key, item in content.items()}
-    if kind == "slice":
-        return slice(*(decode(item, values) for item in content))
-    if kind == "auxiliary_outputs":
-        return AuxiliaryOutputs(*(decode(item, values) for item in content))
     if kind == "float":
         return float(content)
     if kind == "ellipsis":
@@ -118,4 +117,20 @@ def decode(value: Any, values: Mapping[str, Any]) -> Any:
         return torch.device(content)
     if kind == "dtype" and isinstance(found := getattr(torch, str(content), None), torch.dtype):
         return found
+    if kind in _NESTS:
+        return _NESTS[kind](content, lambda item: decode(item, values))
     raise ArgumentError("description", value, "an argument of one known kind")
+
+
+def _named(content: Any, decoded: Callable[[Any], Any]) -> Any:
+    name, fields = content
+    return _named_tuple(str(name), tuple(map(str, fields)))(*map(decoded, fields.values()))
+
+
+_NESTS: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "tuple": lambda content, decoded: tuple(map(decoded, content)),
+    "dict": lambda content, decoded: {key: decoded(item) for key, item in content.items()},
+    "named": _named,
+    "slice": lambda content, decoded: slice(*map(decoded, content)),
+    "auxiliary_outputs": lambda content, decoded: AuxiliaryOutputs(*map(decoded, content)),
+}

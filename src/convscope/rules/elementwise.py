@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convscope.graph.capture import LEAVES
+from convscope.graph.leaves import LEAVES
 from convscope.registry import Registry
 from convscope.rules.base import (
     Applied,

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from convscope.graph import structure
 from convscope.rules.base import Deltas, Gradients, Rule, Saved
 
 
@@ -20,7 +20,7 @@ class LocalAutograd(Rule):
     ``call`` takes the tensors in ``forward``'s order; ``trained`` are the parameters that it uses, by name. It runs
     once a forward, so that dropout masks and running statistics are those of one call, and on clones, so that
     operations in place change neither the inputs nor what other nodes saved. No ``.grad`` is touched.
-    ``saved["changed"]`` tells which inputs it would have changed in place.
+    ``saved["changed"]`` has the clones that it changed in place, by the inputs' places.
     """
 
     needs = ("inputs", "outputs", "changed")
@@ -32,17 +32,17 @@ class LocalAutograd(Rule):
         with torch.enable_grad():
             leaves = [_leaf(item) for item in inputs]
             copies = [leaf.clone() for leaf in leaves]
+            versions = [copy._version for copy in copies]
             result = self.call(copies)
-        flat, structure = pytree.tree_flatten(result)
-        plain = [item.detach() if isinstance(item, Tensor) else item for item in flat]
-        changed = tuple(index for index, copy in enumerate(copies) if copy._version > 0)
-        return pytree.tree_unflatten(plain, structure), {"inputs": leaves, "outputs": flat, "changed": changed}
+        plain = structure.transform(result, lambda item: item.detach() if isinstance(item, Tensor) else item)
+        pairs = enumerate(zip(copies, versions, strict=True))
+        changed = {index: copy.detach() for index, (copy, version) in pairs if copy._version != version}
+        return plain, {"inputs": leaves, "outputs": structure.leaves(result), "changed": changed}
 
     def backward(self, saved: Saved, delta: Any) -> tuple[Deltas, Gradients]:
-        deltas = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
         pairs = [
             (out, d)
-            for out, d in zip(saved["outputs"], deltas, strict=True)
+            for out, d in zip(saved["outputs"], structure.leaves(delta), strict=True)
             if isinstance(out, Tensor) and out.requires_grad and d is not None
         ]
         wanted = [leaf for leaf in saved["inputs"] if leaf.requires_grad]

@@ -7,19 +7,26 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils import _pytree as pytree
+
+from convscope.graph import structure
 
 
 def in_structure(output: Any, sums: Mapping[int, Tensor]) -> Any:
     """δ in the output's structure, None where J does not depend on a leaf. A packed sequence's keeps the sizes, without
     which there is none."""
-    leaves, structure = pytree.tree_flatten(output)
-    packed = any(
-        isinstance(each, PackedSequence)
-        for each in pytree.tree_leaves(output, is_leaf=lambda item: isinstance(item, PackedSequence))
+    packed = _holds_packed(output)
+    numbers = iter(range(len(structure.leaves(output))))
+    return structure.transform(
+        output, lambda leaf: sums.get(next(numbers), leaf if packed and not _is_real(leaf) else None)
     )
-    fixed = [leaf if packed and not _is_real(leaf) else None for leaf in leaves]
-    return pytree.tree_unflatten([sums.get(index, kept) for index, kept in enumerate(fixed)], structure)
+
+
+def _holds_packed(value: Any) -> bool:
+    if isinstance(value, PackedSequence):
+        return True
+    if isinstance(value, dict):
+        return any(map(_holds_packed, value.values()))
+    return isinstance(value, tuple | list) and any(map(_holds_packed, value))
 
 
 def _is_real(leaf: Any) -> bool:

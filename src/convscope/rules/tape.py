@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph import capture as graphs
+from convscope.graph import memory, sizes, structure
 from convscope.graph.calls import Names
 from convscope.rules import base
 from convscope.rules.base import Applied, Gradients, Rule, Saved
 from convscope.rules.lazy_gradients import Later
 from convscope.rules.local_autograd import LocalAutograd
 from convscope.rules.structures import in_structure
-
-_IN_PLACE = {
-    operator.iadd, operator.isub, operator.imul, operator.itruediv,
-    torch.relu_, torch.nn.functional.relu_,
-}  # fmt: skip
 
 
 class Slot(NamedTuple):
@@ -40,7 +34,8 @@ class Step:
     """One node as it ran.
 
     ``name`` is the module's path (":2" marks its second use) or the fx node's name; ``inputs`` what the rule was given,
-    ``sources`` where each came from (None: a constant). ``local`` are its parameters by the rule's names.
+    ``sources`` where each came from (None: a constant). ``local`` are its parameters by the rule's names. ``reason``
+    says why autograd took this step, where it did; "" for want of a rule.
     """
 
     node: fx.Node
@@ -52,6 +47,7 @@ class Step:
     saved: Saved
     sources: tuple[Slot | None, ...]
     local: dict[str, nn.Parameter | Slot]
+    reason: str = ""
 
 
 @dataclasses.dataclass
@@ -72,7 +68,7 @@ class Sensitivities:
     """
 
     steps: dict[str, StepDeltas]
-    inputs: tuple[Tensor | None, ...]
+    inputs: tuple[Any, ...]
     gradients: Mapping[str, Tensor]
 
 
@@ -80,12 +76,12 @@ class Tape:
     """A finished forward pass; ``output`` is the model's, ``steps`` are its nodes in forward order."""
 
     def __init__(
-        self, graph: fx.GraphModule, steps: list[Step], placeholders: list[fx.Node], output: Any, slots: list[Any]
+        self, graph: fx.GraphModule, steps: list[Step], inputs: dict[fx.Node, Any], output: Any, slots: list[Any]
     ) -> None:
         self.graph = graph
         self.steps = steps
         self.output = output
-        self._placeholders = placeholders
+        self.inputs = inputs
         self._output_slots = slots
         model = graphs.source_model(graph)
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -141,7 +137,7 @@ class Tape:
             held = _attribute(self.graph, node) if node.op == "get_attr" else None
             if isinstance(held, nn.Parameter):
                 self._collect(shares, held, functools.partial(sums.__getitem__, 0))
-        inputs = tuple(pending.get(node, {}).get(0) for node in self._placeholders)
+        inputs = tuple(in_structure(value, pending.get(node, {})) for node, value in self.inputs.items())
         ordered = {name: functools.partial(_sum, shares[name]) for name in self._names.values() if name in shares}
         gradients = Later(ordered)
         return Sensitivities(dict(reversed(results.items())), inputs, gradients if later else dict(gradients))
@@ -154,11 +150,19 @@ class Tape:
         ]
         return [(slot, part) for slot, part in outputs if slot is not None] + within
 
+    def sensitivities_of_inputs(self, back: Sensitivities) -> list[tuple[Tensor, Tensor | None]]:
+        """(x, ∂J/∂x or None) for every tensor among the model's inputs."""
+        found = []
+        for value, part in zip(self.inputs.values(), back.inputs, strict=True):
+            pairs = zip(structure.leaves(value), structure.leaves(part), strict=True)
+            found += [(leaf, delta) for leaf, delta in pairs if isinstance(leaf, Tensor)]
+        return found
+
     def _output_deltas(self, delta: Any) -> list[Tensor | None]:
-        outputs = pytree.tree_leaves(self.output)
+        outputs = structure.leaves(self.output)
         if delta is None:
             return [None] * len(outputs)
-        parts = pytree.tree_leaves(delta, is_leaf=lambda item: item is None)
+        parts = structure.leaves(delta)
         if len(parts) != len(outputs):
             raise ArgumentError("delta", f"{len(parts)} parts", f"{len(outputs)}, one for each output of the model")
         for part, y in zip(parts, outputs, strict=True):
@@ -208,75 +212,127 @@ def forward(model: nn.Module, *inputs: Any, **named: Any) -> Tape:
     its running statistics and dropout draws a mask. ``.grad`` and the inputs stay untouched. Raises ConvscopeError
     naming the layer in which something failed.
     """
-    return _Run(graphs.capture(model)).run(inputs, named)
+    return Run(captured(model, inputs, named)).run(inputs, named)
 
 
-class _Run:
-    """One forward pass: the values of the nodes so far, and which node now stands for one changed in place."""
+def captured(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named: Mapping[str, Any],
+    look: Callable[[Any, list[Tensor]], None] | None = None,
+    results: dict[fx.Node, Any] | None = None,
+) -> fx.GraphModule:
+    """``graph.capture.record``, whose errors name the layer as the rules' own do."""
+    if isinstance(model, fx.GraphModule) and "convscope_model" in model.__dict__:
+        return model
+    if not inputs and not named:
+        raise ArgumentError("inputs", "none", "at least one input of the model")
+    try:
+        return graphs.record(model, inputs, dict(named), look, results)
+    except graphs.FailedCallError as failed:
+        error = failed.error
+        if failed.path is None or not isinstance(error, _USUAL):
+            raise error from None
+        if failed.module is not None:
+            with torch.no_grad(), _named(failed.path, failed.module):
+                applied = base.apply_module(failed.module, tuple(failed.args_given), failed.keywords)
+                if applied is not None and not applied.rule.buffers:
+                    applied.rule.forward(*applied.inputs, **applied.arguments)  # a rule's errors say more
+        raise ConvscopeError(f"layer {failed.path!r} ({type(failed.module).__name__}): {error}") from error
+
+
+_USUAL = (RuntimeError, TypeError, ValueError, IndexError)
+
+
+class _named:  # noqa: N801 (used as a statement)
+    """Errors inside are told with the name of the layer."""
+
+    def __init__(self, name: str, target: Any) -> None:
+        self._name, self._target = name, target
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, ArgumentError):
+            hint = f"{error.hint} " if error.hint else ""
+            hint += f"It happened in layer {self._name!r}."
+            raise ArgumentError(error.argument, error.got, error.wanted, hint) from error
+        if isinstance(error, _USUAL) and not isinstance(error, ConvscopeError):
+            kind = type(self._target).__name__ if isinstance(self._target, nn.Module) else self._target
+            raise ConvscopeError(f"layer {self._name!r} ({kind}): {error}") from error
+
+
+class Run:
+    """One forward pass: the values of the nodes so far."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         self.graph = graph
         self.values: dict[fx.Node, Any] = {}
-        self.replaced: dict[fx.Node, fx.Node] = {}
-        self.stale: dict[fx.Node, str] = {}
-        self.buffers: dict[fx.Node, Tensor] = {}
-        self.versions: dict[fx.Node, int] = {}
         self.steps: list[Step] = []
-        self.name_of = Names()
+        self._slots: dict[tuple[fx.Node, int], Slot] = {}  # of containers that a node only builds
+        self._name_of = Names()
 
     def run(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tape:
         placeholders = [node for node in self.graph.graph.nodes if node.op == "placeholder"]
         self._take_inputs(placeholders, inputs, dict(named))
         for node in self.graph.graph.nodes:
             if node.op == "get_attr":
-                value = _attribute(self.graph, node)
-                plain = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
-                self.values[node] = value.clone() if plain else value  # a buffer may be updated later on
-                if plain:
-                    self.buffers[node] = value
-                    self.versions[node] = self.values[node]._version
+                self.values[node] = _attribute(self.graph, node)
             elif node.op == "output":
                 slots: dict[int, Slot] = {}
                 output = self._aliases(node.args[0], slots)
-                leaves = [slots.get(id(leaf)) for leaf in pytree.tree_leaves(output)]
-                return Tape(self.graph, self.steps, placeholders, output, leaves)
+                leaves = [slots.get(id(leaf)) for leaf in structure.leaves(output)]
+                given = {each: self.values[each] for each in placeholders}
+                return Tape(self.graph, self.steps, given, output, leaves)
             elif node.op != "placeholder":
-                self._step(node)
+                self._run_node(node)
         raise AssertionError("a graph ends with its output")
 
     def _take_inputs(self, placeholders: list[fx.Node], inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if len(inputs) > len(placeholders):
-            raise ArgumentError("inputs", f"{len(inputs)} inputs", f"at most the model's {len(placeholders)}")
+            raise ArgumentError("inputs", f"{len(inputs)} in order", f"at most the model's {len(placeholders)}")
+        before = graphs.facts(self.graph).inputs
         for index, node in enumerate(placeholders):
+            name = str(node.target)
             if index < len(inputs):
                 self.values[node] = inputs[index]
-            elif str(node.target) in named:
-                self.values[node] = named.pop(str(node.target))
+            elif name in named:
+                self.values[node] = named.pop(name)
             elif node.args:
                 self.values[node] = node.args[0]
             else:
-                raise ArgumentError("inputs", f"{len(inputs)} inputs", f"also the model's input {node.target!r}")
+                raise ArgumentError("inputs", f"{len(inputs)} in order", f"also the model's input {node.target!r}")
+            if name in before and (structure.tensors(self.values[node]) or self.values[node] != before[name]):
+                wanted = f"{before[name]!r}, as when it was captured"
+                raise ArgumentError(name, self.values[node], wanted, "What is no tensor is part of the graph.")
         if named:
             names = ", ".join(str(node.target) for node in placeholders)
             raise ArgumentError("inputs", sorted(named), f"names among the model's inputs: {names}")
 
-    def _step(self, node: fx.Node) -> None:
-        module = graphs.find_module(self.graph, node)
-        name = self.name_of(node)
+    def _run_node(self, node: fx.Node) -> None:
         slots: dict[int, Slot] = {}
         args, kwargs = self._aliases(node.args, slots), self._aliases(node.kwargs, slots)
-        try:
-            applied = _find_rule(node, module, args, kwargs)
-            y, saved = applied.rule.forward(*applied.inputs, **applied.arguments)
-        except ArgumentError as error:
-            hint = f"{error.hint} " if error.hint else ""
-            hint += f"It happened in layer {name!r}."
-            raise ArgumentError(error.argument, error.got, error.wanted, hint) from error
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            kind = type(module).__name__ if module is not None else node.target
-            raise ConvscopeError(f"layer {name!r} ({kind}): {error}") from error
+        if node.target is memory.update:
+            held = node.all_input_nodes[0]
+            if held.op == "get_attr":  # inputs that the model writes over stay as they are
+                memory.update(_attribute(self.graph, held), args[1])
+        elif node.target is sizes.expect:
+            sizes.expect(*args)
+        elif isinstance(node.target, type):  # a container of a class of its own
+            self.values[node] = node.target(*args, **kwargs)
+            for index, leaf in enumerate(structure.leaves(self.values[node])):
+                if id(leaf) in slots:
+                    self._slots[node, index] = slots[id(leaf)]
+        else:
+            self._step(node, args, kwargs, slots)
+
+    def _step(self, node: fx.Node, args: Any, kwargs: Any, slots: dict[int, Slot]) -> None:
+        module = graphs.find_module(self.graph, node)
+        name = self._name_of(node)
+        with _named(name, module if module is not None else node.target):
+            applied, y, saved, reason = self.apply(node, module, args, kwargs)
         self.values[node] = y
-        self._write_buffers()
         sources = tuple(slots.get(id(item)) for item in applied.inputs)
         local: dict[str, nn.Parameter | Slot] = {}
         for key, value in applied.arguments.items():
@@ -286,65 +342,40 @@ class _Run:
                 local[key] = value
         if isinstance(applied.rule, LocalAutograd):
             local.update(applied.rule.trained)
-        self.steps.append(Step(node, name, module, applied.rule, applied.inputs, y, saved, sources, local))
-        if _works_in_place(node, module):
-            self._replace(node.args[0] if node.args else next(iter(node.kwargs.values())), node)
-        elif isinstance(applied.rule, LocalAutograd):
-            for index in saved["changed"]:  # a later use would have to see the change, which no rule can replay
+            for index, changed in saved["changed"].items():  # running statistics that were given to a function
                 source = sources[index]
-                if source is not None:
-                    self.stale[source.node] = node.name
+                if source is not None and source.node.op == "get_attr" and node.op == "call_function":
+                    memory.update(_attribute(self.graph, source.node), changed)
+        self.steps.append(Step(node, name, module, applied.rule, applied.inputs, y, saved, sources, local, reason))
+
+    def apply(self, node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any) -> tuple[Applied, Any, Saved, str]:
+        """The rule for one call, and what it gave: (with its inputs, y, saved, why it is autograd)."""
+        applied = find_rule(node, module, args, kwargs)
+        y, saved = applied.rule.forward(*applied.inputs, **applied.arguments)
+        return applied, y, saved, graphs.facts(self.graph).opaque.get(node.name, "")
 
     def _aliases(self, args: Any, slots: dict[int, Slot]) -> Any:
         """``args`` with every node replaced by its value; each tensor is a new alias, by whose identity its δ finds
         back to the node."""
 
         def alias(node: fx.Node) -> Any:
-            while node in self.replaced:
-                node = self.replaced[node]
-            if node in self.stale:
-                raise ConvscopeError(
-                    f"{node.name!r} is used after {self.stale[node]!r} changed its memory in place; "
-                    "write that operation without in-place"
-                )
-            leaves, structure = pytree.tree_flatten(self.values[node])
-            fresh = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-            for index, leaf in enumerate(fresh):
-                if isinstance(leaf, Tensor):
-                    slots[id(leaf)] = Slot(node, index)
-            return pytree.tree_unflatten(fresh, structure)
+            numbers = iter(range(len(structure.leaves(self.values[node]))))
+
+            def fresh(leaf: Any) -> Any:
+                number = next(numbers)
+                if not isinstance(leaf, Tensor):
+                    return leaf
+                found = leaf.detach()
+                slots[id(found)] = self._slots.get((node, number), Slot(node, number))
+                return found
+
+            return structure.transform(self.values[node], fresh)
 
         return fx.node.map_arg(args, alias)
 
-    def _write_buffers(self) -> None:
-        """Copy back what a rule changed in its copy of a buffer, such as running statistics given to a function."""
-        for node, buffer in self.buffers.items():
-            value = self.values[node]
-            if node.op == "get_attr" and value._version != self.versions[node]:
-                buffer.copy_(value)
-                self.versions[node] = value._version
 
-    def _replace(self, changed: Any, node: fx.Node) -> None:
-        """``node`` changed ``changed`` in place: from now on it stands for that node and for its aliases."""
-        if not isinstance(changed, fx.Node):
-            return
-        while changed in self.replaced:
-            changed = self.replaced[changed]
-        old, new = self.values[changed], self.values[node]
-        if not isinstance(old, Tensor) or not isinstance(new, Tensor):
-            return
-        if changed in self.buffers:  # the model's own forward updates a buffer
-            self.buffers[node] = self.buffers[changed].copy_(new)
-        for other, value in self.values.items():
-            if other is node or not isinstance(value, Tensor):
-                continue
-            if other is changed or (_same_view(value, old) and not _same_view(value, new)):
-                self.replaced[other] = node
-            elif _overlap(value, old) and not _same_view(value, new):
-                self.stale[other] = node.name
-
-
-def _find_rule(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
+def find_rule(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
+    """The rule for a call, or autograd."""
     if module is not None:
         found = base.apply_module(module, args, kwargs)
     elif node.op == "call_function":
@@ -352,18 +383,22 @@ def _find_rule(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], k
         found = base.apply_function(node.target, args, kwargs)
     else:
         found = base.apply_method(str(node.target), args, kwargs)
-    return found if found is not None else _by_autograd(node, module, args, kwargs)
+    return found if found is not None else by_autograd(node, module, args, kwargs)
 
 
-def _by_autograd(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
-    leaves, structure = pytree.tree_flatten((args, kwargs))
+def by_autograd(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
+    """The call as a step whose derivatives autograd takes."""
+    leaves = structure.leaves((args, kwargs))
     at = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 
     def call(tensors: Any) -> Any:
-        filled = list(leaves)
-        for index, tensor in zip(at, tensors, strict=True):
-            filled[index] = tensor
-        own_args, own_kwargs = pytree.tree_unflatten(filled, structure)
+        filled = dict(zip(at, tensors, strict=True))
+        numbers = iter(range(len(leaves)))
+
+        def fill(leaf: Any) -> Any:
+            return filled.get(next(numbers), leaf)
+
+        own_args, own_kwargs = structure.transform((args, kwargs), fill)
         if module is not None:
             return module(*own_args, **own_kwargs)
         if node.op == "call_method":
@@ -380,46 +415,10 @@ def _is_trained(owner: nn.Parameter | Slot | None) -> bool:
     return isinstance(owner, Slot) or (owner is not None and owner.requires_grad)
 
 
-def _attribute(graph: fx.GraphModule, node: fx.Node) -> Any:
-    """The model's attribute as it is now; the graph itself holds only what tracing made, such as constants."""
+def _attribute(graph: fx.GraphModule, node: Any) -> Any:
+    """The model's attribute as it is now; the graph itself holds only what capturing made, such as constants."""
     model = graphs.source_model(graph)
     value: Any = model if hasattr(model, str(node.target).split(".")[0]) else graph
     for part in str(node.target).split("."):
         value = getattr(value, part)
     return value
-
-
-def _works_in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    if node.target in _IN_PLACE or node.kwargs.get("inplace", False):
-        return True
-    try:
-        assert callable(node.target)
-        bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
-    except (TypeError, ValueError):  # built-in functions have no signature; in place they are named so
-        return str(getattr(node.target, "__name__", "")).endswith("_")
-    return bool(bound.arguments.get("inplace", False))
-
-
-def _same_view(one: Tensor, other: Tensor) -> bool:
-    return (
-        one.data_ptr() == other.data_ptr() != 0
-        and one.shape == other.shape
-        and one.stride() == other.stride()
-        and one.numel() > 0
-    )
-
-
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors share an element of memory, exactly: both mark their elements in the common storage."""
-    storage = one.untyped_storage()
-    if one.numel() == 0 or not storage.data_ptr() or storage.data_ptr() != other.untyped_storage().data_ptr():
-        return False
-    if one.dtype != other.dtype:
-        return False
-    marks = torch.zeros(storage.nbytes() // one.element_size(), dtype=torch.bool)
-    marks.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
-    return bool(marks.as_strided(other.shape, other.stride(), other.storage_offset()).any())

@@ -61,7 +61,7 @@ def net() -> nn.Module:
 def test_completeness() -> None:
     model, x = net(), torch.randn(1, 2, 6, 6, dtype=torch.float64)
     found = attribute(model, x, 1, "integrated_gradients", steps=50)
-    rise = float((model(x) - model(torch.zeros_like(x)))[0, 1])
+    rise = float((model(x) - model(torch.zeros_like(x)))[0, 1].detach())
     checks = honesty(model, x, 1, "integrated_gradients", found=found)
     assert checks.gap == pytest.approx((float(found.sum()) - rise) / abs(rise))
     assert honesty(model, x, 1, "grad_cam").gap is None

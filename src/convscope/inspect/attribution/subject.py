@@ -76,7 +76,7 @@ class Subject:
             self.check()
             first = sum(map(len, found))
             if isinstance(self.target, Place) and self.target.layer:
-                found.append(self._value(tape.forward(self.model, part), first))
+                found.append(self._value(tape.forward(self.ran.graph, part), first))
             else:  # torch's own pass keeps nothing for a way back
                 found.append(self._of_output(first_tensor(self.model(part.clone())), first))
         return torch.cat(found)
@@ -102,7 +102,7 @@ class Subject:
         found: list[Tensor] = []
         for part in pieces(x):
             self.check()
-            ran = tape.forward(self.model, part)
+            ran = tape.forward(self.ran.graph, part)
             delta = self.back(ran, through, sum(map(len, found))).inputs[0]
             found.append(torch.zeros_like(part) if delta is None else delta)
         return torch.cat(found)

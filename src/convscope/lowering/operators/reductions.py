@@ -158,9 +158,13 @@ def _(b: Builder, input: Any, dim: Any = None, unbiased: bool = True, keepdim: b
 
 @lowers_function(torch.norm, torch.linalg.vector_norm)
 @lowers_method("norm")
-def norm(b: Builder, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, *, ord: Any = None) -> Value:
+def norm(
+    b: Builder, input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False, *, ord: Any = None, dtype: Any = None
+) -> Value:
     """√Σ x², or Σ |x|"""
     x = b.tensor(input)
+    if dtype not in (None, torch.float32):
+        b.refuse(f"takes the norm in {dtype}, the engine computes in float32")
     power = p if ord is None else ord
     axes = _axes(b, x, dim, "norm")
     if power in (2, "fro"):

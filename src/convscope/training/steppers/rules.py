@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import fx
+
 from convscope.data.examples import Batch
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture
@@ -27,13 +30,17 @@ class RulesStepper(Stepper):
     def __init__(self, assignment: Assignment) -> None:
         super().__init__(assignment)
         self.model.train()
-        self._graph = capture(self.model)
+        self._graphs: dict[tuple[torch.Size, ...], fx.GraphModule] = {}
         self.penalised = penalised(self.model)
 
     def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
         reseed(seed, self.device)
         self.parameters.gradients.zero_()
-        finished = tape.forward(self._graph, *self.model_inputs(batch.inputs))  # 4
+        inputs = self.model_inputs(batch.inputs)
+        shapes = tuple(x.shape for x in inputs)
+        if shapes not in self._graphs:
+            self._graphs[shapes] = capture(self.model, *inputs)
+        finished = tape.forward(self._graphs[shapes], *inputs)  # 4
         found = self.objective.value_and_delta(finished.output, batch.targets)  # 5, 6
         if found is None:
             kind = type(self.objective).__name__

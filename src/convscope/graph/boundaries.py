@@ -1,0 +1,100 @@
+"""Where modules and custom functions begin and end in a call, seen in this thread alone.
+
+Python's own profiler hook tells of every call in the thread that sets it. Nothing of torch is patched: other threads
+do not notice, and no model is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.autograd.function import Function
+
+from convscope.graph.heard import is_library
+
+_MODULE_CALL = nn.Module._wrapped_call_impl.__code__
+_FUNCTION_APPLY = Function.apply.__func__.__code__  # type: ignore[attr-defined]
+_RESEEDING = frozenset(
+    function.__code__ for function in (torch.random.manual_seed, torch.random.seed, torch.random.set_rng_state)
+)
+_CLOCKS = frozenset(
+    (time.time, time.time_ns, time.perf_counter, time.perf_counter_ns, time.monotonic, time.monotonic_ns)
+)
+
+
+class Listener(Protocol):
+    def enter(self, frame: types.FrameType, module: nn.Module, args: Any, keywords: Any) -> None: ...
+    def enter_function(self, frame: types.FrameType, function: Any, args: Any, keywords: Any) -> None: ...
+    def leave(self, frame: types.FrameType, result: Any) -> None: ...
+    def notice(self, reason: str) -> None: ...
+    def code(self, frame: types.FrameType) -> None: ...
+
+
+class Boundaries:
+    """While entered, tells ``listener`` of the calls of this thread; a profiler that was at work is put back."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._before: Any = None
+        self._hook: Callable[..., Any] = self._event
+
+    def __enter__(self) -> Boundaries:
+        self._before = sys.getprofile()
+        sys.setprofile(self._hook)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        if self._before is None:
+            return
+        if callable(self._before):
+            sys.setprofile(self._before)
+        else:  # cProfile's own kind, which is no Python function
+            self._before.enable()
+
+    def pause(self) -> None:
+        sys.setprofile(None)
+
+    def resume(self) -> None:
+        sys.setprofile(self._hook)
+
+    def _event(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        listener = self._listener
+        code = frame.f_code
+        if event == "call":
+            if code is _MODULE_CALL:
+                given = frame.f_locals
+                with torch._C.DisableTorchFunction():  # what the listener does itself is not part of the call
+                    listener.enter(frame, given["self"], given["args"], given["kwargs"])
+            elif code is _FUNCTION_APPLY:
+                given = frame.f_locals
+                with torch._C.DisableTorchFunction():
+                    listener.enter_function(frame, given["cls"], given["args"], given["kwargs"])
+            elif code in _RESEEDING:
+                listener.notice("seeds torch's generator itself")
+            else:
+                listener.code(frame)
+        elif event == "return":
+            if code is _MODULE_CALL or code is _FUNCTION_APPLY:
+                with torch._C.DisableTorchFunction():
+                    listener.leave(frame, argument)
+        elif event == "c_call":
+            owner = getattr(argument, "__self__", None)
+            if (
+                isinstance(owner, random.Random)
+                or argument is os.urandom
+                or type(owner).__module__.startswith("numpy.random")
+            ):
+                listener.notice("draws chance of its own")
+            elif argument in _CLOCKS and not is_library(code.co_filename):
+                listener.notice("asks what time it is")
+            elif isinstance(owner, torch.Generator) and argument.__name__ in ("manual_seed", "seed", "set_state"):
+                listener.notice("seeds a generator itself")
