@@ -73,7 +73,7 @@ def test_it_goes_through_a_file_and_a_description(tmp_path: Path) -> None:
     x = picture().float()
     again = load(save(model, tmp_path / "own.safetensors", input_shape=(2, 7, 9))).eval()
     assert torch.equal(again(x), model(x))
-    rebuilt = portable.build(json.loads(json.dumps(portable.describe(model)))).eval()
+    rebuilt = portable.build(json.loads(json.dumps(portable.describe(model, [x])))).eval()
     rebuilt.load_state_dict(model.state_dict())
     assert torch.equal(rebuilt(x), model(x))
 

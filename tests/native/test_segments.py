@@ -323,17 +323,10 @@ def _shared(self: Any, x: Tensor) -> Tensor:
     return w
 
 
-def _counts(self: Any, x: Tensor) -> Tensor:
-    self.calls.add_(1)
-    y: Tensor = torch.cumsum(self.a(x), 1) * self.calls
-    return y
-
-
 class _Of(nn.Module):
     def __init__(self, forward: Callable[[Any, Tensor], Any]) -> None:
         super().__init__()
         self.a = nn.Conv2d(3, 4, 3)
-        self.register_buffer("calls", torch.zeros(()))
         self._forward = forward
 
     def forward(self, x: Tensor) -> Any:
@@ -358,30 +351,6 @@ def test_what_has_no_segment_is_refused_by_name(make: Callable[[], nn.Module], r
 def test_memory_that_both_change_is_followed() -> None:
     model = _Of(_shared)
     check(model, pictures(3, SHAPE), ONE_LAYER)
-
-
-def test_what_the_model_changes_of_itself_is_refused() -> None:
-    with pytest.raises(LoweringError, match="layer 'calls': the model changes this tensor itself"):
-        accelerate(_Of(_counts))(pictures(3, SHAPE))
-
-
-class _Counting(nn.Module):
-    """Decides by the number of images, and has a layer that the engine lacks."""
-
-    def __init__(self, odd: bool) -> None:
-        super().__init__()
-        self.a, self.odd = nn.Conv2d(3, 4, 3), odd
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.a(x)
-        y = torch.cumsum(y, 1) if self.odd else y
-        return y * 2 if x.size(0) > 5 else y
-
-
-@pytest.mark.parametrize("odd", [False, True])
-def test_decisions_by_the_number_of_images_are_refused(odd: bool) -> None:
-    with pytest.raises(LoweringError, match="goes another way for another number of images"):
-        accelerate(_Counting(odd))(pictures(3, SHAPE))
 
 
 def test_tensors_lie_one_behind_another() -> None:
