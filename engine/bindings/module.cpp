@@ -283,7 +283,7 @@ void construct(Network* at, std::vector<Index> input_shape, nb::list records, st
     std::vector<Record> plan;
     for (nb::handle each : records) plan.push_back(record_of(nb::cast<nb::dict>(each)));
     new (at) Network({input_shape[0], input_shape[1], input_shape[2]}, std::move(plan), std::move(outputs),
-                     parameter_count, state_count, layout_of(layout));
+                     parameter_count, state_count, layout);
 }
 
 nb::list output_shapes(const Network& network) {

@@ -13,7 +13,9 @@ namespace {
 class Ways final : public Op {
 public:
     explicit Ways(std::vector<OpPointer> ways)
-        : Op(ways[0]->name, ways[0]->inputs, ways[0]->output), ways_(std::move(ways)) {}
+        : Op(ways[0]->name, ways[0]->inputs, ways[0]->output), ways_(std::move(ways)) {
+        for (Index pictures = 1; pictures <= kMostPictures; ++pictures) cheapest_.push_back(cheapest(pictures));
+    }
 
     Size input_border() const override {
         Size border;
@@ -46,13 +48,17 @@ public:
     }
 
 private:
-    const Op& of(Index pictures) const {
-        const auto cheapest = std::min_element(ways_.begin(), ways_.end(), [&](const OpPointer& a, const OpPointer& b) {
+    const Op* cheapest(Index pictures) const {
+        const auto found = std::min_element(ways_.begin(), ways_.end(), [&](const OpPointer& a, const OpPointer& b) {
             return a->cycles(pictures) < b->cycles(pictures);
         });
-        return **cheapest;
+        return found->get();
+    }
+    const Op& of(Index pictures) const {
+        return *cheapest_[static_cast<std::size_t>(std::clamp<Index>(pictures, 1, kMostPictures) - 1)];
     }
 
+    std::vector<const Op*> cheapest_;  // by pictures − 1
     std::vector<OpPointer> ways_;
 };
 
@@ -79,7 +85,7 @@ OpPointer make_convolution(const KernelTable& kernels, ConvolutionSpec spec, int
         for (const int m : {2, 4}) ways.push_back(std::make_unique<Winograd>(kernels, spec, m, input, output));
     // A way that no number of pictures takes is none, and its border of zeros is not wanted either.
     std::vector<bool> taken(ways.size(), false);
-    for (const Index pictures : {1, 2, 4, 8, 16, 64}) {
+    for (const Index pictures : {1, 2, 4, 8, 16}) {
         std::size_t best = 0;
         for (std::size_t i = 1; i < ways.size(); ++i)
             if (ways[i]->cycles(pictures) < ways[best]->cycles(pictures)) best = i;

@@ -9,6 +9,7 @@ namespace {
 
 // That a panel serves at least: packing 256 weights takes 80 cycles, and a position's use of them 8.
 constexpr double kLeastPositions = 320;
+constexpr Index kPositionsOfPanel = 10;
 constexpr Index kMostLanes = 16;
 
 }  // namespace
@@ -20,6 +21,7 @@ struct Direct::Sweep {
     const Index* taps;
     Range sources;
     const float* bias;
+    Ahead ahead;  // the weights of what comes next
 
     bool first() const { return sources.begin == group.sources.begin; }
     bool last() const { return sources.end == group.sources.end; }
@@ -81,10 +83,30 @@ Split Direct::split(int, Index pictures, int threads) const {
         const double bytes = 4 * static_cast<double>(filter.input.positions());
         split.row_parts = parts_for(split.rows, all, std::max(kLeastPositions, all * std::min(1.0, band / bytes)));
     }
-    const Index wanted = threads == 1 ? 1 : 2 * threads;
-    const Index have = split.picture_parts * split.row_parts;
-    split.group_parts = std::clamp<Index>((wanted + have - 1) / have, 1, split.groups);
+    if (threads > 1) balance(split, threads);
     return split;
+}
+
+// Cuts rows and groups so that the thread with most to do has least: 96 channels of 14×14 are three groups, of which one
+// of two threads would have two. Each item turns its weights anew.
+void Direct::balance(Split& split, int threads) const {
+    const Index width = positions() / split.rows, least_rows = split.row_parts;
+    double best = 0;
+    Index best_rows = 1, best_groups = 1;
+    for (Index rows = least_rows; rows <= std::min(split.rows, std::max<Index>(least_rows, 2 * threads)); ++rows)
+        for (Index groups = 1; groups <= std::min<Index>(split.groups, 4 * threads); ++groups) {
+            const Part part = largest_part({split.pictures, split.groups, split.rows, split.picture_parts, groups, rows});
+            const Index items = (split.picture_parts * groups * rows + threads - 1) / threads;
+            const Index served = part.pictures.size() * part.rows.size() * width;
+            // An input that is normalised first is so for each item, at a tenth of what a group of channels takes.
+            const double before = normalises_input() ? 0.1 * static_cast<double>(served) : 0;
+            const double own = static_cast<double>(items) *
+                               (static_cast<double>(part.groups.size() * (served + kPositionsOfPanel)) + before);
+            if (best > 0 && own >= 0.98 * best) continue;
+            best = own, best_rows = rows, best_groups = groups;
+        }
+    split.row_parts = best_rows;
+    split.group_parts = best_groups;
 }
 
 Index Direct::scratch_floats(Index pictures, int threads) const {
@@ -154,7 +176,11 @@ void Direct::run(int, const Part& part, const Job& job) const {
         for (Index source = group.sources.begin; source < group.sources.end; source += chunk) {
             const Range sources{source, std::min(source + chunk, group.sources.end)};
             panels_.fill(kernels_, job.parameters, group, sources, scale, job.scratch);
-            sweep({group, input, own.empty() ? taps_.data() : own.data(), sources, bias}, part, job);
+            Ahead ahead;
+            if (number + 1 < static_cast<Index>(groups_.size()) && !planar_)
+                ahead = weights_of(spec_.filter, lanes_, groups_[static_cast<std::size_t>(number) + 1], job.parameters,
+                                   (source - group.sources.begin) / chunk, (group.sources.size() + chunk - 1) / chunk);
+            sweep({group, input, own.empty() ? taps_.data() : own.data(), sources, bias, ahead}, part, job);
         }
     }
 }
@@ -165,7 +191,7 @@ void Direct::sweep(const Sweep& sweep, const Part& part, const Job& job) const {
     ChannelRow row;
     row.taps = sweep.taps;
     row.tap_count = sweep.sources.size() * (planar_ ? filter.kernel.y : filter.area());
-    row.inner = planar_ ? filter.kernel.x : lanes_;
+    row.inner = planar_ ? filter.kernel.x : panels_.inner();
     row.inner_step = planar_ ? filter.dilation.x : 1;
     row.position_step = filter.stride.x * column;
     row.weights = job.scratch;
@@ -177,10 +203,13 @@ void Direct::sweep(const Sweep& sweep, const Part& part, const Job& job) const {
     row.skip_block_step = job.skip.block_step;
     const Index step = flat_ ? part.rows.size() : 1, width = step * filter.output.width;
     const RowTiles tiles = row_tiles(kernels_, sweep.group.blocks, width);
+    const Index calls = part.pictures.size() * part.rows.size() / step;
+    Ahead ahead = sweep.ahead;
     for (Index picture = part.pictures.begin; picture < part.pictures.end; ++picture)
         for (Index y = part.rows.begin; y < part.rows.end; y += step) {
             const Index top = (spec_.pooled ? 2 * y : y) * filter.stride.y - filter.padding.y;
             row.input = sweep.input.at(picture, sweep.sources.begin, top) - filter.padding.x * column;
+            ahead.share_out(row, tiles, calls);
             if (spec_.pooled) {
                 sweep_pooled(sweep, row, tiles, picture, y, job);
                 continue;

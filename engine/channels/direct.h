@@ -33,6 +33,7 @@ public:
 private:
     struct Sweep;
 
+    void balance(Split& split, int threads) const;
     bool normalises_input() const { return !spec_.before.empty(); }
     Index positions() const { return spec_.filter.output.height * spec_.filter.output.width; }
     Index panel_floats() const;

@@ -7,10 +7,10 @@
 namespace convscope::channels {
 namespace {
 
-// Pictures that go through the network together. More of them use a layer's kernels longer, and need more memory.
-constexpr Index kMostPictures = 16;
 // A layer of fewer cycles is not worth a parallel region: beginning and ending one takes some 5 µs.
 constexpr double kCyclesOfThread = 30'000;
+constexpr double kCyclesOfRegion = 10'000;
+constexpr double kCyclesOfOp = 1'000;  // arguments, folding, panels begun
 
 std::size_t at(int number) { return static_cast<std::size_t>(number); }
 
@@ -24,7 +24,9 @@ const Plan& Network::plan_for(Index pictures, int threads) {
     const std::pair key{pictures, threads};
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second;
-    return plans_.emplace(key, make_plan(net_, kernels_.lanes, pictures, threads)).first->second;
+    Plan plan = make_plan(net_, kernels_.lanes, pictures, threads);
+    for (const OpPointer& op : net_.ops) plan.alone.push_back(op->cycles(pictures) < kCyclesOfThread);
+    return plans_.emplace(key, std::move(plan)).first->second;
 }
 
 void Network::forward(const Evaluation& evaluation) {
@@ -71,8 +73,7 @@ void Network::run(const Evaluation& evaluation, Index first_picture, Index pictu
 // fewer of them than asked for, one runs the parts of several.
 void Network::run_op(std::size_t number, const Plan& plan, const Job& job, int threads) {
     const Op& op = *net_.ops[number];
-    const double cycles = op.cycles(job.pictures);
-    const int useful = cycles < kCyclesOfThread ? 1 : threads;
+    const int useful = plan.alone[number] ? 1 : threads;
     for (int phase = 0; phase < op.phases(job.pictures); ++phase) {
         const Split split = op.split(phase, job.pictures, threads);
         run_on_threads(useful, [&](int thread, int count) {
@@ -115,10 +116,14 @@ void Network::clear_border(const Op& op, const Plan& plan, Index pictures, int t
     }
 }
 
-double Network::cycles(Index pictures) const {
+double Network::cycles(Index pictures, int threads) const {
+    const Index passes = (pictures + kMostPictures - 1) / kMostPictures;
     double total = 0;
-    for (const OpPointer& op : net_.ops) total += op->cycles(pictures);
-    return total;
+    for (const OpPointer& op : net_.ops) {
+        const double own = op->cycles((pictures + passes - 1) / passes);
+        total += kCyclesOfOp + (own < kCyclesOfThread || threads == 1 ? own : own / (0.85 * threads) + kCyclesOfRegion);
+    }
+    return total * static_cast<double>(passes);
 }
 
 Index Network::memory_bytes() const {

@@ -27,8 +27,8 @@ public:
     // One caller at a time.
     void forward(const Evaluation& evaluation);
 
-    // Of one thread for so many pictures, by the model.
-    double cycles(Index pictures) const;
+    // From the call to the answer, by the model.
+    double cycles(Index pictures, int threads) const;
     Index memory_bytes() const;
     std::string describe() const;
 

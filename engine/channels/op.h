@@ -121,6 +121,9 @@ public:
 
 using OpPointer = std::unique_ptr<Op>;
 
+// Pictures that go through the network together. More of them use a layer's kernels longer, and need more memory.
+inline constexpr Index kMostPictures = 16;
+
 inline Index rounded_up(Index count, Index multiple) { return (count + multiple - 1) / multiple * multiple; }
 inline Index blocks_of(Index channels, Index lanes) { return (channels + lanes - 1) / lanes; }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "channels/tiles.h"
+#include "channels/cache.h"
 
 namespace convscope::channels {
 namespace {
@@ -63,6 +63,17 @@ std::vector<BlockGroup> group_blocks(const KernelTable& kernels, const Filter& f
     return found;
 }
 
+Ahead weights_of(const Filter& filter, Index lanes, const BlockGroup& group, const float* parameters, Index part,
+                 Index parts) {
+    const Index row = filter.input.channels * filter.area(), first = group.first * lanes;
+    const Index rows = std::min(group.blocks * lanes, filter.output.channels - first);
+    const Index bytes = rows * row * static_cast<Index>(sizeof(float));
+    if (!filter.is_plain() || bytes > second_level_bytes() / 3) return {};
+    const Range own = share(rows * row, part, parts);
+    const float* const begin = parameters + filter.weight.offset + first * row;
+    return {begin + own.begin, begin + own.end, 0};
+}
+
 bool Panels::in_whole_blocks() const { return whole_blocks(filter_, lanes_); }
 
 void Panels::fill(const KernelTable& kernels, const float* parameters, const BlockGroup& group, Range sources,
@@ -81,7 +92,7 @@ void Panels::fill_rows(const KernelTable& kernels, const float* parameters, Inde
     const Index area = filter_.area();
     const Index own = filter_.input.channels / filter_.groups;  // channels of a row
     const Index group = block * lanes_ / (filter_.output.channels / filter_.groups);
-    const Index unit = planar_ ? 1 : lanes_;
+    const Index unit = inner();
     const Index first = sources.begin * unit - group * own, last = std::min(sources.end * unit - group * own, own);
     WeightPanel panel;
     panel.row_step = own * area;
@@ -104,7 +115,7 @@ void Panels::fill_rows(const KernelTable& kernels, const float* parameters, Inde
 void Panels::fill_connections(const float* parameters, Index block, Range sources, const float* scale, float* to,
                               Index to_step) const {
     const Index area = filter_.area();
-    const Index unit = planar_ ? 1 : lanes_;
+    const Index unit = inner();
     for (Index place = 0; place < sources.size() * unit * area; ++place)
         std::fill_n(to + place * to_step, lanes_, 0.0f);
     const Index last = std::min((block + 1) * lanes_, filter_.output.channels);

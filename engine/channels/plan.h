@@ -10,6 +10,7 @@ namespace convscope::channels {
 struct Plan {
     std::vector<Index> storages;  // by storage
     std::vector<Index> shared;    // by op
+    std::vector<bool> alone;  // by op: too little work for several threads
     Index arena_floats = 0;
     Index scratch_floats = 0;  // of each thread
 };

@@ -5,6 +5,8 @@
 namespace convscope::channels {
 namespace {
 
+constexpr Index kLine = 16;  // floats of a cache line
+
 double tile_cycles(int blocks, int positions) {
     const double products = 0.5 * blocks * positions, loads = 0.5 * (blocks + positions);
     return std::max({products, loads, 4.0}) + 0.3;
@@ -47,6 +49,15 @@ std::vector<int> block_groups(const KernelTable& kernels, Index blocks, Index po
     return best;
 }
 
+void Ahead::share_out(ChannelRow& row, const RowTiles& tiles, Index calls) {
+    const Index taps = (tiles.wide + tiles.narrow) * row.tap_count;
+    if (lines == 0) lines = ((end - begin) / kLine + calls * taps - 1) / (calls * taps);
+    row.ahead = begin;
+    row.ahead_end = end;
+    row.ahead_lines = lines;
+    begin += std::min(lines * taps * kLine, end - begin);
+}
+
 void run_tiles(const KernelTable& kernels, int blocks, const RowTiles& tiles, ChannelRow row) {
     const bool apart = row.position_step != kernels.lanes;
     const auto& table = apart ? kernels.channel_row_apart[blocks] : kernels.channel_row[blocks];
@@ -57,6 +68,7 @@ void run_tiles(const KernelTable& kernels, int blocks, const RowTiles& tiles, Ch
         row.input += passed * row.position_step;
         row.output += passed * kernels.lanes;
         if (row.skip) row.skip += passed * kernels.lanes;
+        row.ahead += std::min(tiles.wide * row.tap_count * row.ahead_lines * kLine, row.ahead_end - row.ahead);
     }
     row.tiles = tiles.narrow;
     table[tiles.positions](row);

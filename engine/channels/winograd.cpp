@@ -17,7 +17,6 @@ Winograd::Winograd(const KernelTable& kernels, ConvolutionSpec spec, int m, int 
       spec_(std::move(spec)),
       m_(m),
       lanes_(kernels.lanes),
-      panels_(spec_.filter, kernels.lanes, false),
       groups_(group_blocks(kernels, spec_.filter, tile_rows() * tile_columns())) {
     int most = 1;
     for (const BlockGroup& group : groups_) most = std::max(most, group.blocks);
@@ -53,7 +52,7 @@ Split Winograd::split(int phase, Index pictures, int threads) const {
     } else {
         split.groups = static_cast<Index>(groups_.size());
         split.rows = rows_of(phase, pictures).size();
-        split.group_parts = std::min(split.groups, wanted);
+        split.group_parts = threads == 1 ? 1 : split.groups;
         // A band of rows turns the kernels once more, which asks for some tiles that they are used for.
         split.row_parts = std::clamp<Index>(threads / split.group_parts, 1,
                                             std::max<Index>(1, split.rows * tile_columns() / 28));
@@ -78,8 +77,10 @@ void Winograd::run(int phase, const Part& part, const Job& job) const {
         for (Index block = part.groups.begin; block < part.groups.end; ++block) to_points(rows, block, job, part.rows);
         return;
     }
-    for (Index group = part.groups.begin; group < part.groups.end; ++group)
-        multiply(rows, part.rows, groups_[static_cast<std::size_t>(group)], job);
+    for (Index number = part.groups.begin; number < part.groups.end; ++number) {
+        const BlockGroup* const group = &groups_[static_cast<std::size_t>(number)];
+        multiply(rows, part.rows, *group, number + 1 < static_cast<Index>(groups_.size()) ? group + 1 : nullptr, job);
+    }
 }
 
 // shared: [input block][point][tile][lanes]
@@ -131,7 +132,8 @@ void Winograd::take_kernels(const BlockGroup& group, const Range& sources, const
         }
 }
 
-void Winograd::multiply(const Range& rows, const Range& own, const BlockGroup& group, const Job& job) const {
+void Winograd::multiply(const Range& rows, const Range& own, const BlockGroup& group, const BlockGroup* next,
+                        const Job& job) const {
     alignas(64) float scale[kMostChannelBlocks * 16], bias[kMostChannelBlocks * 16];
     spec_.folding.at(job.parameters, job.state, group.first * lanes_,
                      spec_.filter.output.channels - group.first * lanes_, group.blocks * lanes_, scale, bias);
@@ -148,15 +150,21 @@ void Winograd::multiply(const Range& rows, const Range& own, const BlockGroup& g
     row.inner = row.position_step = lanes_;
     row.block_step = plane;
     row.floor = Finish{}.floor, row.ceiling = Finish{}.ceiling;
+    const Index chunks = (group.sources.size() + chunk_sources_ - 1) / chunk_sources_;
     for (Index source = group.sources.begin; source < group.sources.end; source += chunk_sources_) {
         const Range sources{source, std::min(source + chunk_sources_, group.sources.end)};
         take_kernels(group, sources, scale, job, taps, kernels);
         row.tap_count = sources.size();
         row.accumulate = source > group.sources.begin;
+        Ahead ahead;
+        if (next)
+            ahead = weights_of(spec_.filter, lanes_, *next, job.parameters,
+                               (source - group.sources.begin) / chunk_sources_, chunks);
         for (Index point = 0; point < points(); ++point) {
             row.input = job.shared + (source * points() + point) * input_plane + own.begin * tile_columns() * lanes_;
             row.weights = kernels + point * sources.size() * lanes_ * group.blocks * lanes_;
             row.output = products + point * group.blocks * plane;
+            ahead.share_out(row, row_of_tiles, points());
             run_tiles(kernels_, group.blocks, row_of_tiles, row);
         }
     }

@@ -33,7 +33,9 @@ private:
     Range rows_of(int phase, Index pictures) const;
 
     void to_points(const Range& rows, Index block, const Job& job, const Range& own) const;
-    void multiply(const Range& rows, const Range& own, const BlockGroup& group, const Job& job) const;
+    // `next`: the group that comes after it, whose weights are fetched meanwhile; null: none.
+    void multiply(const Range& rows, const Range& own, const BlockGroup& group, const BlockGroup* next,
+                  const Job& job) const;
     void take_kernels(const BlockGroup& group, const Range& sources, const float* scale, const Job& job, float* taps,
                       float* kernels) const;
     void to_sums(const Range& rows, const BlockGroup& group, const float* bias, const float* products,
@@ -43,7 +45,6 @@ private:
     ConvolutionSpec spec_;
     int m_;
     Index lanes_;
-    Panels panels_;
     std::vector<BlockGroup> groups_;
     Index chunk_sources_ = 1;  // input blocks whose kernels are in scratch at once
 };

@@ -1,7 +1,7 @@
 #include "graph/network.h"
 
 #include <algorithm>
-#include <cstdlib>
+#include <chrono>
 #include <stdexcept>
 #include <utility>
 
@@ -10,27 +10,13 @@
 
 namespace convscope {
 
-Layout layout_of(std::string name) {
-    if (name.empty()) {
-        const char* wanted = std::getenv("CONVSCOPE_LAYOUT");
-        name = wanted ? wanted : "auto";
-    }
-    if (name == "auto") return Layout::quicker;
-    if (name == "images") return Layout::images;
-    if (name == "channels") return Layout::channels;
-    throw std::invalid_argument("layout is '" + name + "', wanted auto, images or channels");
-}
-
 Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
-                 Index state_count, Layout layout)
+                 Index state_count, const std::string& layout)
     : kernels_(kernels()),
       records_(records),
       outputs_(outputs),
-      layout_(layout),
       graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)),
       obstacle_(channels::obstacle(input, records_, outputs_)) {
-    if (layout == Layout::channels && !obstacle_.empty())
-        throw std::invalid_argument("layout is 'channels', which has no " + obstacle_ + "; take auto or images");
     for (const OpPointer& op : graph_.ops) {
         packed_offset_.push_back(packed_floats_);
         packed_floats_ += (op->packed_floats() + kBlock - 1) / kBlock * kBlock;
@@ -47,6 +33,11 @@ Network::Network(const Shape& input, std::vector<Record> records, std::vector<in
     if (wants_classes_ && wants_numbers_)
         throw std::invalid_argument(
             "records: losses on class indices and losses on numbers cannot share their targets");
+    layout_ = layout_of(layout, has_loss());
+    if (layout_ == Layout::channels && !obstacle_.empty())
+        throw std::invalid_argument("layout is 'channels', which has no " + obstacle_ + "; take auto or images");
+    block_cycles_ = block_cycles(graph_, kernels_);
+    identity_ = identity_of(graph_, kernels_);
 }
 
 const Program& Network::program_for(Mode mode) {
@@ -74,33 +65,59 @@ channels::Network& Network::channels() {
     return *channels_;
 }
 
-bool Network::by_channels(Index pictures, int threads, bool training) {
-    if (training || layout_ == Layout::images || !obstacle_.empty()) return false;
-    return layout_ == Layout::channels || pictures < kBlock * threads;
+const LayoutChoice& Network::choice_for(Index pictures, int threads, bool training) {
+    static const LayoutChoice by_images{false, true}, by_channels{true, true};
+    if (training || layout_ == Layout::images || !obstacle_.empty()) return by_images;
+    if (layout_ == Layout::channels) return by_channels;
+    LayoutChoice& choice = choices_[{pictures, threads}];
+    if (choice.sure) return choice;
+    if (layout_ == Layout::measured && find_measured(identity_, pictures, threads, choice)) return choice;
+    if (choice.images_cost == 0) choice = modelled_choice(block_cycles_, channels(), pictures, threads);
+    return choice;
+}
+
+void Network::forward_by_channels(const Call& call) {
+    const std::scoped_lock lock(guard_);
+    channels::Evaluation evaluation;
+    evaluation.parameters = call.parameters;
+    evaluation.state = call.state;
+    evaluation.pictures = {call.images.floats, call.images.bytes, call.images.scale.data(), call.images.offset.data()};
+    evaluation.count = call.images.count;
+    evaluation.outputs = call.outputs;
+    evaluation.threads = call.threads;
+    channels().forward(evaluation);
 }
 
 void Network::forward(const Call& call) {
+    LayoutChoice choice;
     {
         const std::scoped_lock lock(guard_);
-        if (by_channels(call.images.count, call.threads, call.training)) {
-            channels::Evaluation evaluation;
-            evaluation.parameters = call.parameters;
-            evaluation.state = call.state;
-            evaluation.pictures = {call.images.floats, call.images.bytes, call.images.scale.data(),
-                                   call.images.offset.data()};
-            evaluation.count = call.images.count;
-            evaluation.outputs = call.outputs;
-            evaluation.threads = call.threads;
-            return channels().forward(evaluation);
-        }
+        choice = choice_for(call.images.count, call.threads, call.training);
     }
-    run(call, {call.training, false, false, false});
+    if (layout_ == Layout::measured && !choice.sure) {
+        const auto seconds_of = [&](auto way) {
+            const auto begun = std::chrono::steady_clock::now();
+            (this->*way)(call);
+            return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+        };
+        measure(identity_, call.images.count, call.threads, [&] { return seconds_of(&Network::forward_by_images); },
+                [&] { return seconds_of(&Network::forward_by_channels); });
+        return;
+    }
+    if (choice.channels) forward_by_channels(call);
+    else forward_by_images(call);
 }
 
 std::string Network::describe(Index pictures, int threads, bool training) {
     const std::scoped_lock lock(guard_);
-    if (by_channels(pictures, threads, training)) return channels().describe();
+    const LayoutChoice choice = choice_for(pictures, threads, training);
     std::string lines;
+    if (training) lines = "layout: images innermost, as training has no other\n";
+    else if (!obstacle_.empty()) lines = "layout: images innermost, as the other has no " + obstacle_ + "\n";
+    else if (layout_ == Layout::images || layout_ == Layout::channels)
+        lines = std::string("layout: ") + (choice.channels ? "channels" : "images") + " innermost, as asked\n";
+    else lines = choice.text() + (layout_ == Layout::measured && !choice.sure ? ", to be measured\n" : "\n");
+    if (choice.channels) return lines + channels().describe();
     for (const OpPointer& op : graph_.ops) lines += op->describe() + "\n";
     return lines;
 }

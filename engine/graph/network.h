@@ -5,7 +5,7 @@
 #include <mutex>
 #include <optional>
 
-#include "channels/network.h"
+#include "graph/layout.h"
 #include "graph/program.h"
 #include "ops/buffer.h"
 
@@ -17,12 +17,6 @@ struct Images {
     std::vector<float> scale, offset;  // by channel, with bytes
     Index count = 0;
 };
-
-// How values lie in memory: images innermost, blocks of channels innermost, or whichever is quicker by the model. Only
-// evaluation without gradients has the choice; it is made when a network is built, by name ("auto", "images", "channels"),
-// an empty one for the environment variable CONVSCOPE_LAYOUT.
-enum class Layout { quicker, images, channels };
-Layout layout_of(std::string name);
 
 struct Call {
     float* parameters = nullptr;  // written where `rules` say so
@@ -46,7 +40,7 @@ struct Call {
 class Network {
 public:
     Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
-            Index state_count, Layout layout = layout_of(""));
+            Index state_count, const std::string& layout = "");
 
     // Returns the loss. Refuses networks without one.
     double step(const Call& call) { return run(call, {call.training, true, true, call.input_delta != nullptr}); }
@@ -61,13 +55,15 @@ public:
     // Values a loss compares with float targets have this many per image.
     Index target_numbers() const { return target_numbers_; }
     Index memory_bytes();
-    // By the layout that forward() takes for so many pictures, which is the first line's name.
+    // Which layout forward() takes for so many pictures, and why; then a line for each of its operations.
     std::string describe(Index pictures, int threads, bool training);
 
 private:
-    bool by_channels(Index pictures, int threads, bool training);
+    const LayoutChoice& choice_for(Index pictures, int threads, bool training);
     channels::Network& channels();
-    double run(const Call& call, Mode mode);
+    void forward_by_channels(const Call& call);
+    void forward_by_images(const Call& call) { run(call, {call.training, false, false, false}); }
+    double run(const Call& call, Mode mode);  // takes the guard
     const Program& program_for(Mode mode);
     void reserve(const Program& program, Index blocks, int threads);
     void run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread,
@@ -95,6 +91,9 @@ private:
     Index packed_floats_ = 0, statistics_doubles_ = 0;
 
     std::unique_ptr<channels::Network> channels_;  // made when it is first wanted
+    double block_cycles_ = 0;
+    std::size_t identity_ = 0;
+    std::map<std::pair<Index, int>, LayoutChoice> choices_;
 
     std::mutex guard_;
     std::map<Mode, Program> programs_;

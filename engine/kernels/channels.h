@@ -27,6 +27,10 @@ struct ChannelRow {
     Index skip_block_step = 0;
     float floor = 0, ceiling = 0;  // results outside of them become them
     Index tiles = 0;
+    // What is wanted next, up to `ahead_end`: each tap of each tile fetches `ahead_lines` lines of 64 bytes.
+    const float* ahead = nullptr;
+    const float* ahead_end = nullptr;
+    Index ahead_lines = 0;
 };
 
 // Weights of `rows` output channels on their way into [column][lanes] panels.

@@ -24,6 +24,7 @@ inline void finish(const ChannelRow& a, const float* skip, Vec (&sums)[B][X], fl
 template <int B, int X, Index Step>
 void channel_row(const ChannelRow& a) {
     const Index position_step = Step > 0 ? Step : a.position_step;
+    const float* ahead = a.ahead;
     for (Index tile = 0; tile < a.tiles; ++tile) {
         const float* const input = a.input + tile * X * position_step;
         float* const output = a.output + tile * X * kLanes;
@@ -40,6 +41,8 @@ void channel_row(const ChannelRow& a) {
         const float* weights = a.weights;
         for (Index tap = 0; tap < a.tap_count; ++tap) {
             const float* x = input + a.taps[tap];
+            for (Index line = 0; line < a.ahead_lines && ahead < a.ahead_end; ++line, ahead += 16)
+                __builtin_prefetch(ahead, 0, 2);
             for (Index i = 0; i < a.inner; ++i) {
                 Vec w[B];
                 CONVSCOPE_UNROLL for (int b = 0; b < B; ++b) w[b] = in_register(load(weights + b * kLanes));

@@ -30,6 +30,8 @@ private:
     Index tap_ = 0, within_ = 0, base_ = 0;
 };
 
+constexpr Index kAhead = 64;  // floats
+
 void weight_panel(const WeightPanel& a) {
     Places places(a);
     const Vec scale = a.scale ? load_unaligned(a.scale) : broadcast(1.0f);
@@ -37,6 +39,9 @@ void weight_panel(const WeightPanel& a) {
     for (; column + kLanes <= a.columns; column += kLanes) {
         Vec square[CONVSCOPE_LANES];
         if (a.rows == kLanes) {
+            // Each row is a stream of its own, more of them than the processor follows by itself.
+            CONVSCOPE_UNROLL for (int row = 0; row < CONVSCOPE_LANES; ++row)
+                __builtin_prefetch(a.weights + row * a.row_step + column + kAhead);
             CONVSCOPE_UNROLL for (int row = 0; row < CONVSCOPE_LANES; ++row)
                 square[row] = load_unaligned(a.weights + row * a.row_step + column);
         } else {

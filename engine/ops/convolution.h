@@ -33,6 +33,7 @@ public:
     void prepare(const float* parameters, float* packed, bool backward, int part, int parts) const override;
     void forward(const Block& block) const override;
     void backward(const Block& block) const override;
+    double cycles(int lanes, double near_bytes) const override;
     std::string describe() const override;
 
 private:

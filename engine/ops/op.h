@@ -122,6 +122,19 @@ public:
     virtual double loss_weight() const { return 0; }
     virtual bool wants_classes() const { return false; }
 
+    // Of the forward pass of a block of 16 images, by the model. `near_bytes`: what stays close to a core; a position
+    // (64 bytes) from beyond takes some 3 cycles.
+    virtual double cycles(int lanes, double near_bytes) const {
+        double total = 0;
+        const auto add = [&](const Shape& shape) {
+            const auto positions = static_cast<double>(shape.positions());
+            total += positions * (kBlock * 1.0 / lanes + (64 * positions > near_bytes ? 3.0 : 0.0));
+        };
+        for (const Shape& shape : input_shapes) add(shape);
+        add(output_shape);
+        return total;
+    }
+
     // One line for people.
     virtual std::string describe() const { return name + ": " + kind + " " + text(output_shape); }
 };

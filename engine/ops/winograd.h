@@ -90,6 +90,7 @@ public:
         else direct_.pack(weights, packed, part, parts);
     }
     Index scratch_floats() const { return winograd_.scratch_floats(); }
+    double cycles() const { return by_winograd() ? winograd_.cycles() : direct_.cycles(); }
     void run(const CorrelationCall& call, float* scratch) const;
     std::string describe() const { return by_winograd() ? winograd_.describe() : direct_.describe(); }
 

@@ -134,7 +134,7 @@ public:
     }
 
     void run(const std::string& label, int threads) {
-        Network network(what_.input, what_.records, {last_}, what_.parameters, what_.state, Layout::channels);
+        Network network(what_.input, what_.records, {last_}, what_.parameters, what_.state, "channels");
         check(network.describe(1, threads, false).find("channels-blocked") != std::string::npos, label + " layout");
         const std::vector<float> got = answer(network, threads);
         const double off = distance({got.begin(), got.end()}, wanted_);

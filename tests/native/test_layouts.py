@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -127,13 +128,40 @@ def test_the_layout_is_told() -> None:
     model = small().eval()
     assert "channels-blocked" in NativeNetwork(model, SHAPE, layout="channels").describe()
     assert "channels-blocked" not in NativeNetwork(model, SHAPE, layout="images").describe()
-    network = NativeNetwork(model, SHAPE, layout="auto", threads=1)
-    assert "channels-blocked" in network.describe(pictures=1)
-    assert "channels-blocked" not in network.describe(pictures=64)
+    network = NativeNetwork(model, SHAPE, layout="modelled", threads=1)
+    assert network.describe(pictures=1).startswith("layout: channels innermost")
+    for count in (1, 8, 64, 256):
+        told = re.match(
+            r"layout: (\w+) innermost, (\S+) million cycles by the model; (\w+) (\S+)", network.describe(count)
+        )
+        assert told is not None
+        assert {told[1], told[3]} == {"images", "channels"}
+        assert float(told[2]) <= float(told[4])
+
+
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_the_layout_is_measured_once(count: int) -> None:
+    model, x = randomised(small()).eval(), pictures(count, SHAPE)
+    with torch.no_grad():
+        network = NativeNetwork(model, SHAPE, threads=1)
+        first = network.forward(x)
+        assert "to be measured" not in network.describe(count)
+        other = NativeNetwork(copy.deepcopy(model), SHAPE, threads=1)
+        assert other.describe(count) == network.describe(count)  # what was measured counts for the whole process
+        assert torch.equal(other.forward(x), first)
+
+
+def test_a_training_goes_by_the_model() -> None:
+    network = NativeNetwork(small(), SHAPE, "cross_entropy", threads=1)
+    network.model.eval()
+    assert "by the model" in network.describe(8)
+    assert "to be measured" not in network.describe(8)
+    network.model.train()
+    assert network.describe(8).startswith("layout: images innermost, as training has no other")
 
 
 def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"layout.*rows.*auto, images, channels"):
+    with pytest.raises(ArgumentError, match=r"layout.*rows.*auto, modelled, images, channels"):
         NativeNetwork(small().eval(), SHAPE, layout="rows")
 
 

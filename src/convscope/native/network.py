@@ -21,7 +21,7 @@ from convscope.native.fused import FusedDescent
 from convscope.native.memory import SharedMemory
 from convscope.shapes import check_dense
 
-LAYOUTS = ("auto", "images", "channels")
+LAYOUTS = ("auto", "modelled", "images", "channels")
 
 
 @dataclasses.dataclass
@@ -43,9 +43,11 @@ class NativeNetwork:
     uint8, which ``preprocessing`` turns into the model's input. The modes of the model's modules (train, eval, frozen
     parameters) are those at each call. ``threads`` None: as ``processors.threads`` says. ``fold``: as in ``lower``, for
     ``forward`` alone. ``layout``: how values lie in memory where the network only evaluates, "images" (16 pictures
-    innermost), "channels" (blocks of channels innermost) or "auto", the one that suits the number of pictures; None:
-    the environment variable CONVSCOPE_LAYOUT, else "auto". ``plan``: makes the plan of a part of the model, which
-    then is what the network runs.
+    innermost), "channels" (blocks of channels innermost), "modelled", the one that is quicker for so many pictures by a
+    model, or "auto": that too where there is a ``loss``, so that a training's evaluations are the same in every run,
+    and the one that is quicker by a measurement at the first call where there is none (the two differ by rounding).
+    None: the environment variable CONVSCOPE_LAYOUT, else "auto". ``describe`` tells what was chosen and why.
+    ``plan``: makes the plan of a part of the model, which then is what the network runs.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -87,7 +89,7 @@ class NativeNetwork:
         return self.ready().plan
 
     def describe(self, pictures: int = 1) -> str:
-        """One line per fused operation of the engine, in the layout in which it answers so many pictures."""
+        """The layout in which the engine answers so many pictures, and why; then a line per fused operation."""
         compiled = self.ready()
         text: str = compiled.network.describe(pictures, self._threads(), compiled.plan.training)
         return text
