@@ -26,7 +26,7 @@ def test_spatial_transformers_are_compared(tmp_path: Path, monkeypatch: pytest.M
         return Dataset(f"mnist-{variant}", whole.select(torch.arange(16)), whole.select(torch.arange(16, 30)))
 
     monkeypatch.setattr(spatial_transformer, "_made", made)
-    setting = Setting(tmp_path / "out", changes={"epochs": 1, "watch": False})
+    setting = Setting(tmp_path / "out", changes={"epochs": 1, "watch": False}, threads=1)  # the setting's own go first
     report = run_experiment("spatial_transformer", setting, workers=1)
     assert [row.unit for row in report.rows] == ["% error", "% error", "times"] * 2
     for name in ("looks-rts.png", "looks-cluttered.png"):

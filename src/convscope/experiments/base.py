@@ -167,7 +167,8 @@ def trained(
         more["described"] = {"data": data, **more.get("described", {})}
         named = data
         data = lambda _: data_set(named, setting)  # noqa: E731
-    threads = setting.threads or more.pop("threads", None)
+    own = more.pop("threads", None)
+    threads = setting.threads or own
     return training(name, model, data, threads=threads, listeners=[RunPictures()], **more, **settings(recipe, setting))
 
 
