@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope import accelerate, create_model
-from convscope.errors import ArgumentError, LoweringError
+from convscope.errors import ArgumentError, ConvscopeError, LoweringError
 from convscope.native.accelerated import KEPT_SHAPES
 from convscope.spec import spec_of
 
@@ -202,12 +203,41 @@ def test_modes_change_between_the_passes() -> None:
     assert relative(own, other) < 1e-4
 
 
-def test_second_derivatives_are_refused() -> None:
-    fast = accelerate(net())
+def test_second_derivatives_are_torchs() -> None:
+    model = net()
+    fast = accelerate(copy.deepcopy(model))
+    results = []
+    for each in (model, fast):
+        x = pictures(3, SHAPE).requires_grad_()
+        y = each(x)
+        (delta,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        (y.mean() + delta.square().sum()).backward()  # type: ignore[no-untyped-call]
+        results.append([x.grad, *(parameter.grad for parameter in each.parameters())])
+    largest = max(float(each.abs().max()) for each in results[0] if each is not None)
+    for own, other in zip(*results, strict=True):
+        assert own is not None
+        assert other is not None
+        assert float((own - other).abs().max()) < 1e-4 * largest
+    for one, other in zip(model.buffers(), fast.buffers(), strict=True):
+        assert relative(one.double(), other.double()) < 1e-6  # once, not twice
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: net(dropout=0.5), "draws chance"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), Cumulated(), nn.Conv2d(4, 3, 3)), "not native as a whole"),
+    ],
+)
+def test_second_derivatives_that_torch_cannot_repeat_are_refused(make: Callable[[], nn.Module], reason: str) -> None:
     x = pictures(3, SHAPE).requires_grad_()
-    (delta,) = torch.autograd.grad(fast(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        delta.sum().backward()  # type: ignore[no-untyped-call]
+    with pytest.raises(ConvscopeError, match=rf"no second derivatives .* of a model that .*{reason}"):
+        torch.autograd.grad(accelerate(make())(x).square().sum(), x, create_graph=True)
+
+
+class Cumulated(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cumsum(x, 1)
 
 
 def test_copies_are_independent() -> None:

@@ -64,7 +64,16 @@ def why_opaque(module: nn.Module) -> str | None:
     return None
 
 
+def hook_registries(module: nn.Module) -> list[Any]:
+    """The dictionaries that hold the module's hooks."""
+    return [getattr(module, registry) for registry in _HOOKS]
+
+
+def global_hook_registries() -> list[Any]:
+    """The dictionaries of hooks that are set for all modules of the process."""
+    return [getattr(torch.nn.modules.module, f"_global{registry}", None) for registry in _HOOKS]
+
+
 def has_global_hooks() -> bool:
     """Whether hooks are set for all modules of the process."""
-    module = torch.nn.modules.module
-    return any(getattr(module, f"_global{registry}", None) for registry in _HOOKS)
+    return any(global_hook_registries())

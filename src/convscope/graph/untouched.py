@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_CONTAINERS = (dict, list, set, collections.deque)
+CONTAINERS = (dict, list, set, collections.deque)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
 _NOT_LOOKED_INTO = (
     type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, nn.Module, Tensor,
@@ -129,11 +129,11 @@ class Untouched:
                 continue
             if (generator := generator_of(item)) is not None:
                 self.keep_generator(generator)
-            elif isinstance(item, _CONTAINERS) or _is_plain_object(item):
+            elif isinstance(item, CONTAINERS) or is_plain_object(item):
                 self._look_into(path if key in _REGISTRIES else _path(path, key), item)
 
 
-def _is_plain_object(item: Any) -> bool:
+def is_plain_object(item: Any) -> bool:
     """Whether it is an object of some class that keeps its state in attributes."""
     return hasattr(item, "__dict__") and not isinstance(item, _NOT_LOOKED_INTO) and type(item).__module__ != "builtins"
 
@@ -146,7 +146,7 @@ def _path(path: str, key: Any) -> str:
 def _content(holder: Any) -> Any:
     if isinstance(holder, dict):
         return dict(holder)
-    if isinstance(holder, _CONTAINERS):
+    if isinstance(holder, CONTAINERS):
         return list(holder)
     return dict(vars(holder))
 

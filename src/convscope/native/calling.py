@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from convscope.errors import ConvscopeError
+from convscope.graph import structure
 from convscope.native.network import Compiled, NativeNetwork
+
+_SECOND = "no second derivatives (create_graph=True)"
 
 
 def call(network: NativeNetwork, x: torch.Tensor) -> tuple[Compiled, Sequence[torch.Tensor]]:
@@ -49,12 +52,44 @@ class _Run(torch.autograd.Function):
         return tuple(call.network.run(call.compiled, x, call.seed, 0))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *deltas: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         call: _Call = ctx.call
         x, *parameters = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the gradients are to be differentiated in turn
+            return None, *_by_torch(call, x, parameters, deltas, ctx.needs_input_grad[1])
         if len(x) == 0:
             return None, torch.zeros_like(x), *map(torch.zeros_like, parameters)
         x_delta = torch.empty(x.shape) if ctx.needs_input_grad[1] else None
         gradients = call.network.run_backward(call.compiled, x, deltas, call.seed, 0, x_delta)
         return None, x_delta, *gradients
+
+
+def _by_torch(
+    call: _Call, x: torch.Tensor, parameters: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], to_x: bool
+) -> Sequence[torch.Tensor | None]:
+    """∂J/∂x and ∂J/∂w with a history of their own: the model is run once more, in torch.
+
+    Raises ConvscopeError where torch cannot repeat what the engine did: a segment of a model, chance, other modes.
+    """
+    network = call.network
+    if network.whole is None or x.dtype is not torch.float32:
+        raise ConvscopeError(f"{_SECOND} of a model that is not native as a whole")
+    if network.ready() is not call.compiled:
+        raise ConvscopeError(
+            "second derivatives (create_graph=True) of a model that has changed since its forward pass"
+        )
+    state = {name: each.clone() for name, each in network.whole.named_buffers()}
+    chance = torch.get_rng_state()
+    result = torch.func.functional_call(
+        network.whole, {**state, **dict(zip(call.compiled.trained, parameters, strict=True))}, (x,)
+    )
+    if not torch.equal(chance, torch.get_rng_state()):
+        torch.set_rng_state(chance)
+        raise ConvscopeError(f"{_SECOND} of a model that draws chance, as dropout does")
+    pairs = zip(structure.leaves(call.compiled.plan.structure), structure.leaves(result), strict=True)
+    outputs = {place: each for place, each in pairs if isinstance(each, torch.Tensor)}
+    wanted = [x, *parameters] if to_x else list(parameters)
+    asked = [(outputs[place], delta) for place, delta in enumerate(deltas) if outputs[place].requires_grad]
+    ys, seeds = zip(*asked, strict=True)
+    found = torch.autograd.grad(ys, wanted, seeds, create_graph=True, allow_unused=True)
+    return found if to_x else (None, *found)

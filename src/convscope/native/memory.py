@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from convscope.errors import ArgumentError
+from convscope.graph.guards import Guard
 from convscope.layers.flat import FlatParameters, Slice
 from convscope.lowering.plan import Plan
+
+_KEPT_GUARDS = 16  # constellations of modes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ class SharedMemory:
         self.version = 0
         self.structure = 0
         self.lent = False
+        self._guards: dict[tuple[bool, ...], Guard] = {}
         self._constants = 0
         self._scratch = 0
         self._filled: object = None
@@ -107,6 +111,20 @@ class SharedMemory:
         """What plans depend on beside the model's layers: who trains, and which parameters want gradients."""
         training = [module.training for module in self.modules]
         return (*training, *[each.parameter.requires_grad for each in self.slices.values()])
+
+    def check_model(self) -> None:
+        """See whether the model is what plans were made from: another attribute, hook, class or mode of torch than at
+        the first look in these modes counts as another ``structure``."""
+        modes = self.modes()
+        guard = self._guards.get(modes)
+        if guard is not None and guard.holds():
+            return
+        if guard is not None:
+            self._guards.clear()
+            self.structure += 1
+        elif len(self._guards) >= _KEPT_GUARDS:
+            self._guards.pop(next(iter(self._guards)))
+        self._guards[modes] = Guard(self.model)
 
     def make_room(self, plan: Plan) -> None:
         """See to it that the plan's constants and own state fit behind the model's."""

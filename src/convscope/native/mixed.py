@@ -63,6 +63,7 @@ class MixedNetwork:
     def ready(self) -> Mixed:
         """The segments for the present modes."""
         self.memory.check()
+        self.memory.check_model()
         if self._structure != self.memory.structure:
             self._kept.clear()
             self._structure = self.memory.structure

@@ -70,6 +70,7 @@ class NativeNetwork:
             raise ArgumentError("layout", layout, f"one of {', '.join(LAYOUTS)}, or None")
         self._engine = availability.engine()
         self.model = model
+        self.whole = model if plan is None else None  # what torch computes where the engine is asked to
         self.input_shape = checked_shape(input_shape)
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
@@ -186,6 +187,7 @@ class NativeNetwork:
     def ready(self) -> Compiled:
         """The compiled plan for the present modes, the memory checked and its constants filled in."""
         self.memory.check()
+        self.memory.check_model()
         if self._structure != self.memory.structure:
             self._compiled.clear()
             self._structure = self.memory.structure

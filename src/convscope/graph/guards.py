@@ -1,0 +1,131 @@
+"""What a graph or plan was made from, and whether it is still so.
+
+A record of a call is true for the state in which the model was then: its modules' classes, methods, attributes and
+hooks, what their lists and dicts hold, the globals and closures that their forwards name, and torch's modes.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.graph.leaves import global_hook_registries, hook_registries
+from convscope.graph.untouched import CONTAINERS, is_plain_object
+
+_LONG = 1000  # items of a list, dict or set beyond which only their number is looked at
+_DEEP = 4  # lists in lists that are looked into
+_METHODS = ("forward", "__call__", "__getattr__")
+_OWN = frozenset(("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"))
+
+
+class Guard:
+    """The state of ``model`` now, modules' ``training`` flags among it; parameters, buffers of floating-point numbers
+    and counters of batch normalisation left aside, whose numbers graphs read anew."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = list(model.modules())
+        self._kinds = [*map(type, self._modules)]
+        self._methods = self._methods_now()
+        self._hooks = [*global_hook_registries(), *(each for m in self._modules for each in hook_registries(m))]
+        self._hooked = [*map(bool, self._hooks)]
+        self._held: list[tuple[str, Any, Any]] = []
+        self._long: list[tuple[str, Any, int]] = []
+        self._tensors: list[tuple[str, Tensor, int]] = []
+        self._read: list[tuple[str, Any, str, Any]] = []
+        self._cells: list[tuple[types.CellType, Any]] = []
+        self._seen = set(map(id, self._hooks))
+        for path, module in model.named_modules():
+            self._held.append((path, vars(module), dict(vars(module))))
+            for name, item in vars(module).items():
+                if name not in _OWN:
+                    self._note(f"{path}.{name}" if path else name, item, _DEEP)
+            if not isinstance(module, nn.modules.batchnorm._NormBase):
+                self._note_tensors(path, module._buffers.values())
+            self._note_function(getattr(type(module).forward, "__wrapped__", type(module).forward))
+        self._modes = modes()
+
+    def _note(self, path: str, item: Any, deep: int) -> None:
+        """An attribute of a module, or an item in one."""
+        if isinstance(item, Tensor):
+            self._note_tensors(path, [item])
+        elif isinstance(item, types.FunctionType | types.MethodType):
+            self._note_function(item)
+        elif id(item) in self._seen or not deep:
+            return
+        elif isinstance(item, CONTAINERS):
+            self._seen.add(id(item))
+            if len(item) > _LONG:
+                self._long.append((path, item, len(item)))
+                return
+            self._held.append((path, item, item.copy()))
+            for each in item.values() if isinstance(item, dict) else item:
+                self._note(path, each, deep - 1)
+        elif is_plain_object(item):
+            self._seen.add(id(item))
+            self._held.append((path, vars(item), dict(vars(item))))
+            for name, each in vars(item).items():
+                self._note(f"{path}.{name}", each, deep - 1)
+
+    def _note_tensors(self, path: str, tensors: Any) -> None:
+        """Tensors whose numbers may be part of a plan."""
+        for each in tensors:
+            if isinstance(each, Tensor) and not isinstance(each, nn.Parameter) and not each.is_inference():
+                self._tensors.append((path, each, each._version))
+
+    def _note_function(self, function: Any) -> None:
+        """Globals and variables of closures that the function names."""
+        function = getattr(function, "__func__", function)
+        if not isinstance(function, types.FunctionType) or function.__module__.startswith("torch."):
+            return
+        for name in function.__code__.co_names:
+            if name in function.__globals__:
+                found = function.__globals__[name]
+                if not isinstance(found, types.ModuleType | type):
+                    self._read.append((name, function.__globals__, name, found))
+        for cell in function.__closure__ or ():
+            try:
+                self._cells.append((cell, cell.cell_contents))
+            except ValueError:  # not filled yet
+                continue
+
+    def _methods_now(self) -> list[Any]:
+        return [getattr(kind, name, None) for kind in dict.fromkeys(self._kinds) for name in _METHODS]
+
+    def holds(self) -> bool:
+        """Whether nothing has changed."""
+        try:
+            return next(self._changes(), None) is None
+        except (RuntimeError, ValueError, TypeError):  # other tensors or arrays, whose comparison is no yes or no
+            return False
+
+    def _changes(self) -> Iterator[str]:
+        """What has changed, by path."""
+        if self._modes != modes() or [*map(bool, self._hooks)] != self._hooked:
+            yield "modes or hooks"
+        for path, live, before in self._held:
+            if live != before:
+                yield path
+        for path, tensor, version in self._tensors:
+            if tensor._version != version:
+                yield path
+        for path, names, name, value in self._read:
+            if names.get(name) is not value and names.get(name) != value:
+                yield path
+        for cell, value in self._cells:
+            if cell.cell_contents is not value and cell.cell_contents != value:
+                yield "a variable of a closure"
+        for path, live, length in self._long:
+            if len(live) != length:
+                yield path
+        if [*map(type, self._modules)] != self._kinds or self._methods_now() != self._methods:
+            yield "the class of a module"
+
+
+def modes() -> tuple[Any, ...]:
+    """Torch's own modes that change what a model computes, autograd's left aside."""
+    cast = torch.is_autocast_enabled("cpu")
+    return cast, cast and torch.get_autocast_dtype("cpu"), torch.get_default_dtype()

@@ -1,0 +1,115 @@
+"""A plan knows what it was made from, and is made anew when any of that changes."""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.native.comparing import pictures, randomised, relative
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope import accelerate
+from convscope.errors import LoweringError
+
+SHAPE = (3, 8, 8)
+STRENGTH = 1.0
+
+
+class Scaled(nn.Module):
+    """Reads attributes of every kind in its forward."""
+
+    offset: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.drop, self.b = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.0), nn.Linear(144, 5)
+        self.scale = 1.0
+        self.options = {"slope": [0.1, 0.2]}
+        self.settings = types.SimpleNamespace(shift=0.5)
+        self.gate = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(self.a(x)) * self.scale * STRENGTH
+        h = F.leaky_relu(self.drop(h), self.options["slope"][1]) + self.settings.shift
+        found: Tensor = self.b(self.gate(h).flatten(1))
+        return found
+
+
+def _forward(self: Any, x: Tensor) -> Tensor:
+    found: Tensor = self.b((self.a(x) * 3).flatten(1))
+    return found
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "number": lambda m: setattr(m, "scale", 3.0),
+    "in a list in a dict": lambda m: m.options["slope"].__setitem__(1, 0.7),
+    "in an object": lambda m: setattr(m.settings, "shift", -0.5),
+    "momentum": lambda m: setattr(m.norm, "momentum", 1.0),
+    "eps": lambda m: setattr(m.norm, "eps", 1.0),
+    "a layer's padding": lambda m: (setattr(m.a, "dilation", (2, 2)), setattr(m.a, "padding", (1, 1))),
+    "another layer": lambda m: setattr(m, "gate", nn.Sigmoid()),
+    "frozen": lambda m: m.a.requires_grad_(False),
+    "one layer's mode": lambda m: m.norm.eval(),
+    "a replaced forward": lambda m: setattr(m, "forward", types.MethodType(_forward, m)),
+}
+
+
+def results(model: nn.Module, x: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    y = model(x)
+    y.square().sum().backward()
+    found = [y.detach(), *(torch.zeros(()) if p.grad is None else p.grad for p in model.parameters())]
+    return [*found, *(each.double() for each in model.buffers())]
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_changes_after_the_first_call_is_seen(change: Callable[[Any], Any]) -> None:
+    plain = randomised(Scaled())
+    fast = accelerate(copy.deepcopy(plain))
+    x = pictures(5, SHAPE)
+    for model in (plain, fast):
+        results(model, x)
+    change(plain)
+    change(fast.model)
+    one, other = results(plain, x), results(fast, x)
+    largest = max(float(each.abs().max()) for each in one[1 : len(list(plain.parameters())) + 1])
+    for own, wanted in zip(other, one, strict=True):
+        assert float((own - wanted).abs().max()) < 1e-5 * max(largest, 1.0)
+    assert relative(other[0], one[0]) < 1e-5
+
+
+def test_globals_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(Scaled()).eval()
+    fast, x = accelerate(model), pictures(5, SHAPE)
+    fast(x)
+    monkeypatch.setitem(globals(), "STRENGTH", 2.0)
+    assert relative(fast(x), model(x)) < 1e-5
+    with torch.autocast("cpu"), pytest.raises(LoweringError, match="autocast is on"):
+        fast(x)
+    assert relative(fast(x), model(x)) < 1e-5
+
+
+def test_hooks_set_later_are_not_left_out() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    fast, x = accelerate(model), pictures(2, SHAPE)
+    fast(x)
+    model[1].register_forward_hook(lambda module, given, y: y * 0)
+    with pytest.raises(LoweringError, match="layer '1': has forward hooks"):
+        fast(x)
+
+
+def test_plans_are_kept_while_nothing_changes() -> None:
+    model = randomised(Scaled())
+    fast, x = accelerate(model), pictures(5, SHAPE)
+    plans = []
+    for training in (True, False, True, False):
+        fast.train(training)
+        fast(x)
+        plans.append(next(iter(fast._networks._kept.values())).ready())
+    assert plans[0] is plans[2]
+    assert plans[1] is plans[3]
