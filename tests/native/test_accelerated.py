@@ -211,7 +211,7 @@ def test_second_derivatives_are_torchs() -> None:
         x = pictures(3, SHAPE).requires_grad_()
         y = each(x)
         (delta,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-        (y.mean() + delta.square().sum()).backward()  # type: ignore[no-untyped-call]
+        (y.mean() + delta.square().sum()).backward()
         results.append([x.grad, *(parameter.grad for parameter in each.parameters())])
     largest = max(float(each.abs().max()) for each in results[0] if each is not None)
     for own, other in zip(*results, strict=True):

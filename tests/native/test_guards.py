@@ -51,7 +51,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "in an object": lambda m: setattr(m.settings, "shift", -0.5),
     "momentum": lambda m: setattr(m.norm, "momentum", 1.0),
     "eps": lambda m: setattr(m.norm, "eps", 1.0),
-    "a layer's padding": lambda m: (setattr(m.a, "dilation", (2, 2)), setattr(m.a, "padding", (1, 1))),
+    "a layer's reach": lambda m: vars(m.a).update(dilation=(2, 2), padding=(1, 1)),
     "another layer": lambda m: setattr(m, "gate", nn.Sigmoid()),
     "frozen": lambda m: m.a.requires_grad_(False),
     "one layer's mode": lambda m: m.norm.eval(),
