@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from convscope.data.kinds.lines import Lines, side_by_side
 from convscope.errors import ArgumentError, DataError
 from convscope.models import MODELS, create_model
 from convscope.rules import tape
+from convscope.spec import attach, spec_of
 from convscope.tasks.lines.preparing import needed
 from convscope.training import Result
 
@@ -71,7 +73,11 @@ def test_pictures_are_read(model: nn.Module, tmp_path: Path) -> None:
         Image.fromarray(numpy.kron(pixels, numpy.ones((2, 2), numpy.uint8))).save(tmp_path / f"{place}.png")
     from convscope.tasks.lines.task import LineReading
 
-    for settings in ({"dark": True}, {"dark": True, "beam": 5}):
+    described = spec_of(model)
+    assert described is not None
+    first, second = described.inputs
+    attach(model, described.replace(inputs=(dataclasses.replace(first, more={"dark": True}), second)))
+    for settings in ({}, {"beam": 5}):
         answers = predict(model, str(tmp_path), task=LineReading(settings))
         right = sum(each.text == text for each, text in zip(answers, data.texts, strict=True))
         assert right >= 5
@@ -178,9 +184,13 @@ def test_pictures_too_narrow_for_their_text_are_left_out(tmp_path: Path, caplog:
     )
     model = create_model("crnn", classes=6, **SMALL)
     with caplog.at_level(logging.WARNING):
-        result = fit(model, data, run_dir=str(tmp_path / "run"), **{**SETTINGS, "epochs": 1})
+        result = fit(model, data, run_dir=str(tmp_path / "run"), settings={"beam": 3}, **{**SETTINGS, "epochs": 1})
     narrow = sum(needed(text) > 10 for text in data.train.texts)
     assert narrow >= 1
+    described = spec_of(result.model)
+    assert described is not None
+    assert described.inputs[0].more == {"dark": True}
+    assert described.answers.more == {"beam": 3}
     assert f"{narrow} lines are left out, whose pictures are too narrow" in caplog.text
     assert result.metrics.lines == 1
 

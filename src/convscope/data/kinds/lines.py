@@ -43,6 +43,7 @@ class Lines:
     places: Tensor = None  # type: ignore[assignment]  # left out: 0, 1, 2 …
     mark: int = 0  # tells pictures of the same texts from others
     widths: Tensor | None = None  # of the pictures, int64 (n,), where they are known without making them
+    dark: bool = False  # the writing was darker than its ground, and was turned round
 
     def __post_init__(self) -> None:
         if self.places is None:

@@ -82,7 +82,7 @@ def load_lines(
         alphabet = tuple(sorted(set("".join(texts))))
         widths = torch.tensor([picture.shape[2] for picture in pictures])
         mark = zlib.crc32(b"".join(picture.numpy().tobytes() for picture in pictures))
-        whole = Lines(tuple(texts), alphabet, height, Kept(pictures), mark=mark, widths=widths)
+        whole = Lines(tuple(texts), alphabet, height, Kept(pictures), mark=mark, widths=widths, dark=dark)
         return Dataset(name or folder.resolve().name, whole.select(order[count:]), whole.select(order[:count]))
 
 

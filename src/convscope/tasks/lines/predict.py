@@ -61,14 +61,14 @@ def predict(
     batch_size: int = 64,
     engine: str = "auto",
     told: Callable[[Inference], object] = lambda inference: None,
-    objective: LineObjective | None = None,
-    dark: bool = False,
+    beam: int | None = None,
 ) -> Iterator[LinePrediction]:
     """The text of every line, batch by batch.
 
     ``inputs``: picture files, folders of them (searched through all levels), uint8 tensors (c, h, w), or a sequence of
-    these; ``dark``: the writing is darker than its ground. Pictures of any height are brought to the model's. Raises
-    DataError for an unreadable picture, ArgumentError for an empty request and a model without an alphabet.
+    these. Pictures of any height are brought to the model's, and turned round where those that it learned from were.
+    ``beam``: how many beginnings are kept while reading, None: as many as in training. DataError for an unreadable
+    picture, ArgumentError for an empty request and a model without an alphabet.
     """
     described = spec.spec_of(model)
     if described is None or described.preprocessing is None or not described.classes:
@@ -76,7 +76,8 @@ def predict(
     sources = list(_sources(inputs))
     if not sources:
         raise ArgumentError("inputs", inputs, "at least one picture of a line")
-    reading = objective or LineObjective()
+    reading = LineObjective(int(described.answers.more.get("beam", 1)) if beam is None else beam)
+    dark = bool(described.inputs[0].more.get("dark", False))
     inference = prepare_inference(model, described.inputs, engine, len(sources))
     told(inference)
     stride, height = stride_of(model), described.preprocessing.size[0]

@@ -22,9 +22,10 @@ _log = logging.getLogger("convscope.tasks")
 _STD = 0.3
 
 
-def prepare_data(model: nn.Module, dataset: Dataset[Lines]) -> Prepared:
+def prepare_data(model: nn.Module, dataset: Dataset[Lines], beam: int = 1) -> Prepared:
     """Lines in the numbers of the model's own alphabet, where it has one, else of the data set's, which the model is
-    given. Training lines that are too narrow for their text are left out, and said.
+    given; so it is told ``beam``, how wide to read. Training lines that are too narrow for their text are left out, and
+    said.
 
     Raises ArgumentError when there are no test lines, for other heights, and for characters that a trained model does
     not know.
@@ -37,9 +38,11 @@ def prepare_data(model: nn.Module, dataset: Dataset[Lines]) -> Prepared:
     if described is not None and described.input_shape[1:2] not in ((), (train.height,)):
         wanted = f"lines {described.input_shape[1]} pixels high, as the model takes them"
         raise ArgumentError("data", f"{dataset.name!r}, {train.height} pixels high", wanted)
-    inputs = (Input("pictures", (1, train.height, 4 * train.height), pixels(train.height)), Input("widths"))
+    shape = (1, train.height, 4 * train.height)
+    inputs = (Input("pictures", shape, pixels(train.height), more={"dark": train.dark}), Input("widths"))
     if described is not None:
-        spec.attach(model, described.replace(task="lines", inputs=inputs, answers=Answers("characters", alphabet)))
+        answers = Answers("characters", alphabet, {"beam": beam})
+        spec.attach(model, described.replace(task="lines", inputs=inputs, answers=answers))
     return Prepared(_wide_enough(model, train), test, (), (), inputs)
 
 

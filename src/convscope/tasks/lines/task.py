@@ -28,7 +28,6 @@ from convscope.training.task import Examined, Objective, Prepared, Task
 @dataclasses.dataclass(frozen=True)
 class LineSettings:
     beam: int = 1  # beginnings kept while reading; 1: the likeliest path alone
-    dark: bool = False  # the writing of pictures to be read is darker than their ground
 
 
 @register
@@ -54,7 +53,7 @@ class LineReading(Task):
         return {"classes": len(dataset.train.alphabet) + 1, "in_channels": 1}
 
     def prepare(self, model: nn.Module, dataset: Dataset[Any], config: Config) -> Prepared:
-        return preparing.prepare_data(model, dataset)
+        return preparing.prepare_data(model, dataset, self.settings.beam)
 
     def ready(self, model: nn.Module, prepared: Prepared, objective: Objective, dataset: Dataset[Any]) -> None:
         preparing.try_out(model, prepared, dataset)
@@ -96,7 +95,7 @@ class LineReading(Task):
         engine: str = "auto",
         told: Callable[[Any], object] = lambda inference: None,
     ) -> Iterator[LinePrediction]:
-        return predict(model, inputs, batch_size, engine, told, self.objective(model), self.settings.dark)
+        return predict(model, inputs, batch_size, engine, told, self.settings.beam if self.settings.beam > 1 else None)
 
     def summary(self, figures: Figures) -> str:
         assert isinstance(figures, LineFigures)
