@@ -31,16 +31,17 @@ def prepare_data(model: nn.Module, dataset: Dataset[Sentences]) -> Prepared:
     train, test = dataset.train, dataset.test
     if vocabulary is not None and described is not None:
         train, test = (fitted(each, vocabulary, described.classes) for each in (train, test))
-    inputs = (_input(train.vocabulary),)
+    shape = described.input_shape if described is not None and len(described.input_shape) == 1 else ()
+    inputs = (_input(train.vocabulary, shape),)
     if described is not None:
         answers = Answers("classes", train.classes)
         spec.attach(model, described.replace(task="sentences", inputs=inputs, answers=answers))
     return Prepared(train, test, (), (), inputs)
 
 
-def _input(vocabulary: Vocabulary) -> Input:
+def _input(vocabulary: Vocabulary, shape: tuple[int, ...]) -> Input:
     kept = vocabulary.to_json()
-    return Input("tokens", vocabulary=vocabulary.tokens, more={"cut": kept["cut"], "lower": kept["lower"]})
+    return Input("tokens", shape, vocabulary=vocabulary.tokens, more={"cut": kept["cut"], "lower": kept["lower"]})
 
 
 def vocabulary_of(described: spec.ModelSpec | None) -> Vocabulary | None:
