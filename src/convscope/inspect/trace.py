@@ -252,11 +252,13 @@ def _zeros_for(pairs: Iterator[tuple[Tensor, Tensor | None]]) -> Any:
 
 
 def _shown(ran: tape.Tape) -> list[tape.Step]:
-    """The steps that put out a floating-point tensor from one; bookkeeping such as ``x.size(0)`` is left out."""
+    """The steps that put out a floating-point tensor from one, or from tokens; bookkeeping such as ``x.size(0)`` is
+    left out."""
     return [
         step
         for step in ran
-        if any(_is_real(leaf) for leaf in structure.leaves(step.output)) and any(map(_is_real, step.inputs))
+        if any(_is_real(leaf) for leaf in structure.leaves(step.output))
+        and (step.rule.kind == "embedding" or any(map(_is_real, step.inputs)))
     ]
 
 

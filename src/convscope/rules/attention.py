@@ -194,7 +194,8 @@ class MultiHeadAttention(Rule):
         heads, core = rule.forward(split[0], split[1], split[2], added)
         joined = self._joined(heads)  # (n, m, size)
         out_weight, out_bias = parameters["out_weight"], parameters.get("out_bias")
-        y = joined @ out_weight.T
+        # in memory it lies as torch's does, (m, n, size) but for our own layer: dropout behind it draws in that order
+        y = joined @ out_weight.T if self.alone else (joined.transpose(0, 1) @ out_weight.T).transpose(0, 1)
         y = y if out_bias is None else y + out_bias
         shapes = [each.shape if each is not None and each.is_floating_point() else None for each in (padding, mask)]
         saved = {
