@@ -49,7 +49,7 @@ def _bags(setting: Setting, here: Here) -> Mapping[str, Any]:
 def report(setting: Setting, outcomes: Outcomes) -> Report:
     folds = {name: outcome for name, outcome in outcomes.items() if name.startswith("fold-")}
     right = [100 * outcome.metrics["accuracy"] for outcome in folds.values()]
-    seconds = sum(float(row["seconds"]) for outcome in folds.values() for row in outcome.history)
+    seconds = sum((row["seconds"] or 0.0) for outcome in folds.values() for row in outcome.history)
     bags = [100 * each for each in outcomes["bag-of-words"]["accuracies"]]
     spread = f"{min(right):.1f} to {max(right):.1f}; trained in {seconds:.0f} s together"
     rows = [
