@@ -21,7 +21,7 @@ CHAPTERS = (
     "conv", "combined", "locally_shared", "conv_transpose", "pool", "unpool", "subsample", "dense", "elementwise",
     "rectifier", "prelu", "activation", "powers", "functions", "softmax", "over_time", "norm", "dropout", "rbf",
     "combine", "reshape", "padding", "embedding", "positions", "recurrent", "rnn", "lstm", "gru", "attention",
-    "local_autograd", "loss", "sparse_loss", "token_loss", "ctc",
+    "local_autograd", "loss", "pair_loss", "sparse_loss", "token_loss", "ctc",
 )  # fmt: skip
 
 _OPENING = """# The equations

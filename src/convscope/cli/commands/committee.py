@@ -51,7 +51,6 @@ def command(
     Examples:
       convscope committee runs/lenet5-mnist-00*/model.safetensors --out committee.safetensors
       convscope committee committee.safetensors --data mnist --picture agreement.png
-      convscope evaluate committee.safetensors --data mnist
     """
     from convscope.models.modelfile import describe
     from convscope.tasks.committee.agreement import study

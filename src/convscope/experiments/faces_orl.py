@@ -1,0 +1,43 @@
+"""Face verification on the ORL faces: DeepID with joint Bayesian, Pyramid CNN, and what they must beat.
+
+Sun, Wang, Tang: Deep Learning Face Representation from Predicting 10,000 Classes (2014); Fan, Cao, Jiang, Yin: Learning
+Deep Face Representation (2014).
+"""
+
+from __future__ import annotations
+
+from convscope.experiments.base import Outcomes, Report, Row, Setting, register
+from convscope.tasks.jobs import JOBS, Asked, TrainingJob
+from convscope.tasks.stages import Stage
+from convscope.tasks.verification.faces import METHODS
+
+_PUBLISHED = {"bayesian": 97.45, "pyramid": 97.3}  # on Labeled Faces in the Wild
+
+
+def stages(setting: Setting) -> list[Stage]:
+    """Ten folds of four people each; for each the networks learn from the 36 others."""
+    return _job(setting).stages()
+
+
+def _job(setting: Setting) -> TrainingJob:
+    asked = Asked("orl_faces", setting.root, {}, {}, setting.changes, setting.seed, setting.engine, setting.threads)
+    return JOBS["face_verification"](asked)
+
+
+@register(
+    "faces_orl",
+    title="Face verification on ORL, people not learned from",
+    published="97.45 % (DeepID, Sun et al. 2014) and 97.3 % (Pyramid CNN, Fan et al. 2014), on LFW",
+    stages=stages,
+)
+def report(setting: Setting, outcomes: Outcomes) -> Report:
+    finished = _job(setting).finish(setting.out, outcomes)
+    rows = []
+    for name, title in METHODS.items():
+        found = finished.figures[name]
+        note = f"± {100 * found['standard_error']:.2f} over {len(found['folds'])} folds"
+        note += "; published on LFW" if name in _PUBLISHED else ""
+        rows.append(Row(f"accuracy, {title}", 100 * found["accuracy"], _PUBLISHED.get(name), "%", note))
+        error = f"equal error {100 * found['equal_error']:.2f} %"
+        rows.append(Row(f"area below the ROC, {title}", found["auc"], None, "", error))
+    return Report(rows, ["roc.png"], {"job": "face_verification"})
