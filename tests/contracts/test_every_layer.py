@@ -56,7 +56,7 @@ class TestEveryLayer:
     def test_it_is_rebuilt_from_its_description(self, name: str) -> None:
         layer, inputs = layer_call(LAYERS[name])
         model = nn.Sequential(layer).eval()
-        again = portable.build(json.loads(json.dumps(portable.describe(model)))).double().eval()
+        again = portable.build(json.loads(json.dumps(portable.describe(model, inputs)))).double().eval()
         assert repr(again.get_submodule("0")) == repr(layer)
         assert {key: value.shape for key, value in again.state_dict().items()} == {
             key: value.shape for key, value in model.state_dict().items()

@@ -189,7 +189,7 @@ class Measuring(Task):
     def prepare(self, model: nn.Module, dataset: Dataset[Any], config: Config) -> Prepared:
         alone = dataset.train.alone
         inputs = (Input("pictures", (1, 6, 5), PIXELS), *(() if alone else (Input("numbers", (3,)),)))
-        described = description_of(model, (1, 6, 5))
+        described = description_of(model, (1, 6, 5) if alone else ((1, 6, 5), (3,)))
         if described is not None:
             answers = Answers("measurements", ("grey", "sum"))
             spec.attach(model, described.replace(task=self.name, inputs=inputs, answers=answers))

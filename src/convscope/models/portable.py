@@ -84,13 +84,15 @@ def build(description: Description) -> nn.Module:
         raise ArgumentError("description", str(error), "a complete description of a model") from error
 
 
-def describe_spec(model: nn.Module, input_shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> spec.ModelSpec:
-    """The ModelSpec of a user's own module (architecture "graph"); a model that has a spec keeps it."""
+def describe_spec(model: nn.Module, input_shape: tuple[Any, ...], classes: tuple[str, ...] = ()) -> spec.ModelSpec:
+    """The ModelSpec of a user's own module (architecture "graph"); a model that has a spec keeps it. ``input_shape`` of
+    a model of several inputs is a tuple of their shapes."""
     found = spec.spec_of(model)
     if found is not None:
         return found
     inputs = example_inputs(model, input_shape)
-    return spec.ModelSpec("graph", describe(model, inputs), tuple(input_shape), classes)
+    first = input_shape[0] if input_shape and isinstance(input_shape[0], Sequence) else input_shape
+    return spec.ModelSpec("graph", describe(model, inputs), tuple(first), classes)
 
 
 def rebuild(found: spec.ModelSpec) -> nn.Module:

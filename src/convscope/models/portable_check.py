@@ -25,7 +25,8 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, inputs: Sequence[Any]) -
 
     Raises ArgumentError where the two differ; False where that is so for longer sides only.
     """
-    rebuilt.load_state_dict({name: each.detach().clone() for name, each in model.state_dict().items()})
+    own = {name: each.detach().clone() for name, each in model.state_dict().items()}
+    rebuilt.load_state_dict(own, assign=True)  # in the precision that the model is in
     modes = [(module, module.training) for module in model.modules()]
     try:
         for training, tried in ((True, (tuple(inputs),)), (False, (tuple(inputs), _others(inputs)))):

@@ -32,9 +32,9 @@ def initialise_model(model: nn.Module, config: Config) -> nn.Module:
     return model
 
 
-def description_of(model: nn.Module, shape: tuple[int, ...]) -> spec.ModelSpec | None:
-    """The model's description, made now for a user's own module with an input of ``shape``; None for one that cannot be
-    described, which trains all the same but whose file holds weights only."""
+def description_of(model: nn.Module, shape: tuple[Any, ...]) -> spec.ModelSpec | None:
+    """The model's description, made now for a user's own module with an input of ``shape`` (of several a tuple of
+    shapes); None for one that cannot be described, which trains all the same but whose file holds weights only."""
     try:
         return modelfile.current_spec(model, shape)
     except ArgumentError:
