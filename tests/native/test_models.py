@@ -20,8 +20,6 @@ from convscope.spec import spec_of
 
 #: With a layer each that the engine does not have.
 REFUSED = {
-    "googlenet": "does not divide maps",  # the auxiliary classifiers' 14×14 → 4×4, in training only
-    "fcn": "the engine has no ConvTranspose2d",
     "stn": "the engine has no function torch.nn.functional.affine_grid",
     "deconvnet": "does not give the places of the maxima away",
 }
@@ -91,12 +89,9 @@ def compare_once(name: str) -> None:
 
 def smallest_that_lowers(name: str) -> nn.Module:
     """The first of: the cheapest build on 64×64 (on 32×32 deep batch normalisation would be over five single values) or
-    the smallest picture it takes, the same as the small form, the same on the paper's pictures; without side
-    classifiers, which the first test refuses. A mean to a fixed grid is what can be in the way."""
+    the smallest picture it takes, the same as the small form, the same on the paper's pictures."""
     entry = MODELS[name]
     options: dict[str, Any] = dict(entry.card.economical)
-    if "auxiliary" in entry.options():
-        options["auxiliary"] = False
     if "input_size" in options:  # 3/2 of the smallest, for the sake of batch normalisation
         candidates = [options | {"input_size": options["input_size"] * 3 // 2}]
     elif entry.card.minimum_size is not None:
