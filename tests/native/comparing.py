@@ -171,7 +171,7 @@ def _exactly(model: nn.Module, x: Tensor, objective: Objective) -> Results:
 
 def _results(model: nn.Module, own: Tensor, outputs: Any) -> Results:
     assert own.grad is not None
-    every = _pytree.tree_leaves(tuple(outputs) if isinstance(outputs, list) else outputs)
+    every = [y for y in _pytree.tree_leaves(outputs) if isinstance(y, Tensor)]  # a loss's weight is a number
     found = {f"output {i}": y.detach().double() for i, y in enumerate(every)}
     found["input gradient"] = own.grad.double()
     found |= {f"gradient of {n}": p.grad.double() for n, p in model.named_parameters() if p.grad is not None}

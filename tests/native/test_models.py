@@ -21,11 +21,16 @@ from convscope.spec import spec_of
 #: With a layer each that the engine does not have.
 REFUSED = {
     "stn": "the engine has no function torch.nn.functional.affine_grid",
+    "committee": "stacks along dim 0, the batch",  # each member runs on the engine by itself
+    "mcdnn": "stacks along dim 0, the batch",
+    "deepid": "the engine has no LocallySharedConv2d",
     "deconvnet": "does not give the places of the maxima away",
 }
 CLASSIFIERS = [name for name in MODELS if MODELS[name].card.task == "classification"]
-#: Those of which no build lowers.
-NEVER = ("stn_lenet",)
+#: Those of which no build lowers whole.
+NEVER = tuple(
+    name for name in CLASSIFIERS if name.startswith(("stn", "committee", "mcdnn", "deepid")) and name != "mcdnn_column"
+)
 
 
 def shape_of(model: nn.Module) -> tuple[int, int, int]:
@@ -56,7 +61,7 @@ def test_it_lowers_or_names_the_layer(name: str) -> None:
             continue
         wanted = [reason for start, reason in REFUSED.items() if name.startswith(start)]
         assert any(reason in refusal.reason for reason in wanted), str(refusal)
-        assert refusal.layer in dict(model.named_modules()) or refusal.layer in ("reshape", "affine_grid")
+        assert refusal.layer in dict(model.named_modules()) or refusal.layer in ("reshape", "affine_grid", "stack")
 
 
 @pytest.mark.skipif(not availability.available(), reason="the engine is not built")
@@ -73,6 +78,18 @@ def test_it_computes_what_torch_computes(name: str) -> None:
     # Dozens of rectifiers on the statistics of few values: which side of 0 an input is on is often a matter of
     # rounding, in torch as here. Smooth ones in their places show whether everything else is right.
     check_step(smooth(built(name)), card.loss, pictures(5, shape), torch.arange(5) % card.classes, WHOLE_NETWORK)
+
+
+@pytest.mark.skipif(not availability.available(), reason="the engine is not built")
+@pytest.mark.parametrize("name", NEVER)
+def test_it_computes_in_part_what_torch_computes(name: str) -> None:
+    model = built(name).eval()
+    x = pictures(3, shape_of(model))
+    fast = accelerate(copy.deepcopy(model))
+    with torch.no_grad():
+        assert relative(fast(x), copy.deepcopy(model).double()(x.double())) <= WHOLE_NETWORK
+    assert "native: " in fast.report()
+    assert "torch: " in fast.report()
 
 
 def compare_once(name: str) -> None:
