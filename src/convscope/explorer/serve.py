@@ -111,7 +111,8 @@ def explore(
     neither the model nor data say it. The server listens on this computer only. The model is
     put into evaluation mode, and training steps made on the page change its weights.
 
-    Raises ArgumentError for a port in use, for a model of whose input's shape nothing tells.
+    Raises ArgumentError for a port in use, for a model of whose input's shape nothing tells, for data of another task
+    than the model's or without a class for each picture, naming both.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")

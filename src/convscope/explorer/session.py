@@ -7,11 +7,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convscope.data import Dataset, Labelled
+from convscope.errors import ArgumentError
 from convscope.explorer.inputs import Desk, Picture
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
@@ -19,14 +21,18 @@ from convscope.explorer.reach import Reach
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
 from convscope.explorer.surgery import Surgeon
+from convscope.inspect.attribution.subject import first_tensor
 from convscope.inspect.inputs import input_of
+from convscope.layers.losses import loss_for
 from convscope.models.catalog import default_loss
 from convscope.registry import Registry
 from convscope.spec import ModelSpec, spec_of
+from convscope.tasks.registry import task_of
 
 Run = Callable[..., Reply]
 LARGE = 3_000_000  # parameters; above, the backward pass waits until it is asked for
 LOSS_NAMES = ("cross_entropy", "squared_error", "mean_squared_error", "hinge", "rbf", "binary_cross_entropy")
+_LOOKED_AT = 64  # items of which the first to be shown is chosen
 NUDGE_DOUBLE_LIMIT = 30_000_000
 
 
@@ -54,6 +60,17 @@ def operation(job: bool = False, latest: bool = False, gives_way: bool = False) 
     return enrol
 
 
+def check_data(model: nn.Module, data: Dataset[Any] | None) -> None:
+    """ArgumentError for data of another task than the model's, and of a kind whose examples are no single pictures with
+    a class each."""
+    if data is None:
+        return
+    task = task_of(model, data)
+    if data.kind != Labelled.kind:
+        got = f"{data.name!r}, a data set of kind {data.kind!r}, which {task.name} learns from"
+        raise ArgumentError("data", got, "pictures with a class each, or none: any picture can be opened on the page")
+
+
 class Session:
     """One model and one picture, shared by all windows of the page.
 
@@ -69,6 +86,7 @@ class Session:
         input_shape: Sequence[int] | None = None,
         loss: str | None = None,
     ) -> None:
+        check_data(model, data)
         self.model = model.eval()
         described = spec_of(model)
         takes = input_of(model, data, input_shape)
@@ -116,16 +134,27 @@ class Session:
     # ---- the picture ------------------------------------------------------------------------------------------------
 
     def _first_item(self, start: int | None) -> int:
-        """The item asked for, else a "3" where there is one: the tour speaks of it."""
+        """The item asked for, else a "3" where there is one: the tour speaks of it. Of the first of them that one which
+        the network gets right with the largest loss, so that there is a loss to look at."""
         assert self.desk.data is not None
         if start is not None:
             return start
         split = self.desk.data.test
-        if "3" in split.classes:
-            threes = torch.nonzero(split.labels == split.classes.index("3")).flatten()
-            if len(threes):
-                return int(threes[0])
-        return 0
+        if "3" not in split.classes:
+            return 0
+        label = split.classes.index("3")
+        threes = torch.nonzero(split.labels == label).flatten()[:_LOOKED_AT]
+        if not len(threes):
+            return 0
+        if self.large or self.output_count() != len(split.classes):
+            return int(threes[0])
+        pictures = [self.desk.from_data("test", int(index)) for index in threes]
+        with torch.no_grad():
+            output = self.model(torch.cat([self.desk.x(picture) for picture in pictures]))
+        scores = loss_for(self.loss, self.model).predictions(first_tensor(output)).double()
+        margin = scores[:, label] - scores.scatter(1, torch.full((len(scores), 1), label), -torch.inf).amax(1)
+        right = torch.where(margin > 0, margin, torch.inf)
+        return int(threes[int(right.argmin())])
 
     def show(self, picture: Picture) -> None:
         if not self.target_chosen or picture.label is not None:

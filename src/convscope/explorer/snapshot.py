@@ -15,6 +15,7 @@ from convscope.explorer import arithmetic
 from convscope.explorer.arithmetic import Explanation, Layer, Line, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
+from convscope.explorer.fine import Fine
 from convscope.explorer.network import Network
 from convscope.inspect import Trace, trace
 from convscope.inspect.attribution.methods import deconvnet, guided_backprop
@@ -52,7 +53,7 @@ class Snapshot:
         forward: Snapshot | None = None,
     ) -> None:
         self.network, self.version = network, version
-        self._loss = loss_for(question.loss, network.model)
+        self._loss = Fine(loss_for(question.loss, network.model))
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
         self._lock = threading.RLock()
         self._grad_x: Tensor | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from convscope.errors import ArgumentError
+from convscope.explorer.fine import Fine
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import Session, operation
 from convscope.explorer.snapshot import Snapshot
@@ -37,7 +38,7 @@ def preview(session: Session, args: Arguments, payload: bytes) -> Reply:
         values["weight"] = session.stepper.preview(snapshot.gradients, args.text("parameter"), args.index("index"))
     with session.lock:
         output = session.stepper.foresee(snapshot.gradients, snapshot.question.x)
-    loss = loss_for(session.loss, session.model)
+    loss = Fine(loss_for(session.loss, session.model))
     target = torch.tensor([snapshot.question.target])
     scores = loss.predictions(output)[0].double()
     assert snapshot.probabilities is not None

@@ -2,6 +2,7 @@
 
 import { $, say } from "./core/dom.js";
 import { short } from "./core/format.js";
+import { t } from "./core/i18n.js";
 import { isVector } from "./draw/columns.js";
 import { openHelp } from "./views/help.js";
 
@@ -19,6 +20,7 @@ export class Keyboard {
     const typing = event.target.closest?.("input, select, textarea, [role=dialog]");
     if (event.key === "Escape" && !typing) {
       this.app.selection.up();
+      if (!this.app.store.get("layer")) setTimeout(() => $("#heads button[tabindex='0']")?.focus());
       return;
     }
     if (typing) return;
@@ -27,9 +29,15 @@ export class Keyboard {
       openHelp(this.app);
     }
     const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training", a: "bench", l: "likes", w: "surgery", h: "health" };
-    if (tabs[event.key]) this.app.store.set({ tab: tabs[event.key] });
+    if (tabs[event.key]) {
+      this.app.store.set({ tab: tabs[event.key] });
+      say(t(`tab_${tabs[event.key]}`));
+    }
     const shows = { 1: "activation", 2: "delta", 3: "weight", 4: "gradient" };
-    if (shows[event.key]) this.app.store.set({ show: shows[event.key] });
+    if (shows[event.key]) {
+      this.app.store.set({ show: shows[event.key] });
+      say(t(`show_${shows[event.key]}`));
+    }
   }
 
   // On a layer's head: left and right to the neighbours; on the opened map: over its units.

@@ -299,6 +299,8 @@ export function mountInput(app) {
       const { values } = stage;
       const text = {
         original: () => t("stage_original", { shape: values.shape.join("×") }),
+        inverted: () => t("stage_inverted"),
+        centred: () => t("stage_centred"),
         channels: () => t("stage_channels", { channels: values.channels }),
         size: () => t("stage_size", { fit: t(`fit_${values.fit}`), size: values.size.join("×") }),
         normalise: () => t("stage_normalise", { mean: values.mean.join(", "), std: values.std.join(", "), low: short(values.low, 3), high: short(values.high, 3) }),

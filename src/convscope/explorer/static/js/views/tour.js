@@ -112,6 +112,7 @@ export function startTour(app) {
     document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
     store.set({ evidence: null });
     replace($("#overlay"));
+    $("#detail").scrollTop = 0;
     before?.focus?.();
   }
   show();
