@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -102,13 +102,15 @@ def explore(
     browser: bool = False,
     name: str = "",
     input_shape: Sequence[int] | None = None,
+    beside: Mapping[str, nn.Module] | None = None,
 ) -> Handle:
     """Open the explorer on a model and return at once: ``handle.url`` is the page, ``handle.close()`` ends it.
 
     ``data`` is a data set or its name; without it the page begins with a blank picture. ``port`` None takes 8899, or a
     free one if that is taken; 0 any free one. ``item`` is the test item to begin with, ``lang`` "en" or "zh"
     (default: the browser's), ``browser=True`` opens the page. ``input_shape`` (channels, height, width) is needed where
-    neither the model nor data say it. The server listens on this computer only. The model is
+    neither the model nor data say it. ``beside`` are other models of the same layers by their names, to compare with,
+    such as checkpoints in their order. The server listens on this computer only. The model is
     put into evaluation mode, and training steps made on the page change its weights.
 
     Raises ArgumentError for a port in use, for a model of whose input's shape nothing tells, for data of another task
@@ -119,7 +121,7 @@ def explore(
     if lang not in (None, "en", "zh"):
         raise ArgumentError("lang", lang, '"en" or "zh"')
     chosen = load_dataset(data) if isinstance(data, str) else data
-    return serve(Session(model, chosen, name, item, input_shape), port, lang, browser)
+    return serve(Session(model, chosen, name, item, input_shape, beside=beside), port, lang, browser)
 
 
 def serve(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from convscope.data import Dataset, Labelled
 from convscope.errors import ArgumentError
+from convscope.explorer.beside import placed_beside
 from convscope.explorer.inputs import Desk, Picture
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
@@ -85,6 +86,7 @@ class Session:
         start: int | None = None,
         input_shape: Sequence[int] | None = None,
         loss: str | None = None,
+        beside: Mapping[str, nn.Module] | None = None,
     ) -> None:
         check_data(model, data)
         self.model = model.eval()
@@ -98,6 +100,8 @@ class Session:
         self.classes = self._classes(described, data)
         self.stepper = Stepper(model)
         self.surgeon = Surgeon(model)
+        self.besides = [placed_beside(self.network, each, key) for key, each in (beside or {}).items()]
+        self.pinned: Picture | None = None
         self.target: int | None = None
         self.target_chosen = False
         self.lock = threading.RLock()

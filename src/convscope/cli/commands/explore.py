@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     "--model", "architecture", metavar="NAME", help="Catalogue model that FILE's weights belong to, if it does not say."
 )
 @click.option(
+    "--beside", "others", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Another saved model of the same layers, to compare with; may be repeated, as a film.",
+)  # fmt: skip
+@click.option(
     "-o", "--option", "pairs", multiple=True, metavar="KEY=VALUE", help="Option of the catalogue model's builder."
 )
 @click.option(
@@ -38,6 +42,7 @@ def command(
     data_pairs: Sequence[str],
     item: int | None,
     architecture: str | None,
+    others: Sequence[Path],
     pairs: Sequence[str],
     port: int | None,
     no_browser: bool,
@@ -52,11 +57,17 @@ def command(
     Examples:
       convscope explore runs/lenet5-mnist-001/model.safetensors --data mnist
       convscope explore lenet5 -o activation=relu --data mnist --lang zh
+      convscope explore late.safetensors --beside early.safetensors --beside middle.safetensors
     """
     from convscope.explorer import serve
+    from convscope.explorer.beside import placed_beside
+    from convscope.explorer.unopened import UnopenedFile
+    from convscope.training import load
 
     dataset = load_data(data, root, data_pairs) if data is not None else None
     session = _session(model, architecture, pairs, dataset, item)
+    if not isinstance(session, UnopenedFile):
+        session.besides = [placed_beside(session.network, load(path), str(path)) for path in others]
     with serve(session, port, lang, browser=not no_browser) as handle:
         click.echo(f"{handle.url}\nThe explorer runs until Ctrl-C.")
         handle.wait()

@@ -8,14 +8,15 @@ import { showField } from "./field.js";
 import { showGradient } from "./gradient.js";
 import { showLayer } from "./layer.js";
 import { showArithmetic } from "./arithmetic.js";
+import { showBeside } from "./beside.js";
 import { showBench } from "./bench.js";
 import { showHealth } from "./health.js";
 import { showLikes } from "./likes.js";
 import { showSurgery } from "./surgery.js";
 import { mountTraining, showTraining } from "./training.js";
 
-const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "health"];
-const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, health: showHealth };
+const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health"];
+const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth };
 
 export function mountDetail(app) {
   const { store } = app;

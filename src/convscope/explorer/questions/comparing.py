@@ -1,0 +1,107 @@
+"""What differs between what is shown and a pinned picture or another checkpoint; a film of many checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convscope.errors import ArgumentError, UnknownNameError
+from convscope.explorer import beside as comparing
+from convscope.explorer import pictures
+from convscope.explorer.protocol import Arguments, Reply, finite
+from convscope.explorer.session import Session, operation
+from convscope.inspect.attribution.subject import first_tensor
+
+PINNED = "pinned"
+MOST_MAPS = 64
+
+
+@operation(job=True)
+def pin(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """Keep the picture shown, to compare others with it."""
+    session.pinned = session.picture
+    return besides(session, args, payload)
+
+
+@operation()
+def besides(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """What can be compared with."""
+    pinned = session.pinned
+    names = [each.name for each in session.besides]
+    return Reply(finite({"checkpoints": names, "pinned": None if pinned is None else pinned.source}))
+
+
+@operation(job=True, latest=True)
+def beside(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """Layer by layer how far another checkpoint, or the pinned picture, is from what is shown; with ``layer`` its maps
+    as tiles: shown, other (about the same limit), and their difference."""
+    snapshot, which = session.snapshot, args.text("which")
+    names = list(snapshot.layers)
+    shown = {name: layer.y for name, layer in snapshot.layers.items()}
+    parameters: list[comparing.Apart] = []
+    if which == PINNED:
+        if session.pinned is None:
+            raise ArgumentError("which", PINNED, "a picture that was pinned before")
+        other = comparing.outputs_of(session.network.graph, session.desk.x(session.pinned))
+    else:
+        chosen = _checkpoint(session, which)
+        other = comparing.outputs_of(chosen.graph, snapshot.question.x)
+        parameters = comparing.parameters_apart(session.model, chosen.model)
+    header: dict[str, Any] = {
+        "which": which,
+        "layers": comparing.as_values(comparing.apart(shown, other, names)),
+        "parameters": comparing.as_values(parameters),
+        "probabilities": _shares(snapshot.probabilities),
+        "probabilities_other": _shares(snapshot.shares(other[session.network.output])),
+        "version": snapshot.version,
+    }
+    data = b""
+    if "layer" in args.values:
+        name = snapshot.layer(args.text("layer")).name
+        ours, theirs = (pictures.as_maps(each[name][0])[:MOST_MAPS] for each in (shown, other))
+        both = pictures.tiles(torch.cat([ours, theirs]), stop=2 * MOST_MAPS)
+        difference = pictures.tiles(theirs - ours, stop=MOST_MAPS)
+        header |= {"layer": name, "maps": len(ours), "both": both.describe(), "difference": difference.describe()}
+        header["difference_offset"] = len(both.data)
+        data = both.data + difference.data
+    return Reply(finite(header), data)
+
+
+@operation(job=True, latest=True)
+def film(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """One layer's maps, or its kernels, and the answer, for every checkpoint in turn, all about the same limit."""
+    snapshot = session.snapshot
+    layer = snapshot.layer(args.text("layer"))
+    quantity = args.text("quantity", "activation", ("activation", "weight"))
+    frames, described = [], []
+    for each in session.besides:
+        with torch.no_grad():
+            outputs = comparing.outputs_of(each.graph, snapshot.question.x)
+            answer = first_tensor(each.model(snapshot.question.x.clone()))
+        if quantity == "activation":
+            maps = pictures.as_maps(outputs[layer.name][0])
+        else:
+            weight = dict(each.model.named_parameters()).get(f"{layer.name.split(':')[0]}.weight")
+            if weight is None:
+                raise ArgumentError("quantity", "weight", f"activation, as {layer.name} has no weight")
+            maps = pictures.kernels(layer, weight.detach())
+        frames.append(maps[:MOST_MAPS])
+        described.append({"name": each.name, "probabilities": _shares(snapshot.shares(answer))})
+    if not frames:
+        raise ArgumentError("beside", 0, "checkpoints", "Start with --beside FILE, once for each.")
+    found = pictures.tiles(torch.cat(frames), stop=len(frames) * MOST_MAPS)
+    header = {"layer": layer.name, "quantity": quantity, "maps": len(frames[0]), "frames": described}
+    return Reply(finite({**header, **found.describe(), "version": snapshot.version}), found.data)
+
+
+def _checkpoint(session: Session, name: str) -> comparing.Beside:
+    for each in session.besides:
+        if each.name == name:
+            return each
+    raise UnknownNameError("which", name, [PINNED, *(each.name for each in session.besides)])
+
+
+def _shares(found: Tensor | None) -> list[float] | None:
+    return None if found is None else found.tolist()
