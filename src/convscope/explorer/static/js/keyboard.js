@@ -28,7 +28,7 @@ export class Keyboard {
       event.preventDefault();
       openHelp(this.app);
     }
-    const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training", a: "bench", l: "likes", w: "surgery", d: "beside", h: "health" };
+    const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training", a: "bench", l: "likes", w: "surgery", d: "beside", h: "health", c: "lab" };
     if (tabs[event.key]) {
       this.app.store.set({ tab: tabs[event.key] });
       say(t(`tab_${tabs[event.key]}`));

@@ -6,6 +6,7 @@ import { t } from "../core/i18n.js";
 import { isVector } from "../draw/columns.js";
 import { showField } from "./field.js";
 import { showGradient } from "./gradient.js";
+import { showLab } from "./lab.js";
 import { showLayer } from "./layer.js";
 import { showArithmetic } from "./arithmetic.js";
 import { showBeside } from "./beside.js";
@@ -15,8 +16,8 @@ import { showLikes } from "./likes.js";
 import { showSurgery } from "./surgery.js";
 import { mountTraining, showTraining } from "./training.js";
 
-const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health"];
-const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth };
+const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health", "lab"];
+const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth, lab: showLab };
 
 export function mountDetail(app) {
   const { store } = app;
