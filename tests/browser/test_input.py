@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.browser.pages import settle
+from tests.browser.pages import select, settle
 
 from convscope.explorer import Handle
 from convscope.explorer.session import Session
@@ -146,3 +146,19 @@ def test_what_mattered(visit: Callable[..., Any], lenet: Handle) -> None:
     page.locator("#attribution").select_option("class_activation_map")
     page.wait_for_selector("text=ends in the mean of each map")
     assert page.locator("#attribution").input_value() == ""
+
+
+def test_two_windows_show_one_picture(visit: Callable[..., Any], lenet: Handle) -> None:
+    """What another window has changed is shown as soon as this one hears of it, never its numbers alone."""
+    first, second = visit(lenet), visit(lenet)
+    before = first.evaluate("() => convscope.store.get('frame').version")
+    second.locator("#of-class").select_option("7")
+    second.wait_for_function("() => convscope.store.get('frame').label === 7")
+    select(first, "output", 7, [7])
+    first.wait_for_function("(before) => convscope.store.get('frame').version > before", arg=before)
+    session = lenet.session
+    assert isinstance(session, Session)
+    pixels = torch.tensor(first.evaluate("() => [...convscope.frames.pixels]"))
+    assert torch.equal(pixels, session.picture.pixels.flatten().long())
+    first.wait_for_function("(z) => Math.abs(Number(document.querySelector('#result .num').dataset.exact) - z) < 1e-4",
+                            arg=float(session.snapshot.logits[0, 7]))  # fmt: skip

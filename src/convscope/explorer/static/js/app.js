@@ -72,6 +72,7 @@ export class App {
 
   listen() {
     const { store } = this;
+    this.connection.on("version", (version) => this.follow(version));
     store.on(["layer", "map", "unit"], (state, keys) => {
       this.row = null;
       this.selection.changed(true);
@@ -88,6 +89,20 @@ export class App {
       if (this.selection.elastic && this.selection.elastic.direction !== direction && state.frame.loss !== null) {
         this.row = null;
         this.selection.changed(true);
+      }
+    });
+  }
+
+  // An answer belongs to a newer picture than the one on this page: another window has changed it. Both show the same.
+  follow(version) {
+    const behind = () => version > this.store.get("frame").version && !document.body.dataset.stale;
+    if (this.following || !behind()) return;
+    this.following = true;
+    setTimeout(async () => {
+      try {
+        if (behind()) await this.frames.refresh();
+      } finally {
+        this.following = false;
       }
     });
   }

@@ -11,7 +11,7 @@ export class Connection {
   constructor() {
     this.waiting = new Map();
     this.next = 1;
-    this.listeners = { open: [], lost: [] };
+    this.listeners = { open: [], lost: [], version: [] };
     this.delay = 300;
     this.latest = new Map();
   }
@@ -51,6 +51,7 @@ export class Connection {
     const waiting = this.waiting.get(header.id);
     if (!waiting) return;
     this.waiting.delete(header.id);
+    if (header.ok && header.result.version !== undefined) this.listeners.version.forEach((listener) => listener(header.result.version));
     if (header.ok) waiting.resolve({ ...header.result, bytes });
     else waiting.reject(new RequestError(header.error.kind, header.error.message));
   }
