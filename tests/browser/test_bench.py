@@ -91,7 +91,7 @@ def test_what_a_map_likes(visit: Callable[..., Any], lenet: Handle) -> None:
     page.wait_for_selector("#grown-to")
     page.wait_for_function("() => document.querySelector('.running').hidden")
     assert session.growing is not None
-    history = session.growing[1]
+    history = session.growing.history
     assert len(history) == 129
     assert exact(page, "#grown-to .num") == pytest.approx(history[-1])
     assert history[-1] > 2 * abs(history[0])
@@ -114,7 +114,7 @@ def test_a_long_climb_is_ended_and_gives_way(visit: Callable[..., Any]) -> None:
         page.wait_for_function("() => document.querySelector('.running').hidden")
         growing = session_of(handle).growing
         assert growing is not None
-        assert 0 < len(growing[1]) < 129
+        assert 0 < len(growing.history) < 129
         page.locator("#grow").click()
         page.wait_for_selector("[data-cancel]:visible")
         blank = "{ kind: 'blank' }, new Uint8Array(3 * 96 * 96)"
@@ -189,3 +189,21 @@ def test_new_tabs_by_keys_without_clipping(
             "(all) => all.filter((each) => each.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML)"
         )
         assert page.locator("#detail *").evaluate_all(beyond) == []
+
+
+def test_what_runs_is_shown_in_a_panel_drawn_anew(visit: Callable[..., Any], lenet: Handle) -> None:
+    """The panel is drawn again while the jobs run (as another language or a newer frame makes it): nothing is lost."""
+    page = visit(lenet)
+    again = "async (button) => { document.querySelector(button).click(); await convscope.ondetail(); }"
+    select(page, "c3", 5, tab="likes")
+    for button, found in (("#grow", "#grown canvas"), ("#find-patches", "#patches button >> nth=8")):
+        page.evaluate(again, button)
+        page.wait_for_selector(found)
+        page.wait_for_function("() => document.querySelector('.running').hidden")
+    open_tab(page, "bench")
+    page.evaluate(again, "tr[data-method=gradient] button")
+    page.wait_for_selector("#bench-random")
+    page.wait_for_function("() => document.querySelector('.running').hidden")
+    open_tab(page, "health")
+    page.evaluate(again, "#examine")
+    page.wait_for_selector("#health-table")

@@ -48,6 +48,16 @@ class Operation:
     gives_way: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """A picture on its way to what a map or unit likes: whose, and the unit's value at every step so far."""
+
+    layer: str
+    index: tuple[int, ...]
+    pixels: Tensor
+    history: tuple[float, ...]
+
+
 OPERATIONS: Registry[Operation] = Registry("op", "convscope.explorer.questions")
 
 
@@ -109,7 +119,7 @@ class Session:
         self._reach: Reach | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.cancelled = threading.Event()
-        self.growing: tuple[Tensor, tuple[float, ...]] | None = None
+        self.growing: Climb | None = None
         self.unfolded: set[str] = set()
         first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.example()
         self.picture: Picture = first

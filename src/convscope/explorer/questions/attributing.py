@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from torch import Tensor
+
 from convscope.errors import ArgumentError
 from convscope.explorer import pictures
 from convscope.explorer.protocol import Arguments, Reply, finite
-from convscope.explorer.session import Session, operation
+from convscope.explorer.session import Climb, Session, operation
 from convscope.inspect.attribution import METHODS, Place, Target, attribute, honesty
 from convscope.inspect.attribution import maximise as climb
 from convscope.inspect.attribution import top_examples as search
@@ -90,22 +92,25 @@ def likes(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True, latest=True, gives_way=True)
 def maximise(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Climb towards the picture that a map or unit likes; ``growing`` tells of it meanwhile."""
-    layer = session.snapshot.layer(args.text("layer"))
-    session.growing = None
+    layer, index = session.snapshot.layer(args.text("layer")).name, args.index("index")
+
+    def seen(pixels: Tensor, history: tuple[float, ...]) -> None:
+        session.growing = Climb(layer, index, pixels, history)
+
     found = climb(
-        session.network.graph, layer.name, args.index("index"), steps=args.integer("steps", 128, 1, MOST_STEPS),
-        takes=session.desk.takes, stopped=session.cancelled.is_set,
-        seen=lambda pixels, history: setattr(session, "growing", (pixels, history)),
+        session.network.graph, layer, index, steps=args.integer("steps", 128, 1, MOST_STEPS),
+        takes=session.desk.takes, stopped=session.cancelled.is_set, seen=seen,
     )  # fmt: skip
-    session.growing = (found.pixels, found.history)
+    seen(found.pixels, found.history)
     return growing(session, args, payload)
 
 
 @operation()
 def growing(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """The picture of the climb that runs or ran last, and the unit's value at every step."""
+    """The climb that runs or ran last: whose it is, its picture, and the unit's value at every step."""
     now = session.growing
     if now is None:
         return Reply({"history": []})
-    pixels, history = now
-    return Reply(finite({"history": list(history), "shape": list(pixels.shape)}), pixels.contiguous().numpy().tobytes())
+    header = {"layer": now.layer, "index": list(now.index), "history": list(now.history)}
+    data = now.pixels.contiguous().numpy().tobytes()
+    return Reply(finite({**header, "shape": list(now.pixels.shape)}), data)

@@ -86,6 +86,7 @@ export class Keyboard {
       app.render(false);
       const vector = isVector(app.model.byName.get(name).shape);
       app.frames.values(name, map).then((found) => {
+        if (app.hover?.layer !== name || app.hover.map !== map) return; // the pointer of the keys is further already
         const most = Math.max(...found.values);
         say(`${name}, ${app.model.mapName(name, map)}: ${vector ? short(found.values[0]) : `${app.t("largest")} ${short(most)}`}`);
       }).catch(() => {});

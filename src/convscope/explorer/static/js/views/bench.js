@@ -8,7 +8,7 @@ import { floatsAtlas } from "../draw/atlas.js";
 import { palette } from "../draw/palette.js";
 import { Running } from "./running.js";
 
-const state = { key: null, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: null };
+const state = { key: null, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: null, draw: null };
 
 export async function showBench(app, body) {
   const { frame, layer, map, unit } = app.store.state;
@@ -22,28 +22,30 @@ export async function showBench(app, body) {
     state.running?.cancel();
     Object.assign(state, { key, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: new Running(app) });
   }
-  const { running } = state;
+  const { running, maps, checks, failed } = state; // of this question; an answer that comes late goes into no other's
   const rows = h("tbody");
   const detail = h("div", { id: "bench-detail" });
   const about = unit ? t("bench_unit", { layer, unit: unit.join(", ") }) : target.layer ? t("bench_map", { layer, map }) : t("bench_class", { name: app.model.className(frame.predicted) });
-  const draw = () => {
+  // The panel may be drawn anew while a job runs: what the job brings goes into the one that is there then.
+  const draw = () => state.draw();
+  state.draw = () => {
     replace(rows, app.model.attributions.map((method) => row(app, method, choose)));
     replace(detail, state.chosen ? one(app, state.chosen) : null);
   };
   async function fetchMap(method) {
-    if (state.maps.has(method) || state.failed.has(method)) return;
+    if (maps.has(method) || failed.has(method)) return;
     try {
       const answer = await running.ask("evidence", { method, ...target });
-      state.maps.set(method, { values: floats(answer), shape: answer.shape, limit: answer.limit });
+      maps.set(method, { values: floats(answer), shape: answer.shape, limit: answer.limit });
     } catch (error) {
       if (error.kind === "cancelled" || error.kind === "lost") throw error;
-      state.failed.set(method, error.message);
+      failed.set(method, error.message);
     }
     draw();
   }
   async function fetchChecks(method) {
-    if (state.checks.has(method) || state.failed.has(method)) return;
-    state.checks.set(method, await running.ask("checks", { method, ...target }));
+    if (checks.has(method) || failed.has(method)) return;
+    checks.set(method, await running.ask("checks", { method, ...target }));
     draw();
   }
   async function choose(method) {

@@ -5,7 +5,7 @@ import { count, percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { Running } from "./running.js";
 
-const state = { found: null, hash: null, running: null };
+const state = { found: null, hash: null, running: null, draw: null };
 const SHOWN = 24;
 
 export async function showHealth(app, body) {
@@ -16,12 +16,15 @@ export async function showHealth(app, body) {
   }
   const table = h("div", { id: "health" });
   const pictures = h("input", { type: "number", id: "health-count", min: "1", max: "5000", value: "256" });
-  const draw = () => replace(table, state.found ? result(app, state.found) : null);
+  const draw = () => state.draw(); // into the panel that is there when the job is done
+  state.draw = () => replace(table, state.found ? result(app, state.found) : null);
   const examine = async () => {
-    const done = await state.running.run(async () => {
-      state.found = await state.running.ask("health", { count: Math.min(5000, Math.max(1, Number(pictures.value) || 256)) });
+    const { running, hash } = state;
+    const done = await running.run(async () => {
+      const found = await running.ask("health", { count: Math.min(5000, Math.max(1, Number(pictures.value) || 256)) });
+      if (state.hash === hash) state.found = found; // else the weights have changed meanwhile
     });
-    if (done) say(t("health_done", { count: state.found.layers.reduce((sum, each) => sum + (each.dead?.length ?? 0), 0) }));
+    if (done && state.found) say(t("health_done", { count: state.found.layers.reduce((sum, each) => sum + (each.dead?.length ?? 0), 0) }));
     draw();
   };
   replace(body,

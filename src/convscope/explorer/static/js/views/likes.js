@@ -9,7 +9,7 @@ import { pictureCanvas } from "../draw/atlas.js";
 import { palette } from "../draw/palette.js";
 import { Running } from "./running.js";
 
-const state = { key: null, found: null, grown: null, running: null };
+const state = { key: null, found: null, grown: null, running: null, draw: null };
 
 export async function showLikes(app, body) {
   const { layer, map, unit } = app.store.state;
@@ -26,15 +26,18 @@ export async function showLikes(app, body) {
   const { running } = state;
   const patches = h("div.patches", { id: "patches" });
   const grown = h("div", { id: "grown" });
-  const draw = () => {
+  // The panel may be drawn anew while a job runs: what the job brings goes into the one that is there then.
+  const draw = () => state.draw();
+  state.draw = () => {
     replace(patches, state.found ? state.found.examples.map((each) => patch(app, state.found, each)) : null);
     replace(grown, state.grown?.history.length ? climb(state.grown) : null);
   };
   async function search() {
     const done = await running.run(async () => {
-      state.found = await running.ask("likes", { layer, map, count: 9 });
+      const found = await running.ask("likes", { layer, map, count: 9 });
+      if (state.key === key) state.found = found;
     });
-    if (done && state.found.examples.length) say(t("likes_best", { value: short(state.found.examples[0].value) }));
+    if (done && state.key === key && state.found.examples.length) say(t("likes_best", { value: short(state.found.examples[0].value) }));
     draw();
   }
   async function grow() {
@@ -42,7 +45,8 @@ export async function showLikes(app, body) {
     const watch = async () => {
       while (!over) {
         const answer = await app.connection.ask("growing").catch(() => null);
-        if (!over && state.key === key && answer?.history.length) {
+        const mine = answer?.history.length && answer.layer === layer && answer.index.join() === index.join();
+        if (!over && state.key === key && mine) {
           state.grown = answer;
           draw();
         }
@@ -52,7 +56,8 @@ export async function showLikes(app, body) {
     await running.run(async () => {
       const watching = watch();
       try {
-        state.grown = await app.connection.ask("maximise", { layer, index, steps: 128 });
+        const grown = await app.connection.ask("maximise", { layer, index, steps: 128 });
+        if (state.key === key) state.grown = grown;
       } finally {
         over = true;
         await watching;

@@ -48,6 +48,7 @@ export class Running {
   }
 
   cancel() {
+    if (!this.active) return; // what runs is another window's
     this.stopped = true;
     this.app.connection.ask("cancel").catch(() => {});
   }
