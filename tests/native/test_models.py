@@ -65,6 +65,17 @@ def test_it_lowers_or_names_the_layer(name: str) -> None:
 
 
 @pytest.mark.skipif(not availability.available(), reason="the engine is not built")
+@pytest.mark.parametrize("name", ["fcn32s", "fcn8s"])
+@pytest.mark.parametrize("options", [{"small": True, "width": 0.1}, {"body": "vgg11", "width": 0.05, "hidden": 8}])
+def test_scores_of_pixels_are_torchs(name: str, options: dict[str, Any]) -> None:
+    """Outputs and gradients, of the authors' paddings and crops and of the small build's."""
+    model = randomised(create_model(name, classes=3, input_size=(64, 96), **options)).eval()
+    check(smooth(model), pictures(2, (3, 64, 96)), WHOLE_NETWORK)
+    with pytest.raises(LoweringError, match="features"):
+        accelerate(model).loss_and_grad(pictures(2, (3, 64, 96)), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.skipif(not availability.available(), reason="the engine is not built")
 @pytest.mark.parametrize("name", by_family([name for name in CLASSIFIERS if name not in NEVER]))
 def test_it_computes_what_torch_computes(name: str) -> None:
     card = MODELS[name].card

@@ -82,6 +82,7 @@ class FCN(nn.Module):
         super().__init__()
         self.stride = stride
         self.features = nn.Sequential(*body)
+        self.ends = tuple(place for place, layer in enumerate(body) if isinstance(layer, nn.MaxPool2d))
         same = padding == 1
         self.fc6 = nn.Conv2d(maps[4], hidden, fc_size, padding=fc_size // 2 if same else 0)
         self.relu6, self.drop6 = nn.ReLU(), nn.Dropout(0.5)
@@ -121,9 +122,9 @@ class FCN(nn.Module):
         height, width = x.shape[2], x.shape[3]
         pooled = []
         y = x
-        for layer in self.features:
+        for place, layer in enumerate(self.features):
             y = layer(y)
-            if isinstance(layer, nn.MaxPool2d):
+            if place in self.ends:
                 pooled.append(y)
         y = self.drop6(self.relu6(self.fc6(y)))
         y = self.score_fr(self.drop7(self.relu7(self.fc7(y))))

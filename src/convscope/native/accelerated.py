@@ -41,7 +41,8 @@ def accelerate(model: nn.Module, loss: str | Loss | nn.Module | None = None) -> 
     accelerated = Accelerated(model, loss)
     described = spec.spec_of(model)
     if described is not None and len(described.input_shape) == 3:
-        accelerated._networks.check(described.input_shape)
+        # the usual loss is a classifier's: of a model for something else only its outputs were asked for
+        accelerated._networks.check(described.input_shape, loss is not None or described.task == "classification")
     return accelerated
 
 
@@ -152,10 +153,11 @@ class _Networks:
                 raise
         return MixedNetwork(self.model, shape, self._memory, preprocessing)
 
-    def check(self, shape: Sequence[int]) -> None:
-        """LoweringError unless the engine can run all or part of the model on pictures of ``shape``."""
+    def check(self, shape: Sequence[int], with_loss: bool = True) -> None:
+        """LoweringError unless the engine can run all or part of the model on pictures of ``shape``, and, where that is
+        wanted, its loss."""
         try:
-            lower(self.model, shape, self.loss)
+            lower(self.model, shape, self.loss if with_loss else None)
         except LoweringError as problem:
             if problem.layer == "loss":
                 raise

@@ -120,7 +120,14 @@ RECIPES: tuple[Recipe, ...] = (
         {**_SHORT, "epochs": 2, "learning_rate": 0.08, "init": "he_normal"},
         "two epochs, for a computer without a GPU: 77.2 %",
     ),
-    Recipe("stn_lenet-mnist", "stn_lenet", "mnist", {}, SPATIAL, "made for the variants rts and cluttered"),
+    Recipe(
+        "stn_lenet-mnist",
+        "stn_lenet",
+        "mnist",
+        {},
+        SPATIAL,
+        "variant=rts, input_size=42 and output_size=28: 2.2 % test error",
+    ),
     Recipe("lenet5-relu-any", "lenet5", "*", {"activation": "relu", "pool": "max"}, {**_ADAM, "learning_rate": 2e-3}),
     Recipe("lenet5-sigmoid-any", "lenet5", "*", {"activation": "sigmoid", "pool": "mean"}, {"learning_rate": 5e-3}),
 )

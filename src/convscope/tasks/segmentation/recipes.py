@@ -14,6 +14,16 @@ CAMVID: dict[str, Any] = {
     "batch_size": 4, "augment": "flip", "epochs": 14, "evaluate_every": 7,
 }  # fmt: skip
 
+_NOTES = {8: "from scratch, 42.1 % mean IoU on the test pictures after 8 minutes on one thread"}
+
 RECIPES: tuple[Recipe, ...] = tuple(
-    Recipe(f"fcn{stride}s-camvid", f"fcn{stride}s", "camvid", SMALL, CAMVID) for stride in (32, 16, 8)
+    Recipe(
+        f"fcn{stride}s-camvid",
+        f"fcn{stride}s",
+        "camvid",
+        SMALL,
+        CAMVID,
+        _NOTES.get(stride, "as for fcn8s; not measured"),
+    )
+    for stride in (32, 16, 8)
 )
