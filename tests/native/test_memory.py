@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 from collections.abc import Callable
 from typing import Any
@@ -235,6 +236,23 @@ def test_memory_that_others_share_is_left_where_it_is() -> None:
     torch.optim.SGD(fast.parameters(), lr=0.1).step()
     assert torch.equal(model[0].weight, alias)
     assert relative(fast(x), model(x)) < 1e-5
+
+
+def test_dead_cycles_share_no_memory() -> None:
+    model = net()
+    cycle: list[Any] = [model.get_parameter("3.weight").detach().t()]
+    cycle.append(cycle)
+    gc.disable()
+    try:
+        del cycle
+        memory = SharedMemory(model)
+        assert not memory.borrowed
+        held = nn.Linear(2, 3)
+        view = held.weight.detach().t()
+        assert SharedMemory(held).borrowed  # a living one does
+        assert view.shape == (2, 3)
+    finally:
+        gc.enable()
 
 
 def test_memory_shared_between_processes_stays_shared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,6 +54,7 @@ class SharedMemory:
         self.structure = 0
         self.lent = False
         self._guards: dict[tuple[bool, ...], Guard] = {}
+        self._swept = False
         self._constants = 0
         self._scratch = 0
         self._filled: object = None
@@ -206,6 +208,26 @@ class SharedMemory:
 
     def _settle(self, take: bool = False) -> None:
         """Move into the buffer every parameter that may be; where one may not, copy all of them."""
+        away = self._move(take)
+        if away and not self._swept:
+            # Who shares the memory may be a view in a dead cycle, as autograd leaves them: a model was copied at every
+            # call until the collector came by, 13 MB in 2.4 ms for MobileNetV2.
+            self._swept = True
+            gc.collect()
+            away = self._move(take)
+        if not away:
+            self._compute_on(None)
+            return
+        if self._borrowed is None:
+            with torch.inference_mode(False):
+                self._borrowed = torch.zeros_like(self.flat.memory)
+        self._compute_on(self._borrowed)
+        with torch.no_grad():
+            for place in self.slices.values():
+                self.flat.view(self._borrowed, place).copy_(place.parameter)
+
+    def _move(self, take: bool) -> bool:
+        """Move every parameter that may be; whether some had to stay where it is."""
         away = self.lent = False
         for name, place in self.slices.items():
             if self.flat.at_home(place):
@@ -219,16 +241,7 @@ class SharedMemory:
                 self._slots[name] = self.flat.take(place)
             else:
                 away = True
-        if not away:
-            self._compute_on(None)
-            return
-        if self._borrowed is None:
-            with torch.inference_mode(False):
-                self._borrowed = torch.zeros_like(self.flat.memory)
-        self._compute_on(self._borrowed)
-        with torch.no_grad():
-            for place in self.slices.values():
-                self.flat.view(self._borrowed, place).copy_(place.parameter)
+        return away
 
     def _read_state(self) -> bool:
         """Copy the model's buffers in; False where it has others than before."""
