@@ -30,6 +30,13 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left half-written in ``folder``, which nobody else may be using: files of ours,
+    and those that safetensors writes on the way to ours."""
+    for unfinished in [*folder.glob(f".*{PART}"), *folder.glob(".tmp*")]:
+        unfinished.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """``text`` as UTF-8 at ``path``, whole or not at all.
 

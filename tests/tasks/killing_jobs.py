@@ -34,7 +34,6 @@ def contents(path: Path) -> object:
 def results(folder: Path) -> dict[str, object]:
     """Every file that must come out the same: models, figures, answers."""
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in IGNORED]
-    found = [path for path in found if not path.name.startswith(".")]  # begun by the process that was killed
     kept = [path for path in found if not {"checkpoints", "watch"} & set(path.relative_to(folder).parts)]
     return {str(path.relative_to(folder)): contents(path) for path in kept if path.suffix != ".png"}
 

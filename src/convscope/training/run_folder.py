@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import ArgumentError, CheckpointError
-from convscope.files import PART, append_line
+from convscope.files import append_line, clear_unfinished
 from convscope.tensorfile import explain, read_bytes, read_json, write_text
 from convscope.training import checkpoints, events
 
@@ -57,9 +57,7 @@ class RunFolder:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
         for folder in (self.path, self.states_dir):
-            # ours, and those that safetensors writes on the way to ours
-            for unfinished in [*folder.glob(f".*{PART}"), *folder.glob(".tmp*")]:
-                unfinished.unlink()
+            clear_unfinished(folder)
 
     @property
     def states_dir(self) -> Path:

@@ -85,7 +85,13 @@ RECIPES: tuple[Recipe, ...] = (
         "mcdnn_column",
         "mnist",
         {},
-        {**_ADAM, "epochs": 15, "batch_size": 64, "learning_rate": 1e-3},
+        {
+            **_ADAM,
+            "epochs": 15,
+            "batch_size": 64,
+            "learning_rate": 1e-3,
+            "augment": "translate:1.5,rotate:10,scale:0.12,elastic:30:5",
+        },
     ),
     Recipe(
         "slides_cifar10",

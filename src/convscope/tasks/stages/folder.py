@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from convscope.errors import ArgumentError, CheckpointError, ConvscopeError
+from convscope.files import clear_unfinished
 from convscope.tensorfile import explain, read_bytes, read_tensors, write_tensors, write_text
 
 RECORD, MODEL, PARTS = "stage.json", "model.safetensors", "parts"
@@ -64,6 +65,7 @@ class StageFolder:
     def finish(self, values: Mapping[str, Any] | None, seconds: float) -> None:
         """Write what the work returned, then the checksums of all that belongs to the result, then clear up."""
         assert self.record is not None
+        clear_unfinished(self.path)
         if values:
             write_values(self.path / RESULTS[0], values, self.name)
         files = [name for name in (*RESULTS, *_RUN_FILES) if (self.path / name).is_file()]
