@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.files import InUseError, locked
+from convscope.files import InUseError, clear_unfinished, locked
 from convscope.tasks.stages import events
 from convscope.tasks.stages.folder import clear_discarded
 from convscope.tasks.stages.interrupts import Interrupts
@@ -239,6 +239,7 @@ def _held(folder: Path) -> Iterator[int]:
     try:
         with locked(folder / LOCK) as lock:
             clear_discarded(folder)
+            clear_unfinished(folder)
             yield lock
     except InUseError as problem:
         raise ArgumentError(
