@@ -38,8 +38,8 @@ def test_unknown_names_offer_close_ones() -> None:
 def test_options_are_checked_before_any_file_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"clases: .*wanted an option of stl10: classes\. Did you mean 'classes'"):
         load_dataset("stl10", root=tmp_path, clases="cat")
-    with pytest.raises(ArgumentError, match="size: got 3, wanted an option of mnist: it has none"):
-        load_dataset("mnist", root=tmp_path, size=3)
+    with pytest.raises(ArgumentError, match="size: got 3, wanted an option of fashion_mnist: it has none"):
+        load_dataset("fashion_mnist", root=tmp_path, size=3)
 
 
 def test_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

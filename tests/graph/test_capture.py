@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +31,7 @@ from tests.graph.cases import (
 )
 from torch import Tensor, nn
 
+from convscope import create_model
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture, facts, find_module, record, source_model
 
@@ -87,6 +90,26 @@ def test_whole_model_as_one_leaf(make: Callable[[], nn.Module]) -> None:
     assert leaves(graph) == ["model"]
     assert find_module(graph, list(graph.graph.nodes)[-2]) is model
     assert source_model(graph) is model
+
+
+def test_what_the_garbage_collector_calls_is_not_the_model_s() -> None:
+    model, called = create_model("lenet5"), []
+
+    def callback(phase: str, info: dict[str, int]) -> None:
+        called.append(time.perf_counter())
+
+    before = gc.get_threshold()
+    gc.callbacks.append(callback)
+    gc.set_threshold(1)
+    try:
+        graph = capture(model, torch.rand(2, 1, 28, 28))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(callback)
+    assert len(called) > 10
+    assert not facts(graph).opaque
+    assert callback.__code__ not in facts(graph).codes
+    assert next(node.target for node in graph.graph.nodes if node.op == "call_module") != "model"
 
 
 def test_custom_functions_are_steps_with_their_own_derivative() -> None:

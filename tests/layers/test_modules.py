@@ -158,7 +158,7 @@ def test_sparsity_penalty_makes_the_combination_sparse() -> None:
             target = nn.functional.conv2d(x[:, :3], torch.randn(3, 1, 3, 3), groups=3)
         for _ in range(300):
             cost = (layer(x) - target).square().mean()
-            added = layers.penalty([layer])
+            added = layers.penalty(layers.penalised(layer))
             assert (added is None) == (sparsity == 0)
             cost = cost if added is None else cost + added
             optimiser.zero_grad()

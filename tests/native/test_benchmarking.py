@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from convscope import create_model, save
+from convscope import create_model, layers, save
 from convscope.cli.main import group
 from convscope.errors import UnknownNameError
 from convscope.native import lower
@@ -127,10 +127,10 @@ def test_a_saved_model(tmp_path: Path) -> None:
 
 
 def test_torch_is_timed_where_the_engine_lacks_a_layer() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.PReLU(), nn.Flatten(), nn.Linear(32, 3))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), layers.LocallySharedConv2d(2, 2, 1, 4, 2), nn.Flatten(), nn.Linear(32, 3))
     report = benchmark([Subject("own", model, "cross_entropy", (1, 6, 6), 3)], [4], ["native", "eager"], rounds=2)
     native, eager = report.rows
-    assert native.failure == "layer '1': the engine has no PReLU"
+    assert native.failure == "layer '1': the engine has no LocallySharedConv2d"
     assert eager.failure is None
     assert eager.milliseconds > 0
     assert report.differences == {}

@@ -181,7 +181,7 @@ class Measuring(Task):
     unit = "measurements"
     noun = "measurements"
     history = ("loss", "error")
-    Settings = MeasuringSettings
+    Settings: ClassVar[type[Any]] = MeasuringSettings
 
     def options(self, dataset: Dataset[Any]) -> dict[str, Any]:
         return {}

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ from convscope.errors import ArgumentError, LoweringError, UnknownNameError
 from convscope.spec import spec_of
 from convscope.tasks import TASKS
 from convscope.training import Result, events
+from convscope.training.task import NoSettings
 
 SETTINGS: dict[str, Any] = {
     "epochs": 3, "batch_size": 16, "optimiser": "sgd", "learning_rate": 0.02, "momentum": 0.9, "engine": "torch",
@@ -198,11 +199,17 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert shares[0] != shares[1], "the canary: shares of unlike weight"
 
 
+class Unset(Measuring):
+    Settings: ClassVar[type[Any]] = NoSettings
+
+
 def test_settings_of_a_task() -> None:
     assert Measuring({"passes": 3, "blur": 1}).settings == measuring.MeasuringSettings(1, False, 3)
     with pytest.raises(UnknownNameError, match="setting of measuring: got 'bluur'.*Did you mean 'blur'"):
         Measuring({"bluur": 1})
-    with pytest.raises(ArgumentError, match="blur: got 1, wanted nothing: classification has no settings of its own"):
+    with pytest.raises(ArgumentError, match="blur: got 1, wanted nothing: measuring has no settings of its own"):
+        Unset({"blur": 1})
+    with pytest.raises(UnknownNameError, match="setting of classification: got 'blur', wanted one of width"):
         TASKS["classification"]({"blur": 1})
     for name, value in (("careful", 1), ("passes", 1.5), ("blur", "much"), ("passes", True)):
         with pytest.raises(ArgumentError, match=f"{name}: got {value!r}, wanted a value like"):

@@ -6,6 +6,7 @@ do not notice, and no model is changed.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
@@ -80,21 +81,38 @@ class Boundaries:
                     listener.enter_function(frame, given["cls"], given["args"], given["kwargs"])
             elif code in _RESEEDING:
                 listener.notice("seeds torch's generator itself")
-            else:
+            elif code not in _collectors():
                 listener.code(frame)
         elif event == "return":
             if code is _MODULE_CALL or code is _FUNCTION_APPLY:
                 with torch._C.DisableTorchFunction():
                     listener.leave(frame, argument)
         elif event == "c_call":
-            owner = getattr(argument, "__self__", None)
-            if (
-                isinstance(owner, random.Random)
-                or argument is os.urandom
-                or type(owner).__module__.startswith("numpy.random")
-            ):
-                listener.notice("draws chance of its own")
-            elif argument in _CLOCKS and not is_library(code.co_filename):
-                listener.notice("asks what time it is")
-            elif isinstance(owner, torch.Generator) and argument.__name__ in ("manual_seed", "seed", "set_state"):
-                listener.notice("seeds a generator itself")
+            self._built_in(frame, code, argument)
+
+    def _built_in(self, frame: types.FrameType, code: types.CodeType, argument: Any) -> None:
+        owner = getattr(argument, "__self__", None)
+        if (
+            isinstance(owner, random.Random)
+            or argument is os.urandom
+            or type(owner).__module__.startswith("numpy.random")
+        ):
+            self._notice(frame, "draws chance of its own")
+        elif argument in _CLOCKS and not is_library(code.co_filename):
+            self._notice(frame, "asks what time it is")
+        elif isinstance(owner, torch.Generator) and argument.__name__ in ("manual_seed", "seed", "set_state"):
+            self._notice(frame, "seeds a generator itself")
+
+    def _notice(self, frame: types.FrameType, reason: str) -> None:
+        """Tell of what the model does; not of what others do whom the garbage collector calls in the midst of it."""
+        theirs = _collectors()
+        above: types.FrameType | None = frame
+        while above is not None:
+            if above.f_code in theirs:
+                return
+            above = above.f_back
+        self._listener.notice(reason)
+
+
+def _collectors() -> list[types.CodeType]:
+    return [each.__code__ for each in gc.callbacks if isinstance(each, types.FunctionType)]

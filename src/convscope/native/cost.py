@@ -22,7 +22,8 @@ def training_operations(plan: Plan) -> int:
         own = bool(record.parameters) and record.trainable
         if record.output is not None and record.shape is not None:
             shapes[record.output], trains[record.output] = record.shape, below or own
-        total += 2 * _multiply_adds(record, shapes[record.inputs[0]]) * (1 + own + below)
+        if record.inputs:
+            total += 2 * _multiply_adds(record, shapes[record.inputs[0]]) * (1 + own + below)
     return total
 
 
@@ -30,8 +31,8 @@ def _multiply_adds(record: Record, source: Shape) -> int:
     if record.shape is None:
         return 0
     attributes: dict[str, Any] = dict(record.attributes)
-    places = record.shape[1] * record.shape[2]
     if record.kind == "conv2d":
+        places = record.shape[1] * record.shape[2]
         area = math.prod(attributes["kernel_size"])
         if "table" in attributes:
             if record.parameters["weight"].startswith("constant."):

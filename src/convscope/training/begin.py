@@ -62,7 +62,8 @@ class Begun:
         described = modelfile.spec_from_json(self.run_dir / "config.json", saved)
         assert described is not None
         if isinstance(given, nn.Module):
-            own = modelfile.current_spec(given, described.input_shape)
+            shapes: tuple[Any, ...] = tuple(each.shape for each in described.inputs)
+            own = modelfile.current_spec(given, shapes if len(shapes) > 1 else described.input_shape)
             return spec.attach(
                 given, own.replace(task=described.task, inputs=described.inputs, answers=described.answers)
             )

@@ -34,10 +34,11 @@ def initialise_model(model: nn.Module, config: Config) -> nn.Module:
 
 def description_of(model: nn.Module, shape: tuple[Any, ...]) -> spec.ModelSpec | None:
     """The model's description, made now for a user's own module with an input of ``shape`` (of several a tuple of
-    shapes); None for one that cannot be described, which trains all the same but whose file holds weights only."""
+    shapes); None for one that cannot be described, which trains all the same but whose file holds weights only, and for
+    one that fails on such an input, which the task finds out when it tries the model on the data."""
     try:
         return modelfile.current_spec(model, shape)
-    except ArgumentError:
+    except Exception:  # the model's own code may raise anything
         return None
 
 
