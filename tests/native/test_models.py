@@ -46,7 +46,7 @@ def built(name: str) -> nn.Module:
     return create_model(name, small=True) if small else create_model(name)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].card.task in TASKS])
+@pytest.mark.parametrize("name", by_family([name for name in MODELS if MODELS[name].card.task in TASKS]))
 def test_it_lowers_or_names_the_layer(name: str) -> None:
     model = built(name)
     for training in (True, False):
