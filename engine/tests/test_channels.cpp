@@ -193,6 +193,6 @@ int main() {
                 }
             }
         }
-    check(!message_of<std::invalid_argument>([] { layout_of("rows"); }).empty(), "unknown layouts are refused");
+    check(!message_of<std::invalid_argument>([] { layout_of("rows", false); }).empty(), "unknown layouts are refused");
     return report();
 }

@@ -93,6 +93,17 @@ class AsksAutograd(nn.Module):
         return force
 
 
+class AsksTheMode(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if torch.is_grad_enabled() else x
+
+
+class AsksATensor(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.sin()
+        return y * 2 if y.requires_grad else y
+
+
 class UnderAutocast(nn.Module):
     def __init__(self) -> None:
         super().__init__()

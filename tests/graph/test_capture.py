@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import inspect
 import time
 import types
 from collections.abc import Callable
@@ -13,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from tests.graph.cases import (
     Around,
+    AsksATensor,
     AsksAutograd,
+    AsksTheMode,
     Branching,
     CoinToss,
     Doubled,
@@ -34,6 +38,7 @@ from torch import Tensor, nn
 from convscope import create_model
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture, facts, find_module, record, source_model
+from convscope.graph.heard import is_library
 
 
 def test_torch_layers_are_leaves_and_containers_are_not() -> None:
@@ -63,8 +68,10 @@ def test_own_layers_are_leaves() -> None:
         (SharedNumpy, "draws chance of its own"),
         (Seeds, "seeds torch's generator itself"),
         (Unheard, "uses a tensor that no recorded call made"),
-        (SetsAHook, "sets a hook on a tensor"),
-        (AsksAutograd, "calls autograd itself|changes what requires a gradient"),
+        (SetsAHook, "sets a hook on a tensor|asks whether gradients are wanted"),
+        (AsksAutograd, "calls autograd itself|changes what requires a gradient|asks whether gradients are wanted"),
+        (AsksTheMode, "asks whether gradients are wanted"),
+        (AsksATensor, "asks whether gradients are wanted"),
         (UnderAutocast, "computes under autocast"),
         (hooked, "it has forward hooks"),
         (parameter_hooked, "its parameter 'weight' has hooks"),
@@ -218,3 +225,11 @@ def test_derivatives_of_the_recorded_call_itself() -> None:
 def test_errors(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+def test_whose_code_it_is() -> None:
+    def file(of: Any) -> str:
+        return str(inspect.getsourcefile(of))
+
+    assert all(is_library(file(each)) for each in (torch.no_grad, nn.Conv2d, contextlib.suppress, capture))
+    assert not any(is_library(file(each)) for each in (Around, pytest.raises, test_whose_code_it_is))

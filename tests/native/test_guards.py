@@ -113,3 +113,18 @@ def test_plans_are_kept_while_nothing_changes() -> None:
         plans.append(next(iter(fast._networks._kept.values())).ready())
     assert plans[0] is plans[2]
     assert plans[1] is plans[3]
+
+
+class AsksTheMode(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if torch.is_grad_enabled() else x.relu()
+
+
+def test_a_model_that_asks_whether_gradients_are_wanted_answers_as_in_torch() -> None:
+    model = randomised(
+        nn.Sequential(nn.Conv2d(3, 8, 3), AsksTheMode(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    )
+    fast, x = accelerate(copy.deepcopy(model)), pictures(2, (3, 12, 12))
+    for wanted in (True, False, True):
+        with torch.set_grad_enabled(wanted):
+            assert relative(fast(x), model(x)) < 1e-5

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.autograd.function import Function
 
-from convscope.graph.heard import is_library
+from convscope.graph.heard import ASKS_OF_GRADIENTS, is_library
 
 _MODULE_CALL = nn.Module._wrapped_call_impl.__code__
 _FUNCTION_APPLY = Function.apply.__func__.__code__  # type: ignore[attr-defined]
@@ -29,6 +29,7 @@ _RESEEDING = frozenset(
 _CLOCKS = frozenset(
     (time.time, time.time_ns, time.perf_counter, time.perf_counter_ns, time.monotonic, time.monotonic_ns)
 )
+_ASKING = frozenset((torch.is_grad_enabled, torch.is_inference_mode_enabled))
 
 
 class Listener(Protocol):
@@ -100,6 +101,8 @@ class Boundaries:
             self._notice(frame, "draws chance of its own")
         elif argument in _CLOCKS and not is_library(code.co_filename):
             self._notice(frame, "asks what time it is")
+        elif argument in _ASKING and not is_library(code.co_filename):
+            self._notice(frame, ASKS_OF_GRADIENTS)
         elif isinstance(owner, torch.Generator) and argument.__name__ in ("manual_seed", "seed", "set_state"):
             self._notice(frame, "seeds a generator itself")
 

@@ -54,6 +54,8 @@ _PLAIN = frozenset(
     _is_zerotensor is_ipu is_xla is_maia is_vulkan is_hpu is_mtia
 """)
 )
+#: What another call's mode may answer otherwise: a model that asks is not seen through.
+ASKS_OF_GRADIENTS = "asks whether gradients are wanted"
 _SIZES = frozenset(("shape", "size", "numel", "nelement", "__len__"))
 _TENSOR_PROPERTIES = frozenset(("T", "mT", "H", "mH", "real", "imag"))
 _OPAQUE = {
@@ -131,7 +133,7 @@ def _property(getter: Any, args: tuple[Any, ...]) -> Heard:
         return Heard("step", "call_method", "detach", args[:1])
     if name in _TENSOR_PROPERTIES:
         return Heard("step", "call_function", builtins_getattr, (args[0], name))
-    return Heard("plain")
+    return Heard("plain", reason=ASKS_OF_GRADIENTS if name in ("requires_grad", "is_leaf", "grad_fn") else "")
 
 
 builtins_getattr: Any = getattr
@@ -206,16 +208,14 @@ def _mutates(func: Any) -> bool:
     return any(each._schema.is_mutable for each in overloads)
 
 
-_LIBRARIES = tuple(
-    {
-        sysconfig.get_paths()["stdlib"],
-        os.path.dirname(torch.__file__),  # noqa: PTH120
-        os.path.dirname(os.path.dirname(os.path.abspath(__file__))),  # noqa: PTH100, PTH120
-        "<frozen",
-    }
+_OURS = (
+    os.path.dirname(torch.__file__) + os.sep,  # noqa: PTH120
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,  # noqa: PTH100, PTH120
+    "<frozen",
 )
+_PYTHON = sysconfig.get_paths()["stdlib"] + os.sep
 
 
 def is_library(file: str) -> bool:
     """Whether code of this file is Python's, torch's or our own, not the model's."""
-    return file.startswith(_LIBRARIES) and "site-packages" not in file.replace(_LIBRARIES[1], "")
+    return file.startswith(_OURS) or (file.startswith(_PYTHON) and "site-packages" not in file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -176,17 +177,19 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         self.boundaries.pause()
         try:
-            return self._heard(func, args, kwargs)
+            return self._heard(func, args, kwargs, sys._getframe(1))
         finally:
             self.boundaries.resume()
 
-    def _heard(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def _heard(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], place: types.FrameType) -> Any:
         plain_args, plain_keywords = structure.transform((args, keywords), sizes.plain)
         try:
             call = heard.classify(func, args, keywords)
             if call.kind == "size":
                 return self._size(call, func, plain_args, plain_keywords)
             if call.kind == "plain":
+                if call.reason and not heard.is_library(place.f_code.co_filename):
+                    self.notice(call.reason)
                 return func(*plain_args, **plain_keywords)
             if call.kind == "opaque":
                 raise UnseenError(call.reason)
