@@ -154,7 +154,7 @@ def readers() -> list[str]:
 
 def test_reading_ahead_keeps_the_order_whichever_batch_is_read_first() -> None:
     slow = Slow(40, gate=threading.Event())
-    batches = Feed(slow, Order(40, 4, shuffle=False), readers=2, ahead=2)
+    batches = Feed(slow, Order(40, 4, shuffle=False), readers=2, ahead=2, quick=0)
     stream = iter(batches)
     timer = threading.Timer(0.05, slow.gate.set)  # type: ignore[union-attr]
     timer.start()  # until then batch 0 waits, and the other thread reads the batches after it
@@ -167,15 +167,27 @@ def test_reading_ahead_keeps_the_order_whichever_batch_is_read_first() -> None:
 
 def test_reading_ahead_is_bounded() -> None:
     slow = Slow(400)
-    stream = iter(Feed(slow, Order(400, 4, shuffle=False), readers=2, ahead=3))
+    stream = iter(Feed(slow, Order(400, 4, shuffle=False), readers=2, ahead=3, quick=0))
     for taken in range(1, 20):
         next(stream)
         assert len(slow.reads) <= taken + 2 * 3 + 1
     stream.close()  # type: ignore[attr-defined]
 
 
-def test_a_broken_file_is_named_when_its_batch_s_turn_comes() -> None:
-    stream = iter(Feed(Slow(40, broken=9), Order(40, 4, shuffle=False)))
+def test_what_is_read_quickly_needs_no_thread_and_what_turns_slow_gets_some() -> None:
+    slow = Slow(40)
+    stream = iter(Feed(slow, Order(40, 4, shuffle=False), quick=60))
+    assert [int(next(stream).inputs[0][0]) for _ in range(3)] == [0, 4, 8]
+    assert {name for _, name in slow.reads} == {threading.current_thread().name}
+    feed = Feed(slow, Order(40, 4, shuffle=False), quick=1e-9)  # no batch is as quick
+    slow.reads.clear()
+    assert [int(batch.inputs[0][0]) for batch in feed] == list(range(0, 40, 4))
+    assert [place for place, name in slow.reads if name == threading.current_thread().name] == [0]
+
+
+@pytest.mark.parametrize("quick", [0, 60])
+def test_a_broken_file_is_named_when_its_batch_s_turn_comes(quick: float) -> None:
+    stream = iter(Feed(Slow(40, broken=9), Order(40, 4, shuffle=False), quick=quick))
     assert [int(next(stream).inputs[0][0]) for _ in range(2)] == [0, 4]
     with pytest.raises(DataError, match=r"9\.jpg: damaged or cut short picture"):
         next(stream)
@@ -183,7 +195,7 @@ def test_a_broken_file_is_named_when_its_batch_s_turn_comes() -> None:
 
 
 def test_stopping_early_ends_the_readers() -> None:
-    stream = iter(Feed(Slow(400), Order(400, 4)))
+    stream = iter(Feed(Slow(400), Order(400, 4), quick=0))
     next(stream)
     assert readers()
     stream.close()  # type: ignore[attr-defined]
@@ -195,7 +207,7 @@ def test_an_interrupted_loop_ends_the_readers() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(Feed(Slow(400), Order(400, 4), [FixedStage("interrupted", interrupted)]))
+        list(Feed(Slow(400), Order(400, 4), [FixedStage("interrupted", interrupted)], quick=0))
     assert readers() == []
 
 
