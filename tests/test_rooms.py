@@ -30,7 +30,7 @@ MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 60
 COMPLEXITY = 20
 #: What is yet to be mended; what is mended has to leave the list.
-TOO_LONG: set[str] = {"src/convscope/rules/tape.py", "tests/rules/test_tape.py"}
+TOO_LONG: set[str] = set()
 TOO_LARGE: set[str] = set()
 TOO_COMPLEX: set[str] = set()
 

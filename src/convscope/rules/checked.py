@@ -20,7 +20,7 @@ from convscope.graph import capture as graphs
 from convscope.graph import structure
 from convscope.graph.kept import known_result
 from convscope.graph.untouched import Untouched
-from convscope.rules import tape
+from convscope.rules import finding, tape
 from convscope.rules.base import Applied, Saved
 from convscope.rules.local_autograd import LocalAutograd
 
@@ -106,7 +106,7 @@ class CheckedRun(tape.Run):
         torch.set_rng_state(chance)
         for buffer, before in buffers:
             buffer.copy_(before)
-        applied = tape.by_autograd(node, module, args, kwargs)
+        applied = finding.by_autograd(node, module, args, kwargs)
         y, saved = applied.rule.forward(*applied.inputs, **applied.arguments)
         return applied, y, saved, "its rule gives another result than torch"
 
@@ -135,7 +135,7 @@ class CheckedRun(tape.Run):
 
     def _by_autograd(self, step: tape.Step) -> None:
         call = self._calls[step.name]
-        applied = tape.by_autograd(call.node, call.module, call.args, call.keywords)
+        applied = finding.by_autograd(call.node, call.module, call.args, call.keywords)
         chance = torch.get_rng_state()
         held = call.module if call.module is not None else nn.Module()
         untouched = Untouched(held)
@@ -208,7 +208,7 @@ def _agree(call: _Call, delta: Any) -> bool:
     """Whether the rule and autograd agree in float64 at this call's own numbers, forward and (given ``delta``) back."""
     chance = torch.get_rng_state()
     try:
-        one, other = (_in_double(call, delta, find) for find in (tape.find_rule, tape.by_autograd))
+        one, other = (_in_double(call, delta, find) for find in (finding.find_rule, finding.by_autograd))
     except (RuntimeError, TypeError):  # what cannot be copied, or has no float64
         return False
     finally:

@@ -15,7 +15,7 @@ from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph import capture as graphs
 from convscope.graph import memory, sizes, structure
 from convscope.graph.calls import Names
-from convscope.rules import base
+from convscope.rules import base, finding
 from convscope.rules.base import Applied, Gradients, Rule, Saved
 from convscope.rules.lazy_gradients import Later
 from convscope.rules.local_autograd import LocalAutograd
@@ -350,7 +350,7 @@ class Run:
 
     def apply(self, node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any) -> tuple[Applied, Any, Saved, str]:
         """The rule for one call, and what it gave: (with its inputs, y, saved, why it is autograd)."""
-        applied = find_rule(node, module, args, kwargs)
+        applied = finding.find_rule(node, module, args, kwargs)
         y, saved = applied.rule.forward(*applied.inputs, **applied.arguments)
         return applied, y, saved, graphs.facts(self.graph).opaque.get(node.name, "")
 
@@ -372,43 +372,6 @@ class Run:
             return structure.transform(self.values[node], fresh)
 
         return fx.node.map_arg(args, alias)
-
-
-def find_rule(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
-    """The rule for a call, or autograd."""
-    if module is not None:
-        found = base.apply_module(module, args, kwargs)
-    elif node.op == "call_function":
-        assert callable(node.target)
-        found = base.apply_function(node.target, args, kwargs)
-    else:
-        found = base.apply_method(str(node.target), args, kwargs)
-    return found if found is not None else by_autograd(node, module, args, kwargs)
-
-
-def by_autograd(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied:
-    """The call as a step whose derivatives autograd takes."""
-    leaves = structure.leaves((args, kwargs))
-    at = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-
-    def call(tensors: Any) -> Any:
-        filled = dict(zip(at, tensors, strict=True))
-        numbers = iter(range(len(leaves)))
-
-        def fill(leaf: Any) -> Any:
-            return filled.get(next(numbers), leaf)
-
-        own_args, own_kwargs = structure.transform((args, kwargs), fill)
-        if module is not None:
-            return module(*own_args, **own_kwargs)
-        if node.op == "call_method":
-            return getattr(own_args[0], str(node.target))(*own_args[1:], **own_kwargs)
-        assert callable(node.target)
-        return node.target(*own_args, **own_kwargs)
-
-    named = module.named_parameters() if module is not None else iter(())
-    trained = {name: parameter for name, parameter in named if parameter.requires_grad}
-    return Applied(LocalAutograd(call, trained), tuple(leaves[index] for index in at))
 
 
 def _is_trained(owner: nn.Parameter | Slot | None) -> bool:
