@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convscope import kernels as kernels
+    from convscope import metrics as metrics
+    from convscope import ops as ops
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
@@ -57,12 +59,14 @@ _ROOMS = {
     "explore": "explorer",
 }
 
-__all__ = [*sorted([*_ROOMS, "kernels"]), "__version__"]
+_MODULES = ("kernels", "metrics", "ops")
+
+__all__ = [*sorted([*_ROOMS, *_MODULES]), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "kernels":
-        return importlib.import_module("convscope.kernels")
+    if name in _MODULES:
+        return importlib.import_module(f"convscope.{name}")
     if name not in _ROOMS:
         raise AttributeError(f"module 'convscope' has no attribute {name!r}")
     return getattr(importlib.import_module(f"convscope.{_ROOMS[name]}"), name)

@@ -46,6 +46,12 @@ def _unpool(dimensions: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return unpool, (y, places)
 
 
+def _regions() -> Tensor:
+    """Of three pictures of 9 × 7, in pixels twice as many: two that overlap, one partly beyond, one empty."""
+    rows = [[0, 1, 1, 12, 9], [0, 3, 2, 13, 16], [2, -5, 4, 6, 30], [1, 8, 8, 3, 2]]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def _some_lines() -> tuple[Tensor, ...]:
     """What a loss of texts in lines takes: logarithms of probabilities, texts, and the lengths of both."""
     y = torch.log_softmax(signed((9, 2, 4)) * 3, -1)
@@ -70,8 +76,33 @@ LAYERS: dict[type[nn.Module], Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]
     layers.AdditiveAttention: lambda: (layers.AdditiveAttention(6, 6, 5), (signed((3, 4, 6)),)),
     layers.PositionalEncoding: lambda: (layers.PositionalEncoding(6, 9), (signed((3, 4, 6)),)),
     layers.LearnedPositions: lambda: (layers.LearnedPositions(6, 9), (signed((3, 4, 6)),)),
+    layers.RoIPool: lambda: (layers.RoIPool((3, 2), 0.5), (signed((3, 6, 9, 7)), _regions())),
+    layers.RoIAlign: lambda: (layers.RoIAlign((3, 2), 0.5, 2), (signed((3, 6, 9, 7)), _regions())),
     layers.TableConv2d: lambda: (layers.TableConv2d(6, 16, 5, table="lenet5_c3"), (signed((3, 6, 9, 7)),)),
 }
+
+
+class Taking(nn.Sequential):
+    """A model of one layer, which takes all inputs of the layer."""
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self[0](*inputs)
+
+
+class Beside(nn.Sequential):
+    """A model of one layer and of one input: what else the layer takes is always the same."""
+
+    def __init__(self, layer: nn.Module, others: tuple[Tensor, ...]) -> None:
+        super().__init__(layer)
+        self.others = others
+
+    def forward(self, x: Tensor) -> Any:
+        return self[0](x, *self.others)
+
+
+def model_of(layer: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Sequential:
+    """A model of the layer alone, ``"0"``."""
+    return nn.Sequential(layer) if len(inputs) == 1 else Taking(layer)
 
 
 def layer_call(cls: type[nn.Module]) -> tuple[nn.Module, tuple[Tensor, ...]]:
@@ -121,4 +152,5 @@ def function_calls() -> list[tuple[Any, ...]]:
         (x[:, :1], 3, 6, 9, 7), (torch.tensor([[1, 4, 1], [0, 2, 3]]), nn.Parameter(matrix)), (line, line, line),
         _some_lines(), (theta, [3, 6, 5, 4], False), (x, places, "bilinear", "zeros", False),
         (square, 2 * square[:, 1:3], (("narrow", (1, 1, 2), {}, ()),)),
+        (x, _regions(), (3, 2), 0.5),
     ]  # fmt: skip

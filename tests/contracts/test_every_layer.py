@@ -11,7 +11,7 @@ import pkgutil
 
 import pytest
 import torch
-from tests.contracts.calls import layer_call
+from tests.contracts.calls import Beside, layer_call, model_of
 from tests.oracles import check_model
 from torch import nn
 
@@ -51,11 +51,11 @@ class TestEveryLayer:
     def test_it_has_a_rule_and_goes_back_by_it(self, name: str) -> None:
         layer, inputs = layer_call(LAYERS[name])
         assert base.has_rule(layer)
-        check_model(nn.Sequential(layer), *inputs, expected_rules=1)
+        check_model(model_of(layer, inputs), *inputs, expected_rules=1)
 
     def test_it_is_rebuilt_from_its_description(self, name: str) -> None:
         layer, inputs = layer_call(LAYERS[name])
-        model = nn.Sequential(layer).eval()
+        model = model_of(layer, inputs).eval()
         again = portable.build(json.loads(json.dumps(portable.describe(model, inputs)))).double().eval()
         assert repr(again.get_submodule("0")) == repr(layer)
         assert {key: value.shape for key, value in again.state_dict().items()} == {
@@ -66,12 +66,14 @@ class TestEveryLayer:
 
     def test_its_state_goes_through_a_file(self, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
         layer, inputs = layer_call(LAYERS[name])
-        model = nn.Sequential(layer).float().eval()
-        (x,) = inputs
-        path = save(model, tmp_path_factory.mktemp("layer") / "model.safetensors", input_shape=tuple(x.shape[1:]))
+        model = model_of(layer, inputs).float().eval()
+        shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+        shape = shapes[0] if len(shapes) == 1 else shapes
+        path = save(model, tmp_path_factory.mktemp("layer") / "model.safetensors", input_shape=shape)
         again = load(path).eval()
         assert list(again.state_dict()) == list(model.state_dict())
-        assert torch.equal(again(x.float()), model(x.float()))
+        given = [x.float() for x in inputs]
+        assert torch.equal(again(*given), model(*given))
 
     def test_it_is_copied_whole(self, name: str) -> None:
         """As the trainer, data-parallel copies and threads do it."""
@@ -89,6 +91,7 @@ class TestEveryLayer:
 
     def test_it_is_counted(self, name: str) -> None:
         layer, inputs = layer_call(LAYERS[name])
-        (row,) = count(nn.Sequential(layer).float(), tuple(inputs[0].shape[1:]))
+        model = Beside(layer, tuple(each[:1].float() for each in inputs[1:]))
+        (row,) = count(model.float(), tuple(inputs[0].shape[1:]))
         assert row.parameters == sum(each.numel() for each in layer.parameters())
         assert row.operations >= 0

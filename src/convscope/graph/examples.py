@@ -18,13 +18,18 @@ def example_inputs(model: nn.Module, input_shape: Sequence[Any] | None = None, b
     """``batch`` inputs of ``input_shape``, without the batch (None: what the model's own description says), of the
     parameters' type and device: numbers of a fixed normal distribution, or indices where the model begins with a table.
 
-    For a model of several inputs ``input_shape`` is a sequence of shapes. Raises ArgumentError where nothing tells the
-    shape.
+    For a model of several inputs ``input_shape`` is a sequence of shapes; (5,) beside pictures, for a model that pools
+    regions, is a box (picture, x1, y1, x2, y2), here the whole of each picture. Raises ArgumentError where nothing
+    tells the shape.
     """
     if input_shape is not None:
         several = bool(input_shape) and all(isinstance(each, Sequence) for each in input_shape)
-        shapes = input_shape if several else [input_shape]
-        return tuple(example(model, (batch, *shape)) for shape in shapes)
+        shapes = [tuple(each) for each in input_shape] if several else [tuple(input_shape)]
+        boxes = [len(shapes[0]) == 3 and shape == (5,) and _takes_boxes(model) for shape in shapes]
+        return tuple(
+            _boxes(model, shapes[0], batch) if is_box else example(model, (batch, *shape))
+            for shape, is_box in zip(shapes, boxes, strict=True)
+        )
     described = spec_of(model)
     inputs = () if described is None else described.inputs
     if not inputs or any(not each.shape and each.kind != "tokens" for each in inputs):
@@ -50,6 +55,17 @@ def example(model: nn.Module, shape: Sequence[int], indices: bool | None = None)
         generator = torch.Generator().manual_seed(20)
         numbers = torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
         return numbers.to(like.device, like.dtype)
+
+
+def _takes_boxes(model: nn.Module) -> bool:
+    return any(type(module).__name__ in ("RoIPool", "RoIAlign") for module in model.modules())
+
+
+def _boxes(model: nn.Module, shape: Sequence[int], batch: int) -> Tensor:
+    boxes = torch.zeros_like(example(model, (batch, 5)))
+    boxes[:, 0] = torch.arange(batch)
+    boxes[:, 3], boxes[:, 4] = shape[2] - 1, shape[1] - 1
+    return boxes
 
 
 def takes_indices(model: nn.Module) -> bool:

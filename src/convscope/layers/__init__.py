@@ -19,6 +19,7 @@ from convscope.layers.pool import L2Pool2d, MedianPool2d, MinPool2d, SumPool2d
 from convscope.layers.positions import LearnedPositions, PositionalEncoding
 from convscope.layers.rbf import RBF
 from convscope.layers.recurrent import RecurrentLayers
+from convscope.layers.regions import RoIAlign, RoIPool
 from convscope.layers.separable import convolution_costs, depthwise_separable_conv2d, spatially_separable_conv2d
 from convscope.layers.spatial import SpatialTransformer
 from convscope.layers.subsample import Subsample2d
@@ -47,6 +48,8 @@ __all__ = [
     "PixelCrossEntropy",
     "PositionalEncoding",
     "RecurrentLayers",
+    "RoIAlign",
+    "RoIPool",
     "ScaledSigmoid",
     "ScaledTanh",
     "SpatialTransformer",

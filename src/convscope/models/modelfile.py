@@ -24,7 +24,7 @@ _NOT_FROM_FILES = {"weights", "freeze"}  # of create_model: a model file names n
 OPTIMISER = "__optimiser__/"  # in a checkpoint, the names of the optimiser's tensors begin so
 
 
-def save(model: nn.Module, path: str | Path, input_shape: Sequence[int] | None = None, **more: Any) -> Path:
+def save(model: nn.Module, path: str | Path, input_shape: Sequence[Any] | None = None, **more: Any) -> Path:
     """Write ``model`` with its description to ``path`` (safetensors) and return the path.
 
     A user's own module is described by its layers; it needs ``input_shape`` (channels, height, width) unless it was
@@ -43,7 +43,7 @@ def write_model(model: nn.Module, path: Path, described: spec.ModelSpec | None, 
     write_tensors(path, model.state_dict(), {"format": FORMAT, "kind": "model", "model": saved, **more})
 
 
-def current_spec(model: nn.Module, input_shape: Sequence[int] | None = None) -> spec.ModelSpec:
+def current_spec(model: nn.Module, input_shape: Sequence[Any] | None = None) -> spec.ModelSpec:
     """The description of ``model`` as it is now: its layers are described anew where they were changed since it was
     built (a head replaced, say). Raises ArgumentError for a module that cannot be described."""
     described = spec.spec_of(model)

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 from convscope import layers
 from convscope.graph import memory, sizes
+from convscope.layers.boxes import batched_nms, nms
+from convscope.layers.regions import roi_align, roi_pool
 from convscope.rules import elementwise
 
 K = TypeVar("K")
@@ -130,6 +132,7 @@ FUNCTIONS: _Known[str, Callable[..., Any]] = _Known(
         **{f"convscope.graph.memory.{name}": getattr(memory, name) for name in ("with_part", "with_item", "update")},
         "convscope.graph.sizes.expect": sizes.expect,
         "convscope.layers.AuxiliaryOutputs": layers.AuxiliaryOutputs,
+        **{f"convscope.ops.{each.__name__}": each for each in (roi_pool, roi_align, nms, batched_nms)},
         "collections.OrderedDict": collections.OrderedDict,
         "getattr": builtins.getattr,
         "int": int,
