@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 
 import pytest
 from tests.native import reference
@@ -25,3 +26,17 @@ def any_engine(request: pytest.FixtureRequest) -> str:
     elif not availability.available():
         pytest.skip(f"the engine is not built: {availability.problem()}")
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The engine's own numbers are under test here: where they are wrong torch's must not come in their place."""
+    from convscope.native import checking
+
+    with checking("checked" in request.fixturenames):
+        yield
+
+
+@pytest.fixture
+def checked() -> None:
+    """Networks compare their first calls with torch."""

@@ -42,7 +42,7 @@ def run(make: Make, count: int, *, fused: bool, threads: int = 2, steps: int = 4
     for step in range(steps):
         x = pictures(count, SHAPE, seed=step)
         if fused:
-            fusable = FusedDescent(network._engine, optimiser, network.memory).rules() is not None
+            fusable = FusedDescent(network.engine, optimiser, network.memory).rules() is not None
             assert fusable or step == 0, "only the first step is torch's"
             network.descend(x, TARGETS[:count], optimiser, step=step)
             continue
@@ -186,7 +186,7 @@ def test_what_the_engine_does_not_know_is_torchs(make: Make) -> None:
     optimiser, its = make(model.parameters()), make(other.parameters())
     for _ in range(3):
         network.descend(pictures(9, SHAPE), TARGETS[:9], optimiser)
-        assert FusedDescent(network._engine, optimiser, network.memory).rules() is None
+        assert FusedDescent(network.engine, optimiser, network.memory).rules() is None
         peer.loss_and_grad(pictures(9, SHAPE), TARGETS[:9])
         its.step()
     for one, another in zip(model.parameters(), other.parameters(), strict=True):
@@ -198,7 +198,7 @@ def test_hooks_own_classes_and_strange_memory_are_torchs() -> None:
     network = NativeNetwork(model, SHAPE, "cross_entropy", threads=1)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     network.descend(pictures(9, SHAPE), TARGETS[:9], optimiser)
-    fused = FusedDescent(network._engine, optimiser, network.memory)
+    fused = FusedDescent(network.engine, optimiser, network.memory)
     assert fused.rules() is not None
     seen: list[int] = []
     handle = optimiser.register_step_post_hook(lambda *_: seen.append(1))
@@ -216,13 +216,13 @@ def test_hooks_own_classes_and_strange_memory_are_torchs() -> None:
         pass
 
     own = Own(model.parameters(), lr=0.1)
-    assert FusedDescent(network._engine, own, network.memory).rules() is None
+    assert FusedDescent(network.engine, own, network.memory).rules() is None
     model.get_parameter("5.weight").grad = torch.zeros(4, 30)  # not the engine's
     assert fused.rules() is None
     elsewhere = nn.Parameter(torch.zeros(3))
     elsewhere.grad = torch.zeros(3)
     foreign = torch.optim.SGD([elsewhere], lr=0.1)
-    assert FusedDescent(network._engine, foreign, network.memory).rules() is None
+    assert FusedDescent(network.engine, foreign, network.memory).rules() is None
 
 
 def test_runs_repeat_bit_for_bit_and_nan_comes_through() -> None:
@@ -245,7 +245,7 @@ def test_runs_repeat_bit_for_bit_and_nan_comes_through() -> None:
 def test_refused_rules() -> None:
     model = net()
     network = NativeNetwork(model, SHAPE, "cross_entropy")
-    rule = network._engine.Rule
+    rule = network.engine.Rule
     with pytest.raises(ValueError, match=r"end has 3, wanted a place behind begin, 3"):
         rule(3, 3)
     with pytest.raises(ValueError, match=r"mean has shape \(2\), wanted one axis of 3"):

@@ -187,7 +187,7 @@ def test_the_report_says_what_ran_where_and_why() -> None:
     assert any("side.1.norm: the engine has no BatchNorm3d" in line for line in lines)
     whole = accelerate(nn.Sequential(nn.Conv2d(3, 4, 3)))
     whole(pictures(2, SHAPE))
-    assert whole.report() == "pictures of 3×9×8\nnative: every layer"
+    assert whole.report() == "pictures of 3×9×8\nnative: every layer\nnot compared with torch"
 
 
 def test_training_by_segments_goes_as_in_torch() -> None:

@@ -95,6 +95,13 @@ ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
         ("--precision", "precision", str, "auto", "float32, bfloat16, float64."),
         ("--compile", "compile", "flag", "on a GPU only", "torch.compile the model."),
         ("-t --threads", "threads", int, "as torch is set", "CPU threads."),
+        (
+            "--check",
+            "check_engine",
+            "flag",
+            "on",
+            "Compare the native engine's first step and evaluation with torch's.",
+        ),
     ],
     "The run folder": [
         ("-r --run-dir", "run_dir", str, "runs/<model>-<data>-<number>", "Where everything is written."),

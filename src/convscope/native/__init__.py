@@ -6,5 +6,15 @@ from convscope.lowering.lower import lower
 from convscope.native.accelerated import Accelerated, accelerate
 from convscope.native.availability import EngineUnavailableError, available
 from convscope.native.network import NativeNetwork
+from convscope.native.trust import DiffersFromTorchWarning, checking
 
-__all__ = ["Accelerated", "EngineUnavailableError", "NativeNetwork", "accelerate", "available", "lower"]
+__all__ = [
+    "Accelerated",
+    "DiffersFromTorchWarning",
+    "EngineUnavailableError",
+    "NativeNetwork",
+    "accelerate",
+    "available",
+    "checking",
+    "lower",
+]

@@ -15,11 +15,15 @@ from convscope.native.network import Compiled, NativeNetwork
 _SECOND = "no second derivatives (create_graph=True)"
 
 
-def call(network: NativeNetwork, x: torch.Tensor) -> tuple[Compiled, Sequence[torch.Tensor]]:
+def call(
+    network: NativeNetwork, x: torch.Tensor, compiled: Compiled | None = None, seed: int | None = None
+) -> tuple[Compiled, Sequence[torch.Tensor]]:
     """(what ran, its outputs) for images, float32 (n, c, h, w), or uint8 as the network says; with gradients to ``x``
-    and the parameters where autograd wants them."""
-    compiled = network.ready()
-    seed = draw_seed() if compiled.plan.training else 0
+    and the parameters where autograd wants them. ``compiled``: what ``network.ready()`` has just said. ``seed`` decides
+    what is dropped; None draws it."""
+    compiled = network.ready() if compiled is None else compiled
+    if seed is None:
+        seed = draw_seed() if compiled.plan.training else 0
     if torch.is_grad_enabled():
         trained = [network.memory.slices[name] for name in compiled.trained]
         if trained or x.requires_grad:

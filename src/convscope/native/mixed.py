@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from convscope.graph.capture import find_module
 from convscope.layers import Loss
 from convscope.layers.losses import loss_for
 from convscope.lowering.folding import fold_batch_norms
-from convscope.lowering.lower import checked_shape, restore
+from convscope.lowering.lower import checked_shape, restore, works_in_place
 from convscope.lowering.plan import Plan
 from convscope.lowering.segments import NativeSegment, Segments, TorchSegment, cut, pack
 from convscope.native.calling import call
@@ -55,7 +56,7 @@ class MixedNetwork:
     ) -> None:
         self.model, self.memory, self.fold = model, memory, fold
         self.input_shape = checked_shape(input_shape)
-        self._preprocessing = preprocessing
+        self.preprocessing = preprocessing
         self._kept: collections.OrderedDict[tuple[bool, ...], Mixed] = collections.OrderedDict()
         self._structure = memory.structure
         self.ready()
@@ -92,9 +93,18 @@ class MixedNetwork:
     def _plan_of(self, step: NativeSegment) -> Callable[[], Plan]:
         return (lambda: fold_batch_norms(step.plan(), self.model)) if self.fold else step.plan
 
-    def __call__(self, images: Tensor) -> Any:
-        """What the model returns for images, float32 (n, c, h, w), or uint8 where there is preprocessing."""
+    def without_chance(self) -> MixedNetwork:
+        """The network in the present modes, with nothing dropped by the engine."""
         mixed = self.ready()
+        quiet = {step: each.without_chance() for step, each in mixed.networks.items()}
+        twin = copy.copy(self)
+        twin._kept = collections.OrderedDict({self.memory.modes(): dataclasses.replace(mixed, networks=quiet)})
+        return twin
+
+    def __call__(self, images: Tensor, mixed: Mixed | None = None) -> Any:
+        """What the model returns for images, float32 (n, c, h, w), or uint8 where there is preprocessing. ``mixed``:
+        what ``ready()`` has just said."""
+        mixed = self.ready() if mixed is None else mixed
         x = self._input(images)
         found: dict[fx.Node, Any] = {}
         given = [x]
@@ -113,34 +123,14 @@ class MixedNetwork:
                 found.pop(node, None)
         return result
 
-    def loss_and_grad(
-        self, images: Tensor, targets: Tensor, loss: str | Loss | nn.Module, seed: int | None = None
-    ) -> Tensor:
-        """The loss, with ``.grad`` of every trained parameter overwritten. ``seed``: of torch's generator meanwhile."""
-        value_of = loss if isinstance(loss, nn.Module) else loss_for(loss, self.model).value
-        with torch.random.fork_rng(devices=(), enabled=seed is not None), torch.enable_grad():
-            if seed is not None:
-                torch.default_generator.manual_seed(seed)
-            value: Tensor = value_of(self(images), targets)
-            trained = {name: each for name, each in self.model.named_parameters() if each.requires_grad}
-            found = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
-        reached = {name: delta for name, delta in zip(trained, found, strict=True) if delta is not None}
-        self.memory.attach_gradients(reached)
-        with torch.no_grad():
-            for name, delta in reached.items():
-                gradient = trained[name].grad
-                assert gradient is not None
-                gradient.copy_(delta)
-        return value.detach()
-
     def _input(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
             wanted = "(n, " + ", ".join(map(str, self.input_shape)) + ")"
             raise ArgumentError("images", tuple(images.shape), wanted)
         if images.device.type != "cpu":
             raise ArgumentError("images", f"on {images.device}", "images on the CPU")
-        if images.dtype == torch.uint8 and self._preprocessing is not None:
-            return self._preprocessing.normalise(images)
+        if images.dtype == torch.uint8 and self.preprocessing is not None:
+            return self.preprocessing.normalise(images)
         if images.dtype != torch.float32:
             raise ArgumentError("images", images.dtype, "torch.float32, or torch.uint8 with preprocessing")
         return images
@@ -150,7 +140,7 @@ class MixedNetwork:
         segments = self.ready().segments
         lines = []
         for step in segments.steps:
-            names = [_name(node) for node in step.nodes if node.op.startswith("call_")]
+            names = [layer_name(node) for node in step.nodes if node.op.startswith("call_")]
             if not names:
                 continue
             where = "native" if isinstance(step, NativeSegment) else "torch"
@@ -161,11 +151,57 @@ class MixedNetwork:
         return "\n".join(lines)
 
 
+def value_of(loss: str | Loss | nn.Module, model: nn.Module) -> Callable[[Any, Tensor], Tensor]:
+    """The loss in torch, of outputs and targets."""
+    return loss if isinstance(loss, nn.Module) else loss_for(loss, model).value
+
+
+def loss_and_grad(
+    run: Callable[[Tensor], Any],
+    memory: SharedMemory,
+    images: Tensor,
+    targets: Tensor,
+    loss: str | Loss | nn.Module,
+    seed: int | None = None,
+) -> Tensor:
+    """The loss of ``run(images)``, with ``.grad`` of every trained parameter of the memory's model overwritten.
+
+    ``seed``: of torch's generator meanwhile."""
+    with torch.random.fork_rng(devices=(), enabled=seed is not None), torch.enable_grad():
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        value: Tensor = value_of(loss, memory.model)(run(images), targets)
+        trained = {name: each for name, each in memory.model.named_parameters() if each.requires_grad}
+        found = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
+    reached = {name: delta for name, delta in zip(trained, found, strict=True) if delta is not None}
+    memory.attach_gradients(reached)
+    with torch.no_grad():
+        for name, delta in reached.items():
+            gradient = trained[name].grad
+            assert gradient is not None
+            gradient.copy_(delta)
+    return value.detach()
+
+
 def _reads(step: NativeSegment | TorchSegment) -> list[fx.Node]:
     """What a step needs, and what it makes."""
     if isinstance(step, NativeSegment):
         return [*step.inputs, *step.outputs]
     return [*step.nodes, *(each for node in step.nodes for each in node.all_input_nodes)]
+
+
+def interpret(graph: fx.GraphModule, images: Tensor) -> dict[fx.Node, Any]:
+    """What every node of a model's graph puts out in torch."""
+    nodes = list(graph.graph.nodes)
+    found: dict[fx.Node, Any] = {}
+    given = [images]
+    for node in nodes:
+        if node.op == "placeholder":
+            found[node] = given.pop() if given else node.args[0]
+    in_place = frozenset(node for node in nodes if works_in_place(graph, node))
+    rest = tuple(node for node in nodes if node.op != "placeholder")
+    _by_torch(Segments(graph, (), in_place, {}), TorchSegment(rest), found)
+    return found
 
 
 def _by_torch(segments: Segments, step: TorchSegment, found: dict[fx.Node, Any]) -> Any:
@@ -209,5 +245,6 @@ def _filled(argument: Any, found: dict[fx.Node, Any]) -> Any:
     return argument
 
 
-def _name(node: fx.Node) -> str:
+def layer_name(node: fx.Node) -> str:
+    """The name under which records and refusals are a node's."""
     return str(node.target) if node.op == "call_module" else node.name

@@ -17,6 +17,7 @@ from convscope.lowering.lower import checked_shape, lower, restore
 from convscope.lowering.objective import Objective, objective
 from convscope.lowering.plan import Plan
 from convscope.native import availability, processors
+from convscope.native.chance import without_chance
 from convscope.native.fused import FusedDescent
 from convscope.native.memory import SharedMemory
 from convscope.shapes import check_dense
@@ -68,13 +69,14 @@ class NativeNetwork:
     ) -> None:
         if layout is not None and layout not in LAYOUTS:
             raise ArgumentError("layout", layout, f"one of {', '.join(LAYOUTS)}, or None")
-        self._engine = availability.engine()
+        self.engine = availability.engine()
         self.model = model
         self.whole = model if plan is None else None  # what torch computes where the engine is asked to
         self.input_shape = checked_shape(input_shape)
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
         self.layout = layout
+        self.preprocessing = preprocessing
         self._scale, self._offset = _scale_and_offset(preprocessing)
         self._make_plan = plan or (lambda: lower(model, self.input_shape, self.objective, fold=fold))
         first = self._make_plan()
@@ -92,8 +94,22 @@ class NativeNetwork:
     def describe(self, pictures: int = 1) -> str:
         """The layout in which the engine answers so many pictures, and why; then a line per fused operation."""
         compiled = self.ready()
-        text: str = compiled.network.describe(pictures, self._threads(), compiled.plan.training)
+        text: str = compiled.network.describe(pictures, self.used_threads(), compiled.plan.training)
         return text
+
+    def without_chance(self) -> NativeNetwork:
+        """The network in the present modes with nothing dropped."""
+        plan = without_chance(self.ready().plan)
+        return NativeNetwork(
+            self.model,
+            self.input_shape,
+            self.objective,
+            preprocessing=self.preprocessing,
+            threads=self.threads,
+            memory=self.memory,
+            layout=self.layout,
+            plan=lambda: plan,
+        )
 
     def memory_bytes(self) -> int:
         """What the engine holds beside parameters and gradients."""
@@ -112,13 +128,14 @@ class NativeNetwork:
         step: int = 0,
         *,
         input_delta: torch.Tensor | None = None,
+        compiled: Compiled | None = None,
     ) -> tuple[float, list[torch.Tensor]]:
         """(the loss, the outputs), with ``.grad`` of every trained parameter **overwritten** by ∂J/∂w.
 
         ``targets`` are class indices (n,) or, for losses that compare numbers, (n, outputs). ``input_delta``, float32
-        (n, c, h, w), receives ∂J/∂images.
+        (n, c, h, w), receives ∂J/∂images. ``compiled``: what ``ready()`` has just said.
         """
-        return self._pass(self.ready(), images, targets, seed, step, input_delta=input_delta)
+        return self._pass(compiled or self.ready(), images, targets, seed, step, input_delta=input_delta)
 
     def descend(
         self,
@@ -127,16 +144,18 @@ class NativeNetwork:
         optimiser: torch.optim.Optimizer,
         seed: int = 0,
         step: int = 0,
+        *,
+        compiled: Compiled | None = None,
     ) -> tuple[float, list[torch.Tensor]]:
         """``loss_and_grad``, then ``optimiser.step()``: (the loss, the outputs) from before the parameters moved.
 
         Where ``FusedDescent`` allows it the engine moves them in the same pass, each thread its share, while the
         gradients are in its cache; by the same formulas, so that results differ from torch's by rounding only.
         """
-        compiled = self.ready()
+        compiled = compiled or self.ready()
         self.memory.attach_gradients(compiled.trained)
         if self._fused is None or self._fused.optimiser is not optimiser:
-            self._fused = FusedDescent(self._engine, optimiser, self.memory)
+            self._fused = FusedDescent(self.engine, optimiser, self.memory)
         rules = self._fused.rules()
         result = self._pass(compiled, images, targets, seed, step, rules=rules)
         if rules is None:
@@ -175,7 +194,7 @@ class NativeNetwork:
             training=plan.training,
             seed=seed,
             step=step,
-            threads=self._threads(),
+            threads=self.used_threads(),
             outputs=[each.numpy() for each in outputs],
             input_delta=None if input_delta is None else input_delta.numpy(),
             **options,
@@ -205,13 +224,28 @@ class NativeNetwork:
     def run(self, compiled: Compiled, images: torch.Tensor, seed: int, step: int) -> list[torch.Tensor]:
         """The plan's outputs, one tensor each."""
         plan = compiled.plan
-        pixels, options = self._images(images)
         outputs = _outputs(plan, len(images))
         if len(images) == 0:
+            self._images(images)
             return outputs
+        self.run_on(compiled.network, plan, images, outputs, seed, step)
+        self._write_state(compiled)
+        return outputs
+
+    def run_on(
+        self,
+        network: Any,
+        plan: Plan,
+        images: torch.Tensor,
+        outputs: Sequence[torch.Tensor],
+        seed: int,
+        step: int = 0,
+    ) -> None:
+        """Let one of the engine's networks for ``plan`` write its ``outputs``; the model's buffers stay."""
+        pixels, options = self._images(images)
         self._check_count(plan, len(images))
         parameters, _, state = self.memory.arrays
-        compiled.network.forward(
+        network.forward(
             parameters,
             state,
             pixels,
@@ -219,11 +253,9 @@ class NativeNetwork:
             training=plan.training,
             seed=seed,
             step=step,
-            threads=self._threads(),
+            threads=self.used_threads(),
             **options,
         )
-        self._write_state(compiled)
-        return outputs
 
     def run_backward(
         self,
@@ -255,7 +287,7 @@ class NativeNetwork:
             training=compiled.plan.training,
             seed=seed,
             step=step,
-            threads=self._threads(),
+            threads=self.used_threads(),
             input_delta=None if input_delta is None else input_delta.numpy(),
             **options,
         )
@@ -264,7 +296,7 @@ class NativeNetwork:
     def _compile(self, plan: Plan) -> Compiled:
         self.memory.make_room(plan)
         memory = self.memory
-        network = self._engine.Network(
+        network = self.engine.Network(
             input_shape=self.input_shape,
             records=memory.bind(plan),
             outputs=[each.number for each in plan.outputs],
@@ -278,7 +310,7 @@ class NativeNetwork:
         changed = [name for record in norms for name in record.state.values() if name in memory.state_places]
         return Compiled(plan, network, memory.version, trained, changed)
 
-    def _threads(self) -> int:
+    def used_threads(self) -> int:
         return processors.threads() if self.threads is None else self.threads
 
     def _write_state(self, compiled: Compiled) -> None:

@@ -15,6 +15,7 @@ from convscope.data.examples import Examples
 from convscope.errors import ArgumentError
 from convscope.models.catalog import MODELS
 from convscope.models.modelfile import load
+from convscope.native.trust import checking
 from convscope.tasks.registry import TASKS, task_of
 from convscope.training import begin, events
 from convscope.training.evaluation import evaluate_examples
@@ -105,12 +106,14 @@ def evaluate(
     engine: str | Inference = "auto",
     *,
     task: str | Task | None = None,
+    check: bool = True,
 ) -> Figures:
     """The figures of the model's task on ``data``: examples, a data set or its name (then its test examples).
 
     The model runs in evaluation mode where its parameters are, and is left in the mode it had. ``preprocessing``
     defaults to the one the model carries. Raises ArgumentError when data and model do not go together. Names go
-    together by what they are, not by their numbers: those of the data must be among the model's.
+    together by what they are, not by their numbers: those of the data must be among the model's. ``check``: the native
+    engine's first answers are compared with torch's.
     """
     if isinstance(data, str | Path):
         data = load_dataset(data)
@@ -121,7 +124,8 @@ def evaluate(
     objective = chosen.objective(model, loss)
     inference = engine
     if not isinstance(inference, Inference):
-        inference = prepare_inference(model, examined.inputs, inference, len(examples))
+        with checking(check):
+            inference = prepare_inference(model, examined.inputs, inference, len(examples))
     return evaluate_examples(chosen, model, examined, batch_size, objective, inference.outputs)
 
 
@@ -133,11 +137,14 @@ def predict(
     engine: str = "auto",
     *,
     task: str | Task | None = None,
+    check: bool = True,
 ) -> list[Any]:
     """The model's answer to each of ``inputs``: whatever its task takes (files, folders, arrays, tensors, sentences),
     answers of its task. See the task's own page, for classification ``convscope.tasks.classification.predict``.
 
-    ``model`` is a module or the path of a saved one. ``engine``: "auto", "native" or "torch", as for ``evaluate``.
+    ``model`` is a module or the path of a saved one. ``engine``: "auto", "native" or "torch", and ``check``, as for
+    ``evaluate``.
     """
     network = model if isinstance(model, nn.Module) else load(model)
-    return list(task_of(network, task=task).predict(network, inputs, batch_size, preprocessing, engine))
+    with checking(check):
+        return list(task_of(network, task=task).predict(network, inputs, batch_size, preprocessing, engine))

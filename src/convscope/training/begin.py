@@ -26,7 +26,8 @@ from convscope.training.steppers import Stepper
 # Settings that a resumed run may change without becoming another run.
 _CHANGEABLE = {
     "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints",
-    "threads", "watch", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience", "device",
+    "threads", "watch", "check_engine", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience",
+    "device",
 }  # fmt: skip
 
 # A change of the learning rate by less than this share is no leap.

@@ -63,6 +63,7 @@ class Config:
     precision: Precision = "auto"  # of the layers' arithmetic; auto: bfloat16 on a GPU that has it, float32 elsewhere
     compile: bool | None = None  # torch.compile and one CUDA graph a step; None: on a GPU only
     threads: int | None = None  # CPU threads; None: as torch is set
+    check_engine: bool = True  # compare the native engine's first step and evaluation with torch's: native/trust.py
 
     # The run folder
     run_dir: str | None = None  # None: runs/<model>-<data>-<number>
@@ -130,7 +131,7 @@ class Config:
         _choice("engine", self.engine, get_args(Engine))
         _choice("precision", self.precision, get_args(Precision))
         _choice("fit", self.fit, ("auto", "resize", "pad", "crop"))
-        for argument in ("resume", "watch"):
+        for argument in ("resume", "watch", "check_engine"):
             if not isinstance(getattr(self, argument), bool):
                 raise ArgumentError(argument, getattr(self, argument), "True or False")
         if self.resume and self.run_dir is None:

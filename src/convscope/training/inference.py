@@ -20,6 +20,7 @@ from convscope.models.probabilities import log_probabilities
 from convscope.native import Accelerated, NativeNetwork
 from convscope.native.memory import SharedMemory
 from convscope.native.mixed import MixedNetwork
+from convscope.native.trust import Trust
 from convscope.spec import Input
 from convscope.training.task import model_inputs
 
@@ -51,8 +52,9 @@ def prepare_inference(
     "auto": the native engine, with batch normalisation folded into the layers before it, where it is built, has every
     layer and ``examples`` (None: many) are not just a few; else torch where the parameters are. Where it lacks some
     layers, these run in torch between segments on the engine: with "native", and with "auto" if that proves quicker on
-    a few pictures. The native engine works on a copy of the model as it is now. Raises ArgumentError for another
-    engine, or for "native" where it can run nothing of the model.
+    a few pictures. The native engine works on a copy of the model as it is now; its first answers are compared with
+    torch's (``native.checking`` can switch that off), and torch answers where they differ. Raises ArgumentError for
+    another engine, or for "native" where it can run nothing of the model.
     """
     if engine not in ENGINES:
         raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
@@ -66,7 +68,7 @@ def prepare_inference(
     obstacle = _obstacle(model) or _unlike_a_picture(inputs)
     if obstacle is None and engine == "auto" and examples is not None and examples < _FEW:
         obstacle = f"{examples} pictures are few, and the native engine computes 16 at a time"
-    found = obstacle if obstacle is not None else _natively(model, inputs[0])
+    found = obstacle if obstacle is not None else _natively(model, inputs[0], by_torch)
     if isinstance(found, _Mixed) and engine == "auto":
         found = _if_quicker(found, by_torch, inputs[0])
     if isinstance(found, _Mixed):
@@ -111,7 +113,7 @@ class _Mixed:
     reason: str
 
 
-def _natively(model: nn.Module, picture: Input) -> Outputs | _Mixed | str:
+def _natively(model: nn.Module, picture: Input, by_torch: Outputs) -> Outputs | _Mixed | str:
     """A copy of the model on the native engine, in part where it lacks a layer, or why that cannot be."""
     preprocessing = picture.preprocessing
     assert preprocessing is not None
@@ -125,18 +127,23 @@ def _natively(model: nn.Module, picture: Input) -> Outputs | _Mixed | str:
             mixed = MixedNetwork(twin, shape, SharedMemory(twin, take=True), preprocessing, fold=True)
         except LoweringError:
             return reason
-        return _Mixed(_without_gradients(mixed), reason)
+        return _Mixed(_compared(mixed, by_torch), reason)
     except ConvscopeError as problem:
         return f"the native engine cannot run {problem}"
     except (RuntimeError, TypeError) as problem:  # what cannot be copied
         return f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
-    return lambda given: network.forward(given[0])
+    return _compared(network, by_torch)
 
 
-def _without_gradients(network: MixedNetwork) -> Outputs:
+def _compared(network: NativeNetwork | MixedNetwork, by_torch: Outputs) -> Outputs:
+    """The network's outputs without gradients, its first calls compared with torch; torch's where they differ."""
+    trust = Trust()
+
     def outputs(given: Sequence[torch.Tensor]) -> Any:
         with torch.no_grad():
-            return network(given[0])
+            if trust.forward(network, network.ready(), given[0]) is None:
+                return by_torch(given)
+            return network.forward(given[0]) if isinstance(network, NativeNetwork) else network(given[0])
 
     return outputs
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     "--engine", type=click.Choice(["auto", "native", "torch"]), default="auto", show_default=True,
     help="What computes; auto takes the native engine where it has all layers.",
 )  # fmt: skip
+@click.option(
+    "--check/--no-check", default=True, help="Compare the native engine's first answers with torch's. [default: yes]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     file: Path,
@@ -40,6 +43,7 @@ def command(
     loss: str | None,
     confusion: Path | None,
     engine: str,
+    check: bool,
     as_json: bool,
 ) -> None:
     """Measure the saved model FILE on a data set, by the figures of its task: for a classifier error, top-1 and top-5,
@@ -54,6 +58,7 @@ def command(
       convscope evaluate model.safetensors --data mnist --json
     """
     from convscope.models.modelfile import describe, load
+    from convscope.native.trust import checking
     from convscope.tasks import evaluate, task_of
     from convscope.training.inference import prepare_inference
 
@@ -64,7 +69,8 @@ def command(
     objective = loss or (description.get("config") or {}).get("loss")
     task = task_of(model, dataset)
     examined = task.examine(model, part, dataset)
-    inference = prepare_inference(model, examined.inputs, engine, len(part))
+    with checking(check):
+        inference = prepare_inference(model, examined.inputs, engine, len(part))
     figures = evaluate(model, part, batch_size, objective, examined.inputs[0].preprocessing, inference, task=task)
     architecture = (description.get("model") or {}).get("architecture", type(model).__name__)
     if confusion is not None:

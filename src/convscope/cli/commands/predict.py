@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,13 +26,23 @@ if TYPE_CHECKING:
     help="What computes; auto takes the native engine where it has all layers.",
 )  # fmt: skip
 @click.option(
+    "--check/--no-check", default=True, help="Compare the native engine's first answers with torch's. [default: yes]"
+)
+@click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="DIR",
     help="Write there what can be looked at: pictures with what was found drawn on them.",
 )  # fmt: skip
 @click.option("--json", "layout", flag_value="json", help="One JSON object an answer and line, with all that is known.")
 @click.option("--csv", "layout", flag_value="csv", help="A table, for a classifier: picture, rank, class, probability.")
 def command(
-    file: Path, inputs: Sequence[str], top: int, batch_size: int, engine: str, out: Path | None, layout: str | None
+    file: Path,
+    inputs: Sequence[str],
+    top: int,
+    batch_size: int,
+    engine: str,
+    check: bool,
+    out: Path | None,
+    layout: str | None,
 ) -> None:
     """Say what the saved model FILE answers to INPUTS: for a model of pictures, what they show.
 
@@ -56,7 +66,7 @@ def command(
     def tell(inference: Inference) -> None:
         click.echo(f"engine {inference.engine}: {inference.reason}", err=True)
 
-    for answer in task.predict(model, list(inputs), batch_size, engine=engine, told=tell):
+    for answer in _answers(check, task.predict(model, list(inputs), batch_size, engine=engine, told=tell)):
         if layout == "json":
             click.echo(json_text(answer.to_json()))
         elif layout == "csv":
@@ -65,3 +75,15 @@ def command(
             click.echo(answer.line(top))
         for path in answer.save(out) if out is not None else []:
             click.echo(f"written {path}", err=True)
+
+
+def _answers(check: bool, answers: Iterator[Any]) -> Iterator[Any]:
+    """The answers, worked out with or without comparing the engine's first ones with torch's."""
+    from convscope.native.trust import checking
+
+    while True:
+        with checking(check):
+            answer = next(answers, None)
+        if answer is None:
+            return
+        yield answer

@@ -14,18 +14,23 @@ from convscope.layers.flat import FlatParameters
 from convscope.lowering.lower import restore
 from convscope.native import NativeNetwork
 from convscope.native.memory import SharedMemory
-from convscope.native.mixed import MixedNetwork
-from convscope.training.steppers.base import Assignment, Share, Stepper
+from convscope.native.mixed import Mixed, MixedNetwork
+from convscope.native.network import Compiled
+from convscope.native.trust import Trust, in_torch
+from convscope.training.steppers.base import Assignment, Share
 from convscope.training.steppers.torch import TorchStepper
 from convscope.training.task import Scalar
 
 
-class NativeStepper(Stepper):
+class NativeStepper(TorchStepper):
     """The engine takes uint8 pictures, leaves gradients in its flat buffer and moves the parameters in the same pass.
 
     With other processes' gradients to add or gradients to clip, the optimiser steps the flat buffer afterwards. An
     objective that the engine does not have is torch's: the engine computes the outputs, autograd ∂J/∂outputs, and the
     engine takes that back, at the price of a second forward pass.
+
+    The first step and the first evaluation are compared with torch (``native.trust``), unless ``check_engine`` is
+    off; where they differ, the run goes on with torch.
     """
 
     name = "native"
@@ -41,6 +46,9 @@ class NativeStepper(Stepper):
         preprocessing = self.assignment.inputs[0].preprocessing
         assert preprocessing is not None
         shape = (preprocessing.channels, *preprocessing.size)
+        self.channels_last = False
+        self.trust = Trust(self.assignment.config.check_engine)
+        self._threads = torch.get_num_threads()
         self._network = NativeNetwork(
             self.model, shape, self._lowered, preprocessing=preprocessing, threads=torch.get_num_threads()
         )
@@ -60,18 +68,42 @@ class NativeStepper(Stepper):
         if self._lowered is None or not alone or self.descent.gradient_clip is not None:
             super().step(batch, seed, rate, whole)
             return
+        compiled = self._trusted(batch, seed)
+        if compiled is None:
+            super().step(batch, seed, rate, whole)
+            return
         self.descent.set_rate(rate)
-        loss, tensors = self._network.descend(batch.inputs[0], batch.targets, self.descent.optimiser, seed)
+        loss, tensors = self._network.descend(
+            batch.inputs[0], batch.targets, self.descent.optimiser, seed, compiled=compiled
+        )
         self._count(loss, self._counted(tensors, batch), batch.weight, whole)
 
-    def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+    def _trusted(self, batch: Batch, seed: int) -> Compiled | None:
+        """The compiled plan for this batch; None where torch is to be used."""
+        if self.trust.difference is not None:
+            return None
+        pictures, compiled = batch.inputs[0], self._network.ready()
         if self._lowered is None:
-            return self._by_outputs(batch, seed)
-        loss, tensors = self._network.loss_and_grad(batch.inputs[0], batch.targets, seed)
+            with torch.enable_grad():
+                found = self.trust.forward(self._network, compiled, pictures)
+            assert found is None or isinstance(found, Compiled)
+        else:
+            found = self.trust.loss(self._network, compiled, pictures, batch.targets, seed, self.objective.value)
+        if found is None:
+            torch.set_num_threads(self._threads)
+        return found
+
+    def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        compiled = self._trusted(batch, seed)
+        if compiled is None:
+            return super().loss_and_gradients(batch, seed)
+        if self._lowered is None:
+            return self._by_outputs(compiled, batch, seed)
+        loss, tensors = self._network.loss_and_grad(batch.inputs[0], batch.targets, seed, compiled=compiled)
         return loss, self._counted(tensors, batch)
 
-    def _by_outputs(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
-        pictures, compiled = batch.inputs[0], self._network.ready()
+    def _by_outputs(self, compiled: Compiled, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
+        pictures = batch.inputs[0]
         tensors = [each.requires_grad_() for each in self._network.run(compiled, pictures, seed, 0)]
         value = self.objective.value(restore(compiled.plan.structure, tensors), batch.targets)
         found = torch.autograd.grad(value, tensors, allow_unused=True)
@@ -90,7 +122,13 @@ class NativeStepper(Stepper):
         return self.objective.count(outputs, batch.targets)
 
     def outputs(self, inputs: Sequence[Tensor]) -> object:
-        return self._network.forward(inputs[0])
+        if self.trust.difference is None:
+            with torch.no_grad():
+                trusted = self.trust.forward(self._network, self._network.ready(), inputs[0])
+            if trusted is not None:
+                return self._network.forward(inputs[0])
+            torch.set_num_threads(self._threads)
+        return super().outputs(inputs)
 
 
 class SegmentsStepper(TorchStepper):
@@ -106,6 +144,7 @@ class SegmentsStepper(TorchStepper):
         preprocessing = self.assignment.inputs[0].preprocessing
         assert preprocessing is not None
         shape = (preprocessing.channels, *preprocessing.size)
+        self.trust = Trust(self.assignment.config.check_engine)
         memory = SharedMemory(self.model, take=True)
         self._network = MixedNetwork(self.model, shape, memory, preprocessing)
         for training in (False, True):  # both now, since a plan may need room in the buffers
@@ -115,10 +154,18 @@ class SegmentsStepper(TorchStepper):
         return memory.flat
 
     def forward(self, inputs: tuple[Tensor, ...], examples: int) -> Any:
-        return self._network(inputs[0])
+        return self._call(inputs[0])
 
     def outputs(self, inputs: Sequence[Tensor]) -> Any:
-        return self._network(inputs[0])
+        return self._call(inputs[0])
+
+    def _call(self, x: Tensor) -> Any:
+        if self.trust.difference is None:
+            mixed = self.trust.forward(self._network, self._network.ready(), x)
+            if mixed is not None:
+                assert isinstance(mixed, Mixed)
+                return self._network(x, mixed)
+        return in_torch(self._network, self.model)(x)
 
 
 def not_one_picture(assignment: Assignment) -> str | None:
