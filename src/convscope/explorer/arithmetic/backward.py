@@ -28,6 +28,7 @@ READERS: dict[str, Reader] = {}
 
 HEADINGS = ("∂u/∂y", "δ", "∂u/∂y·δ")
 BACKWARD_RULES = ("plain", "deconv", "guided")
+_PICKS = ("max_pool", "min_pool", "median_pool")  # one place of the window passes on, the others nothing
 
 
 def explain(
@@ -53,10 +54,13 @@ def explain(
     value = float(deltas[layer.name][(0, *unit)])
     if layer.delta_at_input and through is None:
         return _through_itself(layer, unit, value)
-    parts, names = [], []
+    parts, names, silent = [], [], []
     for reader, place in following:
-        parts.append(back_through(reader, place, unit, doubles(deltas[reader.name][0])))
+        part = back_through(reader, place, unit, doubles(deltas[reader.name][0]))
+        parts.append(part)
         names.append(reader.name)
+        if (why := _silence(reader, unit, part)) is not None:
+            silent.append((reader.name, why))
     terms = Terms.join(parts)
     steps: list[Line] = []
     formula = "δ = Σ ∂u/∂y·δ"
@@ -85,7 +89,19 @@ def explain(
         tuple(names),
         through=through.name if through is not None and through is not layer else None,
         note=rule if through is not None and is_relu(through) else "",
+        silent=tuple(silent),
     )
+
+
+def _silence(reader: Layer, unit: Index, part: Terms) -> str | None:
+    """Why a reader with windows sends nothing back to a unit, whatever its δ is; None where it may."""
+    window = window_of(reader)
+    if window is None or part.coefficient is None or part.coefficient.any() or reader.inputs[0].ndim != len(unit) + 1:
+        return None
+    _, outputs = window.readers(unit[1:], tuple(reader.y.shape[2:]))
+    if not len(outputs):
+        return "stepped_over"
+    return "lost" if reader.family in _PICKS else None
 
 
 def _through_itself(layer: Layer, unit: Index, value: float) -> Explanation:
@@ -155,7 +171,7 @@ def _conv(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
         product=(coefficient * values).reshape(-1),
         coefficient=coefficient.reshape(-1),
         source=np.concatenate([np.repeat(maps, hits)[:, None], np.tile(outputs, (m, 1))], axis=1),
-        weight=where[:, flat].reshape(m * hits, -1),
+        weight=where[:, flat].reshape(m * hits, where.shape[-1]),  # (0, …) where every window steps over the place
         parameter="weight",
     )
 

@@ -92,7 +92,8 @@ class Explanation:
     """All of one number. ``value`` is the number as the network has it, ``computed`` as the lines give it in float64.
 
     ``headings`` name the columns (coefficient, value, product); ``origins`` the layers that ``Terms.origin`` counts.
-    ``start`` is what the steps begin from when there are no terms.
+    ``silent`` are the origins that send nothing back, each with its reason: "stepped_over" where no window of theirs
+    reads the place (a stride beyond the kernel), "lost" where another place of each window was picked.
     """
 
     layer: str
@@ -108,6 +109,7 @@ class Explanation:
     through: str | None = None
     note: str = ""
     parameter: str | None = None
+    silent: tuple[tuple[str, str], ...] = ()
 
     @property
     def computed(self) -> float:
@@ -147,6 +149,7 @@ class Explanation:
             "through": self.through,
             "note": self.note,
             "parameter": self.parameter,
+            "silent": [list(each) for each in self.silent],
         }
 
 

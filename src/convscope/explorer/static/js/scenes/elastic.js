@@ -5,7 +5,7 @@ import { palette } from "../draw/palette.js";
 import { colourAt, inkOn } from "../draw/colour.js";
 import { digitsFor, fixed, short } from "../core/format.js";
 import { overview } from "./overview.js";
-import { find, patch, subtotal, windowBox } from "./windows.js";
+import { find, patch, readersOf, subtotal, windowBox } from "./windows.js";
 
 export function elastic(app) {
   const { stage, store } = app;
@@ -176,9 +176,13 @@ function drawCaptions(app, painter, plan, data, late) {
   } else {
     const y = Math.min(...[...plan.places].filter(([p]) => p.role === "source").map(([, at]) => at.y)) - 14;
     const heads = [["source", plan.narrow ? letter : `${letter} · ${sourceName}`, hue], ["kernel", back ? "rot180 w" : "w", palette.weight], ["partial", back ? "w ∗ δ" : "w ⋆ x", palette.ink]];
+    const sources = [...plan.places].filter(([panel]) => panel.role === "source");
+    const several = new Set(sources.map(([panel]) => panel.layer)).size > 1; // each is named by its own picture
+    if (several) for (const [panel, at] of sources) painter.text(`${letter} · ${panel.layer === "input" ? t("input") : panel.layer}`, at.x, at.y - 9, { ...style, size: plan.narrow ? 10.5 : 11.5, colour: hue, align: "left" });
     for (const [role, text, colour] of heads) {
+      if (several && role === "source") continue;
       const panel = find(data, role);
-      if (panel && plan.places.has(panel)) painter.text(text, plan.columns[role], y, { ...style, colour, align: role === "source" && !plan.single && !plan.narrow ? "left" : "center", ...(role === "source" && !plan.single && !plan.narrow ? {} : {}) });
+      if (panel && plan.places.has(panel)) painter.text(text, plan.columns[role], y, { ...style, colour, align: role === "source" && !plan.single && !plan.narrow ? "left" : "center" });
     }
   }
   const after = find(data, "activation");
@@ -225,7 +229,9 @@ function drawUnit(app, painter, plan, data, late) {
   if (data.family === "activation") drawCurve(app, painter, plan, data, cell);
   if (!data.window || plan.wide) {
     for (const [panel, at] of plan.places) {
-      if (panel.role === "source" && !panel.unfold && panel.width * panel.height > 1 && samePlaces(data.family)) mark(painter, at, panel, cell, palette.ink, 2);
+      if (panel.role === "source" && !panel.unfold && panel.width * panel.height > 1) {
+        for (const place of placesOn(app, data, panel, cell)) mark(painter, at, panel, place, palette.ink, 2);
+      }
       if (panel.role === "source" && panel.unfold && data.family === "reshape") mark(painter, at, panel, app.model.unfolded(data.layer, unit[0]), palette.ink, 2);
     }
     return;
@@ -247,8 +253,14 @@ function drawUnit(app, painter, plan, data, late) {
   drawGrids(app, painter, plan, data, box, chosen, late);
 }
 
-function samePlaces(family) {
-  return ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax"].includes(family);
+// The cells of a source panel that belong to the unit: on the way back those whose windows read it, else the same place.
+function placesOn(app, data, panel, cell) {
+  const back = data.direction === "backward";
+  const window = back ? app.model.byName.get(panel.layer)?.window : null;
+  if (window) return readersOf(window, cell, panel.full);
+  const inside = cell[0] < panel.full[0] && cell[1] < panel.full[1];
+  const same = back || ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax"].includes(data.family);
+  return same && inside ? [cell] : [];
 }
 
 export function chosenRow(app, data) {

@@ -13,6 +13,18 @@ export function windowBox(window, cell) {
   return { start, kernel, dilation, reach: kernel.map((k, d) => (k - 1) * dilation[d] + 1) };
 }
 
+// The cells of a reader's output, rows × columns, whose windows read a cell.
+export function readersOf(window, cell, [rows, columns]) {
+  const flat = window.kernel.length === 1;
+  const [kernel, stride, padding, dilation] = ["kernel", "stride", "padding", "dilation"].map((key) => (flat ? [key === "padding" ? 0 : 1, ...window[key]] : window[key]));
+  const along = (d, count) => [...Array(count).keys()].filter((o) => {
+    const ahead = cell[d] + padding[d] - o * stride[d];
+    return ahead >= 0 && ahead % dilation[d] === 0 && ahead / dilation[d] < kernel[d];
+  });
+  const across = along(1, columns);
+  return along(0, rows).flatMap((row) => across.map((column) => [row, column]));
+}
+
 // The window's values of a source map; null where only means were sent.
 export function patch(panel, box) {
   if (panel.full[0] !== panel.height || panel.full[1] !== panel.width) return null;

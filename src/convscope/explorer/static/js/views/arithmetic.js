@@ -32,6 +32,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     h("div.formula", {}, page.formula, page.family === "activation" && lastStep ? `,  f = ${lastStep.symbol}` : ""),
     back ? ruleSwitch(app, page) : null,
     page.through ? h("p.note", {}, t("through", { layer: page.through })) : null,
+    ...page.silent.map(([name, why]) => h("p.note", {}, t(`silent_${why}`, { layer: name }))),
     page.note === "linearised" ? h("p.note", {}, t("linearised")) : null,
     h("p.small.soft", {}, counts(page)),
     sumTable(page, options),
