@@ -104,10 +104,12 @@ def _panels(snapshot: Snapshot, layer: Layer, number: int) -> tuple[list[Panel],
             return _convolution(layer, number)
         case "linear" | "rbf" if layer.inputs[0].ndim == 2:
             return _products(snapshot, layer, number), 0
-        case "softmax" | "reshape":
+        case "softmax" | "log_softmax" | "reshape" if layer.inputs[0].ndim == 2 or layer.family == "reshape":
             return [_vector(snapshot, layer, "source", layer.inputs[0][0].reshape(-1), "activation")], 0
         case "concat":
             return _concatenated(layer, number), 0
+        case "total_across":
+            return _every_map(layer)
         case _:
             return _same_map(layer, number), 0
 
@@ -192,6 +194,15 @@ def _same_map(layer: Layer, number: int) -> list[Panel]:
         source = layer.sources[row] if row < len(layer.sources) else INPUT
         panels.append(Panel("source", row, _kind(layer), source, at, maps[at].detach()))
     return panels
+
+
+def _every_map(layer: Layer) -> tuple[list[Panel], int]:
+    """The first maps of what is summed over; (panels, how many maps are not shown)."""
+    maps = as_maps(layer.inputs[0][0])
+    panels = [
+        Panel("source", row, _kind(layer), layer.sources[0], row, each.detach()) for row, each in enumerate(maps[:ROWS])
+    ]
+    return panels, len(maps) - len(panels)
 
 
 def _kind(layer: Layer) -> str:

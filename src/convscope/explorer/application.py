@@ -15,7 +15,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -24,6 +24,7 @@ from convscope.explorer import inputs
 from convscope.explorer.protocol import Arguments, Reply, pack, parse_binary, parse_text
 from convscope.explorer.security import PROTOCOL, Guard
 from convscope.explorer.session import OPERATIONS, Session
+from convscope.explorer.snippets import SAVED_MODEL
 from convscope.explorer.unopened import UnopenedFile
 from convscope.explorer.worker import MOST_WAITING, SupersededError, Worker
 from convscope.inspect.attribution import StoppedError
@@ -67,6 +68,7 @@ class Explorer:
             Route("/upload", self.upload, methods=["POST"]),
             Route("/input.png", self.download, methods=["GET"]),
             Route("/input.npy", self.download, methods=["GET"]),
+            Route("/model.safetensors", self.download_model, methods=["GET"]),
             Route("/{path:path}", self.file, methods=["GET"]),
         ]
         guard = Middleware(Guard, token=token, port=port)
@@ -114,6 +116,13 @@ class Explorer:
             content = inputs.as_npy(self.session.snapshot.question.x)
             kind, name = "application/octet-stream", "input.npy"
         return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
+
+    async def download_model(self, request: Request) -> Response:
+        """The model with its present weights."""
+        if not isinstance(self.session, Session):
+            return _refused("download", "no model is open", 409)
+        path = await self.worker.answer(self.session.saved_model)
+        return FileResponse(path, media_type="application/octet-stream", filename=SAVED_MODEL)
 
     async def socket(self, websocket: WebSocket) -> None:
         offered = websocket.scope.get("subprotocols", [])

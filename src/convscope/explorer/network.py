@@ -165,7 +165,7 @@ def _node(step: Step, record: LayerTrace, above: tuple[str, ...], direct: bool) 
         and len(record.inputs) == len(step.inputs)
         and _positional(step.arguments)
     )
-    family = family_of(record.rule, step.module, record.type, len(above)) if plain else "other"
+    family = family_of(record.rule, step.module, record.type, record.inputs[0].ndim, len(above)) if plain else "other"
     shape = tuple(record.y.shape[1:])
     return Node(step.name, record.type, family, step.module, step.function, step.arguments, step.keywords, above, shape)
 
@@ -188,7 +188,7 @@ def connections(node: Node) -> dict[str, Any]:
             return {"kind": "table", "maps": [row.nonzero().flatten().tolist() for row in table]}
         groups = int(getattr(node.module, "groups", 1))
         return {"kind": "groups", "groups": groups} if groups > 1 else {"kind": "all"}
-    if node.family in ("linear", "rbf", "softmax", "other"):
+    if node.family in ("linear", "rbf", "softmax", "log_softmax", "total_across", "other"):
         return {"kind": "all"}
     if node.family == "reshape":
         return {"kind": "reshape"}

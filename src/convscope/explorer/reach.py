@@ -28,6 +28,9 @@ _SAME_MAP = frozenset(
         "sum_pool",
         "min_pool",
         "l2_pool",
+        "median_pool",
+        "adaptive_mean_pool",
+        "total",
     )
 )  # layers whose map j reads only map j
 Mask = npt.NDArray[np.bool_]

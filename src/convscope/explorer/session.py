@@ -26,6 +26,7 @@ from convscope.inspect.attribution.subject import first_tensor
 from convscope.inspect.inputs import input_of
 from convscope.layers.losses import loss_for
 from convscope.models.catalog import default_loss
+from convscope.models.modelfile import save
 from convscope.registry import Registry
 from convscope.spec import ModelSpec, spec_of
 from convscope.tasks.registry import task_of
@@ -216,8 +217,12 @@ class Session:
                 self._reach = Reach(self.network)
             return self._reach
 
-    def scratch(self) -> Path:
-        """A folder of this session's own, removed at its end."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="convscope-explorer-")
-        return Path(self._folder.name)
+    def saved_model(self) -> Path:
+        """The model with its present weights as a file, in a folder of this session's own that goes at its end."""
+        with self.lock:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="convscope-explorer-")
+            path = Path(self._folder.name, f"{self.stepper.weight_hash()}.safetensors")
+            if not path.exists():
+                save(self.model, path, self.network.input_shape)
+            return path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ from convscope.explorer.fine import Fine
 from convscope.explorer.network import Network
 from convscope.inspect import Trace, trace
 from convscope.inspect.attribution.methods import deconvnet, guided_backprop
-from convscope.inspect.outputs import ending, probabilities
+from convscope.inspect.outputs import last_step, probabilities
 from convscope.layers.losses import loss_for
+from convscope.rules.base import Deltas
+from convscope.rules.tape import Step
 
-_THROUGH = {"deconv": deconvnet.through, "guided": guided_backprop.through}
+Through = Callable[[Step, Any], Deltas | None]
+_THROUGH: Mapping[str, Through] = {"deconv": deconvnet.through, "guided": guided_backprop.through}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,24 +57,27 @@ class Snapshot:
         forward: Snapshot | None = None,
     ) -> None:
         self.network, self.version = network, version
-        self._loss = Fine(loss_for(question.loss, network.model))
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
         self._lock = threading.RLock()
         self._grad_x: Tensor | None = None
         self._gradients: Mapping[str, Tensor] = {}
+        self._settled: tuple[Tensor, Through] | None = None
         self.loss: float | None = None
         self.delta_logits: Tensor | None = None
         self._ran: Trace = forward._ran if forward is not None else trace(network.graph, question.x)
         self.logits = self._ran.logits
-        self._end = ending(self._ran.ran, self.logits)
-        self.scores = self._loss.predictions(self.logits) if self.logits.ndim == 2 else None
+        self._last = last_step(self._ran.ran, self.logits)
+        self.end = None if self._last is None else self._last.rule
+        self.objective = Fine(loss_for(question.loss, network.model), self.end)
+        self.scores = self.objective.predictions(self.logits) if self.logits.ndim == 2 else None
         if question.guess:
             question = dataclasses.replace(question, target=self.predicted)
         self.question = question
         self._whole = question.target is None
         if question.target is not None:
-            value, delta = self._loss.value_and_delta(self.logits, self._target())
-            self.loss = float(value)
+            value, delta = self.objective.value_and_delta(self.logits, self._target())
+            self._settled = self.objective.settled(self._last, self._target())
+            self.loss = float(value if self._settled is None else self._settled[0])
             self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
         if lazy or self._whole:
             self.layers = {
@@ -94,7 +101,9 @@ class Snapshot:
     def _taken_back(self, rule: str = "plain") -> Trace:
         assert self.question.target is not None
         through = _THROUGH.get(rule)
-        return self._ran.taken_back(self.question.target, self._loss, later=True, through=through)
+        if self._settled is not None:
+            through = _first_of(self._settled[1], through)
+        return self._ran.taken_back(self.question.target, self.objective, later=True, through=through)
 
     def _layers(self, back: Trace) -> dict[str, Layer]:
         """The calls shown with their values, δ and ∂J/∂y; the latter is what their readers send back, added up."""
@@ -140,7 +149,7 @@ class Snapshot:
         """The same of other outputs (1, classes) of this network."""
         if logits.ndim != 2:
             return None
-        return probabilities(self._loss.predictions(logits), self._end)[0]
+        return probabilities(self.objective.predictions(logits), self.end)[0]
 
     def layer(self, name: str) -> Layer:
         if name not in self.layers:
@@ -247,6 +256,16 @@ class Snapshot:
     def _output_delta(self) -> Tensor:
         assert self.delta_logits is not None
         return self.delta_logits[0].reshape(-1)
+
+
+def _first_of(one: Through, other: Through | None) -> Through:
+    """A way back that asks ``one``, and ``other`` where that leaves a step to the rule."""
+
+    def through(step: Step, delta: Any) -> Deltas | None:
+        found = one(step, delta)
+        return other(step, delta) if found is None and other is not None else found
+
+    return through
 
 
 def check_index(argument: str, index: Index, shape: tuple[int, ...]) -> None:

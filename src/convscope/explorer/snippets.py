@@ -10,11 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from convscope.explorer.network import INPUT
+from convscope.rules.base import Rule
+from convscope.rules.elementwise import Elementwise
+from convscope.rules.softmax import LogSoftmax, Softmax
 
-EMBEDDED_BYTES = 4096
+EMBEDDED_BYTES = 2**21  # of a model's file: LeNet-5's has 250 kB; a larger one is saved from the page beside the code
+SAVED_MODEL = "model.safetensors"
 
 _HEAD = """\
-import base64, zlib
+import base64, pathlib, tempfile, zlib
 import torch
 from torch.nn import functional as F
 import convscope
@@ -22,7 +26,7 @@ from convscope.graph.calls import Names
 from convscope.graph.capture import capture
 from convscope.layers.losses import loss_for
 
-model = convscope.load({path!r}).eval()
+{model}
 {pixels}
 mean, std = torch.tensor({mean}).reshape(1, -1, 1, 1), torch.tensor({std}).reshape(1, -1, 1, 1)
 x = ((pixels.float() - mean * 255) / (std * 255)).reshape(1, *{shape}).requires_grad_()
@@ -47,9 +51,8 @@ logits = keep.run(x.clone())
 
 def snippet(
     *,
-    model_path: Path,
+    model_file: Path,
     pixels: Tensor,
-    pixels_path: Path,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     input_shape: tuple[int, ...],
@@ -57,25 +60,26 @@ def snippet(
     target: int | None,
     asked: dict[str, Any],
     before: str | None,
+    end: Rule | None,
 ) -> str:
-    """Code that prints the number that ``asked`` names.
+    """Code that prints the number that ``asked`` names, from nothing but itself: model and picture are in it.
+
+    A model's file of more than ``EMBEDDED_BYTES`` is read from the folder that the code runs in, where the page's
+    "Save the model" puts it. ``end`` is the rule that the network ends with, None for plain scores.
 
     ``asked``: {"kind": "activation" | "delta" | "weight" | "gradient" | "logit" | "probability" | "loss", "layer",
     "index", "parameter"}; ``before`` is the call whose output is the u at which an activation's δ stands.
     """
     shape = tuple(pixels.shape)
-    raw = pixels.cpu().contiguous().numpy().tobytes()
-    packed = zlib.compress(raw, 9)
-    if len(packed) <= EMBEDDED_BYTES:
-        text = base64.b85encode(packed).decode()
-        load = f"raw = zlib.decompress(base64.b85decode({text!r}))\n"
-        load += f"pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape({shape})"
-    else:
-        load = f"import numpy\npixels = torch.from_numpy(numpy.load({str(pixels_path)!r}))"
-    head = _HEAD.format(path=str(model_path), pixels=load, mean=list(mean), std=list(std), shape=tuple(input_shape))
+    packed = _text(pixels.cpu().contiguous().numpy().tobytes())
+    load = f"raw = zlib.decompress(base64.b85decode({packed!r}))\n"
+    load += f"pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape({shape})"
+    head = _HEAD.format(
+        model=_opening(model_file), pixels=load, mean=list(mean), std=list(std), shape=tuple(input_shape)
+    )
     kind, layer, index = asked["kind"], asked.get("layer", ""), tuple(asked.get("index", ()))
     at = ", ".join(str(each) for each in (0, *index))
-    backward = f"J = loss_for({loss!r}, model).value(logits, torch.tensor([{target}]))\n"
+    backward = f"J = {_loss(loss, end, target)}\n"
     match kind:
         case "activation":
             return head + _KEEP + f"print(keep.kept[{layer!r}][{at}].item())\n"
@@ -94,7 +98,46 @@ def snippet(
         case "logit":
             return head + f"logits = model(x)\nprint(logits[{at}].item())\n"
         case "probability":
-            lines = f"logits = model(x)\nscores = loss_for({loss!r}, model).predictions(logits)\n"
-            return head + lines + f"print(F.softmax(scores.double(), 1)[{at}].item())\n"
+            lines = f"logits = model(x)\nscores = loss_for({loss!r}, model).predictions(logits).double()\n"
+            return head + lines + f"p = {_shares(end)}\nprint(p[{at}].item())\n"
         case _:
             return head + "logits = model(x)\n" + backward + "print(J.item())\n"
+
+
+def _text(raw: bytes) -> str:
+    return base64.b85encode(zlib.compress(raw, 9)).decode()
+
+
+def _opening(file: Path) -> str:
+    if file.stat().st_size > EMBEDDED_BYTES:
+        return f'# {SAVED_MODEL}: "Save the model" on the page\nmodel = convscope.load({SAVED_MODEL!r}).eval()'
+    return (
+        f"weights = {_text(file.read_bytes())!r}\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        f"    path = pathlib.Path(folder, {SAVED_MODEL!r})\n"
+        "    path.write_bytes(zlib.decompress(base64.b85decode(weights)))\n"
+        "    model = convscope.load(path).eval()"
+    )
+
+
+def _loss(loss: str, end: Rule | None, target: int | None) -> str:
+    """J as the explorer works it out: in float64, with no second softmax behind a network that ends in one."""
+    t = f"torch.tensor([{target}])"
+    if loss == "cross_entropy" and isinstance(end, Softmax):
+        return f"F.nll_loss(logits.double().log(), {t})"
+    if loss == "cross_entropy" and isinstance(end, LogSoftmax):
+        return f"F.nll_loss(logits.double(), {t})"
+    return f"loss_for({loss!r}, model).value(logits.double(), {t})"
+
+
+def _shares(end: Rule | None) -> str:
+    """The scores as shares that sum to 1: ``convscope.inspect.outputs.probabilities``."""
+    limits = end.limits() if isinstance(end, Elementwise) else None
+    if isinstance(end, Softmax):
+        return "scores"
+    if isinstance(end, LogSoftmax):
+        return "scores.exp()"
+    if limits is not None:
+        low, high = limits
+        return f"F.normalize(((scores - {low}) / {high - low}).clamp(min=0), p=1, dim=1)"
+    return "F.softmax(scores, 1)"

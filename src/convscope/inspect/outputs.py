@@ -8,16 +8,22 @@ from torch import Tensor
 from convscope.rules.base import Rule
 from convscope.rules.elementwise import Elementwise
 from convscope.rules.softmax import LogSoftmax, Softmax
-from convscope.rules.tape import Tape
+from convscope.rules.tape import Step, Tape
+
+
+def last_step(ran: Tape, output: Tensor) -> Step | None:
+    """The step that made the model's output, None where none did."""
+    for step in reversed(ran.steps):
+        y = step.output
+        if isinstance(y, Tensor) and y.data_ptr() == output.data_ptr() and y.shape == output.shape:
+            return step
+    return None
 
 
 def ending(ran: Tape, output: Tensor) -> Rule | None:
     """The rule that made the model's output, None where no step did."""
-    for step in reversed(ran.steps):
-        y = step.output
-        if isinstance(y, Tensor) and y.data_ptr() == output.data_ptr() and y.shape == output.shape:
-            return step.rule
-    return None
+    found = last_step(ran, output)
+    return None if found is None else found.rule
 
 
 def probabilities(scores: Tensor, end: Rule | None) -> Tensor:

@@ -7,6 +7,7 @@ runs over the layer behind the activation and is multiplied by f′(u).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,7 +53,7 @@ def explain(
         through = following[0][0]
         following = list(readers(through.name))
     value = float(deltas[layer.name][(0, *unit)])
-    if layer.delta_at_input and through is None:
+    if layer.delta_at_input and layer.family != "activation":
         return _through_itself(layer, unit, value)
     parts, names, silent = [], [], []
     for reader, place in following:
@@ -231,6 +232,15 @@ def _reshape(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
     return _one(1.0, float(delta[at]), at)
 
 
+@reads("total", "total_across")
+def _total(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
+    rule: Any = reader.rule
+    over = {dim % reader.inputs[0].ndim for dim in rule.over}
+    kept = [0 if dim in over else index[dim - 1] for dim in range(1, len(index) + 1) if rule.keepdim or dim not in over]
+    share = 1 / math.prod(reader.inputs[0].shape[dim] for dim in over) if rule.mean else 1.0
+    return _one(share, float(delta[tuple(kept)]), tuple(kept))
+
+
 @reads("rbf")
 def _rbf(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
     assert isinstance(reader.module, own.RBF)
@@ -239,7 +249,7 @@ def _rbf(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
     return Terms(delta, coefficient * delta, coefficient, source=rows[:, None])
 
 
-@reads("mean_pool", "sum_pool", "max_pool", "min_pool", "l2_pool", "subsample")
+@reads("mean_pool", "sum_pool", "max_pool", "min_pool", "median_pool", "l2_pool", "subsample")
 def _pool(reader: Layer, place: int, index: Index, delta: Floats) -> Terms:
     """Each window over the position; for a maximum the coefficient is 1 where this position won and 0 elsewhere."""
     from convscope.explorer.arithmetic.forward import explain as forward

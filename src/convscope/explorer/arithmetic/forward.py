@@ -5,10 +5,12 @@ One function a family of layers, enrolled by name; a layer of no known family is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from convscope import layers as own
@@ -137,7 +139,7 @@ def _pool(layer: Layer, unit: Index) -> Explanation:
 def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Floats, str, tuple[Line, ...]]:
     y = number(layer.y, unit)
     end = Line("=", "y", y)
-    module: Any = layer.module
+    rule: Any = layer.rule
     match layer.family:
         case "max_pool" | "min_pool" | "median_pool":
             candidates = np.where(inside, values, np.nan)
@@ -152,9 +154,8 @@ def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Flo
             name = layer.family.removesuffix("_pool")
             return np.eye(len(values))[winner], f"y = {name}(x)", (end,)
         case "mean_pool":
-            divisor = getattr(module, "divisor_override", None)
-            counted = len(values) if getattr(module, "count_include_pad", True) else int(inside.sum())
-            share = 1 / (divisor or counted)
+            counted = len(values) if rule.count_include_pad else int(inside.sum())
+            share = 1 / (rule.divisor or counted)
             return np.full(len(values), share), "y = Σ x / n", (end,)
         case "adaptive_mean_pool":
             return np.full(len(values), 1 / len(values)), "y = Σ x / n", (end,)
@@ -163,6 +164,7 @@ def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Flo
         case "l2_pool":
             return np.ones(len(values)), "y = √Σ x²", (Line("√", "√", 0.0), end)
         case _:
+            module: Any = layer.module
             beta, bias = scalar(module.weight[unit[0]]), scalar(module.bias[unit[0]])
             u = number(layer.u, unit)
             function = Line("f", module.activation, y)
@@ -209,14 +211,11 @@ def _lrn(layer: Layer, unit: Index) -> Explanation:
     return _explanation(layer, unit, "y = x·(k + α/n·Σ x²)^(−β)", ("", "x", "x²"), terms, *steps)
 
 
-@family("softmax")
+@family("softmax", "log_softmax")
 def _softmax(layer: Layer, unit: Index) -> Explanation:
-    module: Any = layer.module
-    dim = module.dim if module is not None else layer.keywords.get("dim", (*layer.arguments, None)[1])
+    rule: Any = layer.rule
     x = layer.inputs[0]
-    if dim is None:
-        dim = 1 if x.ndim != 3 else 0
-    axis = dim % x.ndim - 1
+    axis = rule.dim % x.ndim - 1
     if axis < 0:
         return _linearised(layer, unit)
     at: list[Any] = list(unit)
@@ -224,6 +223,7 @@ def _softmax(layer: Layer, unit: Index) -> Explanation:
     picked: Any = (0, *at)
     values = doubles(x[picked])
     top = float(values.max())
+    lowered = float(values[unit[axis]]) - top
     terms = Terms(
         value=values,
         product=np.exp(values - top),
@@ -231,10 +231,42 @@ def _softmax(layer: Layer, unit: Index) -> Explanation:
             *(np.arange(len(values)) if place == axis else unit[place] for place in range(len(unit))), rows=len(values)
         ),
     )
-    own_part = float(np.exp(values[unit[axis]] - top))
-    steps = (Line("^", "−1", -1.0), Line("×", "exp(z − max)", own_part), _named("p", layer, unit))
-    formula = "p = exp(z − max) / Σ exp(z − max)"
-    return _explanation(layer, unit, formula, ("", "z", "exp(z − max)"), terms, *steps)
+    headings = ("", "z", "exp(z − max)")
+    if layer.family == "log_softmax":
+        whole = float(np.log(terms.product.sum()))
+        logarithm = (Line("f", "ln", whole), Line("×", "−1", -1.0), Line("+", "(z − max)", lowered))
+        formula = "y = (z − max) − ln Σ exp(z − max)"
+        return _explanation(layer, unit, formula, headings, terms, *logarithm, _named("y", layer, unit))
+    steps = (Line("^", "−1", -1.0), Line("×", "exp(z − max)", float(np.exp(lowered))), _named("p", layer, unit))
+    return _explanation(layer, unit, "p = exp(z − max) / Σ exp(z − max)", headings, terms, *steps)
+
+
+@family("total", "total_across")
+def _total(layer: Layer, unit: Index) -> Explanation:
+    """Σ x, or its mean, over whole dimensions."""
+    positions = summed_over(layer, unit)
+    values = doubles(layer.inputs[0][0])[tuple(positions.T)]
+    share = 1 / len(values) if layer.rule.mean else 1.0  # type: ignore[attr-defined]
+    terms = Terms(values, share * values, np.full(len(values), share), source=positions)
+    formula = "y = Σ x / n" if layer.rule.mean else "y = Σ x"  # type: ignore[attr-defined]
+    return _explanation(layer, unit, formula, ("c", "x", "c·x"), terms, _named("y", layer, unit))
+
+
+def summed_over(layer: Layer, unit: Index) -> npt.NDArray[np.int64]:
+    """The places of the input, (n, dimensions), that a sum over whole dimensions puts into ``unit``."""
+    rule: Any = layer.rule
+    shape = tuple(layer.inputs[0].shape)
+    over = {dim % len(shape) for dim in rule.over}
+    kept = iter(unit)
+    ranges: list[Any] = []
+    for dim in range(1, len(shape)):
+        if dim in over:
+            ranges.append(range(shape[dim]))
+            if rule.keepdim:
+                next(kept)
+        else:
+            ranges.append((next(kept),))
+    return np.array(list(itertools.product(*ranges)), np.int64).reshape(-1, len(shape) - 1)
 
 
 @family("rbf")

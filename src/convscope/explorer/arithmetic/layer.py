@@ -16,7 +16,10 @@ from convscope.graph.calls import TensorLike
 from convscope.rules.activation import Linear
 from convscope.rules.base import Rule
 from convscope.rules.elementwise import Elementwise
+from convscope.rules.pool import AdaptiveMeanPool, L2Pool, MaxPool, MeanPool, MedianPool, MinPool, SumPool
 from convscope.rules.prelu import PReLU
+from convscope.rules.reshape import Total
+from convscope.rules.softmax import LogSoftmax, Softmax
 
 Floats = npt.NDArray[np.float64]
 Index = tuple[int, ...]
@@ -24,18 +27,10 @@ Index = tuple[int, ...]
 _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d, own.TableConv2d), "conv"),
     ((nn.Linear,), "linear"),
-    ((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), "max_pool"),
-    ((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), "mean_pool"),
-    ((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), "adaptive_mean_pool"),
-    ((own.SumPool2d,), "sum_pool"),
-    ((own.L2Pool2d,), "l2_pool"),
-    ((own.MinPool2d,), "min_pool"),
-    ((own.MedianPool2d,), "median_pool"),
     ((own.Subsample2d,), "subsample"),
     ((own.RBF,), "rbf"),
     ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "batch_norm"),
     ((nn.LocalResponseNorm,), "lrn"),
-    ((nn.Softmax,), "softmax"),
     ((nn.Flatten, nn.Unflatten), "reshape"),
     ((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity), "identity"),
 )
@@ -43,16 +38,29 @@ _FUNCTIONS = {
     "add": "add", "iadd": "add", "cat": "concat", "concat": "concat",
     "flatten": "reshape", "view": "reshape", "reshape": "reshape", "squeeze": "reshape", "unsqueeze": "reshape",
     "contiguous": "identity", "clone": "identity", "dropout": "identity", "detach": "identity",
-    "softmax": "softmax",
 }  # fmt: skip
+_RULES: Mapping[type[Rule], str] = {
+    MaxPool: "max_pool", MinPool: "min_pool", MedianPool: "median_pool",
+    MeanPool: "mean_pool", SumPool: "sum_pool", L2Pool: "l2_pool", AdaptiveMeanPool: "adaptive_mean_pool",
+    Softmax: "softmax", LogSoftmax: "log_softmax",
+}  # fmt: skip
+"""Written from the rule alone, so that a function or method of torch is explained as the module is."""
 
 
-def family_of(rule: Rule, module: nn.Module | None, kind: str, parents: int = 1) -> str:
-    """The arithmetic that a layer follows; "other" where only its local derivative can be shown."""
+def family_of(rule: Rule, module: nn.Module | None, kind: str, dims: int, parents: int = 1) -> str:
+    """The arithmetic that a layer follows; "other" where only its local derivative can be shown.
+
+    ``dims`` are the dimensions of its first input, the batch counted; ``parents`` how many calls it reads.
+    """
     if isinstance(rule, Linear):
         return "identity"
     if isinstance(rule, Elementwise | PReLU):
         return "activation"
+    if type(rule) in _RULES:
+        return _RULES[type(rule)]
+    if isinstance(rule, Total):
+        over = range(dims) if rule.over is None else [dim % dims for dim in rule.over]
+        return "other" if 0 in over else "total_across" if 1 in over else "total"
     if module is not None:
         for classes, family in _MODULES:
             if isinstance(module, classes):

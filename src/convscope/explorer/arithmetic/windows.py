@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import nn
 
 from convscope.explorer.arithmetic.layer import Index, Layer
+from convscope.rules.pool import Pool
 
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -56,8 +57,10 @@ class Window:
 
 def window_of(layer: Layer) -> Window | None:
     """The window of a convolution or pooling; None for every other layer."""
-    module = layer.module
-    if module is None or not hasattr(module, "kernel_size") or layer.family in ("other", "adaptive_mean_pool"):
+    rule, module = layer.rule, layer.module
+    if isinstance(rule, Pool):
+        return Window(rule.kernel_size, rule.stride, rule.padding, rule.dilation, rule.ceil_mode)
+    if module is None or not hasattr(module, "kernel_size") or layer.family not in ("conv", "subsample"):
         return None
     dims = layer.y.ndim - 2
     kernel = _full(module.kernel_size, dims)
@@ -66,7 +69,6 @@ def window_of(layer: Layer) -> Window | None:
         stride=_full(module.stride, dims) if getattr(module, "stride", None) is not None else kernel,
         padding=_padding(module, kernel, dims),
         dilation=_full(getattr(module, "dilation", 1), dims),
-        ceil=bool(getattr(module, "ceil_mode", False)),
     )
 
 

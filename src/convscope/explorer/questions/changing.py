@@ -13,7 +13,7 @@ from convscope.explorer.questions.reading import frame
 from convscope.explorer.session import LOSS_NAMES, NUDGE_DOUBLE_LIMIT, Session, operation
 from convscope.explorer.snapshot import check_index
 from convscope.graph import replay
-from convscope.layers.losses import LOSSES, loss_for
+from convscope.layers.losses import LOSSES
 
 
 @operation(job=True, latest=True)
@@ -93,7 +93,7 @@ def nudge(session: Session, args: Arguments, payload: bytes) -> Reply:
         model = copy.deepcopy(session.model)
     model = model.double() if small else model
     x = snapshot.question.x.double() if small else snapshot.question.x
-    loss, target = loss_for(session.loss, session.model), torch.tensor([snapshot.question.target])
+    loss, target = snapshot.objective, torch.tensor([snapshot.question.target])
     with torch.no_grad():
         before = float(loss.value(model(x.clone()), target))
         model.get_submodule(name.split(":")[0]).get_parameter(parameter)[index] += epsilon

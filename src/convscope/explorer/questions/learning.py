@@ -7,12 +7,10 @@ from typing import Any
 import torch
 
 from convscope.errors import ArgumentError
-from convscope.explorer.fine import Fine
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import Session, operation
 from convscope.explorer.snapshot import Snapshot
 from convscope.explorer.stepping import Settings
-from convscope.layers.losses import loss_for
 
 
 @operation()
@@ -38,15 +36,15 @@ def preview(session: Session, args: Arguments, payload: bytes) -> Reply:
         values["weight"] = session.stepper.preview(snapshot.gradients, args.text("parameter"), args.index("index"))
     with session.lock:
         output = session.stepper.foresee(snapshot.gradients, snapshot.question.x)
-    loss = Fine(loss_for(session.loss, session.model))
     target = torch.tensor([snapshot.question.target])
-    scores = loss.predictions(output)[0].double()
+    after = snapshot.shares(output)
     assert snapshot.probabilities is not None
+    assert after is not None
     values |= {
         "loss_before": snapshot.loss,
-        "loss_after": float(loss.value(output, target)),
+        "loss_after": float(snapshot.objective.value(output, target)),
         "probabilities_before": snapshot.probabilities.tolist(),
-        "probabilities_after": torch.softmax(scores, 0).tolist(),
+        "probabilities_after": after.tolist(),
         "target": snapshot.question.target,
     }
     return Reply(finite(values))

@@ -12,7 +12,6 @@ from convscope.explorer import pictures, snippets
 from convscope.explorer.apart import take_apart, unflattened, unfolding
 from convscope.explorer.apart_backward import take_back
 from convscope.explorer.arithmetic import Explanation
-from convscope.explorer.inputs import as_npy
 from convscope.explorer.layout import lay_out
 from convscope.explorer.network import INPUT
 from convscope.explorer.protocol import Arguments, Reply, finite
@@ -20,7 +19,6 @@ from convscope.explorer.session import LOSS_NAMES, Session, operation
 from convscope.explorer.snapshot import Snapshot, check_index
 from convscope.inspect.attribution import METHODS
 from convscope.layers.losses import LOSSES
-from convscope.models.modelfile import save
 from convscope.spec import spec_of
 
 
@@ -251,7 +249,7 @@ def stages(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 @operation(job=True)
 def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """ "Copy as PyTorch": the model and, if large, the picture are written to the session's own folder."""
+    """ "Copy as PyTorch"; ``needs_file`` where the model is too large to stand in the code."""
     snapshot = session.snapshot
     kinds = ("activation", "input", "delta", "weight", "gradient", "logit", "probability", "loss")
     asked: dict[str, Any] = {"kind": args.text("kind", None, kinds)}
@@ -265,17 +263,10 @@ def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
             asked["parameter"] = args.text("parameter", "weight")
     elif asked["kind"] in ("logit", "probability", "input"):
         asked["index"] = list(args.index("index"))
-    with session.lock:
-        folder = session.scratch()
-        model_path = folder / f"{session.stepper.weight_hash()}.safetensors"
-        if not model_path.exists():
-            save(session.model, model_path, session.network.input_shape)
-        pixels_path = folder / "pixels.npy"
-        pixels_path.write_bytes(as_npy(session.picture.pixels))
+    file = session.saved_model()
     code = snippets.snippet(
-        model_path=model_path,
+        model_file=file,
         pixels=session.picture.pixels,
-        pixels_path=pixels_path,
         mean=session.desk.preprocessing.mean,
         std=session.desk.preprocessing.std,
         input_shape=session.network.input_shape,
@@ -283,5 +274,6 @@ def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
         target=snapshot.question.target,
         asked=asked,
         before=before,
+        end=snapshot.end,
     )
-    return Reply({"code": code})
+    return Reply({"code": code, "needs_file": file.stat().st_size > snippets.EMBEDDED_BYTES})

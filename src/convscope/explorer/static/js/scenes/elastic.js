@@ -132,7 +132,7 @@ function drawFlow(app, painter, plan, data, late) {
     const source = plan.places.get(find(data, "source"));
     ends.push([source.x + source.w, centre(source)[1]]);
   }
-  const summed = ["conv", "linear", "add", "rbf"].includes(data.family);
+  const summed = ["conv", "linear", "add", "rbf", "total", "total_across"].includes(data.family);
   const sx = plan.columns.sum;
   for (const [x, y] of ends) {
     if (summed) join(x + 2, y, sx - 15, plan.middle);
@@ -259,7 +259,7 @@ function placesOn(app, data, panel, cell) {
   const window = back ? app.model.byName.get(panel.layer)?.window : null;
   if (window) return readersOf(window, cell, panel.full);
   const inside = cell[0] < panel.full[0] && cell[1] < panel.full[1];
-  const same = back || ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax"].includes(data.family);
+  const same = back || ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax", "log_softmax"].includes(data.family);
   return same && inside ? [cell] : [];
 }
 

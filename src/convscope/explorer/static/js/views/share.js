@@ -21,6 +21,7 @@ export function openShare(app, button) {
     entry("share-svg", t("save_svg"), () => save(new Blob([svg(app)], { type: "image/svg+xml" }), "convscope.svg")),
     entry("share-html", t("save_html"), () => saveHtml(app)),
     entry("share-npy", t("save_npy"), () => download("/input.npy", "input.npy")),
+    entry("share-model", t("save_model"), () => download("/model.safetensors", "model.safetensors")),
     entry("share-input", t("save_input"), () => download("/input.png", "input.png")),
   );
   function close() {

@@ -118,10 +118,10 @@ export function pager(page, load) {
 export function copyButton(app, asked) {
   return h("button.button.small", {
     type: "button", className: "button small copy-pytorch", onclick: async () => {
-      const { code } = await app.connection.ask("snippet", asked);
+      const { code, needs_file: needsFile } = await app.connection.ask("snippet", asked);
       app.lastSnippet = code;
       const { copyText } = await import("./share.js");
-      await copyText(code, t("copied_pytorch"));
+      await copyText(code, t(needsFile ? "copied_needs_model" : "copied_pytorch"));
     },
   }, t("copy_pytorch"));
 }

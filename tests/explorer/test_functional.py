@@ -1,0 +1,158 @@
+"""Functions and methods are explained as the modules are; a network that ends in a softmax gets no second one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.explorer.fixtures import printed_by
+from tests.explorer.test_arithmetic import closes, some
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.explorer.network import Network
+from convscope.explorer.protocol import Arguments
+from convscope.explorer.session import Session
+from convscope.explorer.snapshot import Question, Snapshot
+from convscope.layers.losses import loss_for
+
+
+class Written(nn.Module):
+    """Everything between the layers with weights is a function; ``ways`` keeps each value and its gradient."""
+
+    def __init__(self, end: str = "log_softmax") -> None:
+        super().__init__()
+        self.end = end
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3, padding=1)
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.avg_pool2d(torch.tanh(self.conv2(x)), 2, ceil_mode=True, count_include_pad=False)
+        x = F.adaptive_avg_pool2d(x, (3, 2))
+        x = self.fc(x.mean((2, 3)))
+        return F.softmax(x, -1) if self.end == "softmax" else x.log_softmax(1) if self.end else x
+
+
+def snapshot_of(model: nn.Module, shape: tuple[int, ...] = (1, 13, 11)) -> Snapshot:
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(5)).to(next(model.parameters()).dtype)
+    return Snapshot(Network(model.eval(), shape), Question(x, 1, "cross_entropy"), 1)
+
+
+def by_autograd(snapshot: Snapshot, model: Any) -> dict[str, tuple[Tensor, Tensor]]:
+    """(value, ∂J/∂value) of every call, by torch's own functions on leaves one after another."""
+    kept: dict[str, Tensor] = {}
+
+    class Keep(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            y = super().run_node(n)
+            if isinstance(y, Tensor) and n.op.startswith("call"):
+                y.retain_grad()
+                kept[n.name] = y
+            return y
+
+    x = snapshot.question.x.clone().requires_grad_()
+    y = Keep(torch.fx.symbolic_trace(model)).run(x)
+    loss = F.nll_loss(y.log() if model.end == "softmax" else y, torch.tensor([1]))
+    torch.autograd.backward(loss)
+    return {name: (value.detach(), value.grad) for name, value in kept.items() if value.grad is not None}
+
+
+@pytest.mark.parametrize("end", ["log_softmax", "softmax"])
+def test_functions_are_explained_by_their_own_sums(end: str) -> None:
+    torch.manual_seed(1)
+    model = Written(end).double()
+    snapshot = snapshot_of(model)
+    families = [node.family for node in snapshot.network.nodes.values()]
+    assert families == [
+        "conv", "activation", "max_pool", "conv", "activation", "mean_pool", "adaptive_mean_pool", "total", "linear",
+        end,
+    ]  # fmt: skip
+    truth = by_autograd(snapshot, model)
+    before = {"relu": "conv1", "tanh": "conv2", end: "fc"}  # δ of these stands at what they read
+    for name in snapshot.layers:
+        y, _ = truth[name]
+        delta = truth[before.get(name, name)][1]
+        for unit in some(tuple(y.shape[1:]), 60):
+            found = snapshot.forward(name, unit)
+            assert found.note != "linearised"
+            closes(found, float(y[(0, *unit)]))
+            closes(snapshot.backward(name, unit), float(delta[(0, *unit)]))
+
+
+@pytest.mark.parametrize(
+    ("over", "keepdim"), [((2, 3), False), ((2, 3), True), ((-1,), False), ((1,), True), ((1, 2), False)]
+)
+def test_sums_and_means_over_any_dimensions(over: tuple[int, ...], keepdim: bool) -> None:
+    class Sums(nn.Module):
+        def __init__(self, mean: bool) -> None:
+            super().__init__()
+            self.conv, self.mean = nn.Conv2d(1, 4, 3), mean
+            self.fc = nn.Linear(self.reduced(torch.zeros(1, 4, 5, 3)).numel(), 3)
+
+        def reduced(self, x: Tensor) -> Tensor:
+            return x.mean(over, keepdim=keepdim) if self.mean else torch.sum(x, over, keepdim=keepdim)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.fc(torch.flatten(self.reduced(self.conv(x)), 1))
+            return y
+
+    for mean in (True, False):
+        torch.manual_seed(2)
+        model = Sums(mean).double()
+        snapshot = snapshot_of(model, (1, 7, 5))
+        (name,) = [node.name for node in snapshot.network.nodes.values() if node.family.startswith("total")]
+        c = snapshot.layers["conv"].y.clone().requires_grad_()
+        y = model.reduced(c)
+        loss = F.cross_entropy(model.fc(torch.flatten(y, 1)), torch.tensor([1]))
+        (delta,) = torch.autograd.grad(loss, c)
+        for unit in np.ndindex(*y.shape[1:]):
+            closes(snapshot.forward(name, unit), float(y.detach()[(0, *unit)]))
+        for unit in np.ndindex(*c.shape[1:]):
+            closes(snapshot.backward("conv", unit), float(delta[(0, *unit)]))
+
+
+@pytest.mark.parametrize("end", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("gap", [1.0, 18.0, 30.0])
+def test_an_ending_softmax_is_not_put_on_twice(end: str, gap: float) -> None:
+    """J, p and δ are those of the same network without its end under cross-entropy, in float64, also where p is 1 in
+    float32."""
+    torch.manual_seed(0)
+    model = Written(end)
+    with torch.no_grad():
+        model.fc.bias.copy_(torch.tensor([0, gap, 0]))
+    snapshot = snapshot_of(model)
+    twin = copy.deepcopy(model).double()
+    twin.end = ""
+    logits = twin(snapshot.question.x.double())
+    loss = F.cross_entropy(logits, torch.tensor([1]))
+    torch.autograd.backward(loss)
+    assert snapshot.loss == pytest.approx(float(loss.detach()), rel=2e-5)
+    assert snapshot.probabilities is not None
+    torch.testing.assert_close(snapshot.probabilities, logits.detach()[0].softmax(0), rtol=2e-5, atol=1e-7)
+    for name, parameter in twin.named_parameters():
+        assert parameter.grad is not None
+        expected = parameter.grad.float()
+        largest = float(expected.abs().max())
+        assert largest > 0
+        torch.testing.assert_close(snapshot.gradients[name], expected, rtol=1e-3, atol=largest * 1e-4)
+    wrong = loss_for("cross_entropy").value(model(snapshot.question.x), torch.tensor([1]))
+    if end == "softmax":
+        assert abs(float(wrong.detach()) - float(loss.detach())) > 0.05  # what a second softmax would say
+
+
+@pytest.mark.parametrize("kind", ["probability", "loss"])
+def test_copied_code_knows_how_the_network_ends(kind: str) -> None:
+    for end in ("softmax", "log_softmax"):
+        torch.manual_seed(1)
+        session = Session(Written(end), input_shape=(1, 13, 11))
+        asked = Arguments({"kind": kind, "index": [2]})
+        code = session.answer("snippet", asked, b"").values["code"]
+        snapshot = session.snapshot
+        assert snapshot.probabilities is not None
+        truth = snapshot.loss if kind == "loss" else float(snapshot.probabilities[2])
+        session.close()
+        assert float(printed_by(code)) == pytest.approx(truth, rel=1e-4)
