@@ -301,7 +301,7 @@ def test_only_this_computer_is_listened_to(handle: Handle) -> None:
 def test_it_ends_and_its_folder_with_it() -> None:
     opened = explore(described(plain(), (3, 12, 12), 4), port=0)
     assert isinstance(opened.session, Session)
-    folder = opened.session.scratch()
+    folder = opened.session.saved_model().parent
     opened.close()
     assert not folder.exists()
     with pytest.raises(OSError, match="refused"):

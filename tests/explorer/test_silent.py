@@ -50,7 +50,7 @@ def test_a_place_that_windows_step_over_has_a_delta_of_nothing(name: str) -> Non
     model = STEPPING[name].double().eval()
     snapshot = snapshot_of(model, (1, 8, 6))
     truth = reference(model, snapshot.question.x, 1)
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for unit in itertools.product(range(3), range(8), range(6)):
         found = snapshot.backward("0", unit)
         closes(found, float(truth.grad_y["0"][(0, *unit)]))
