@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convscope.models import create_model as create_model
     from convscope.models import list_models as list_models
     from convscope.models.committee import committee as committee
+    from convscope.models.compressing import compress as compress
     from convscope.native import accelerate as accelerate
     from convscope.tasks import evaluate as evaluate
     from convscope.tasks import fit as fit
@@ -40,6 +41,7 @@ _ROOMS = {
     "list_models": "models",
     "create_model": "models",
     "committee": "models.committee",
+    "compress": "models.compressing",
     "list_datasets": "data",
     "load_dataset": "data",
     "fit": "tasks",

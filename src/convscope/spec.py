@@ -120,7 +120,8 @@ class ModelSpec:
     ``architecture`` is a catalogue name, or "graph" for a user's own module, whose layers ``options`` then spells out.
     ``task`` says what the model is for, ``inputs`` and ``answers`` what goes in and comes out. For the commonest model,
     one picture in and a class out, three short forms say it all: ``input_shape`` (channels, height, width) of the first
-    input, its ``preprocessing``, and ``classes``, the class names in logit order, empty when unknown.
+    input, its ``preprocessing``, and ``classes``, the class names in logit order, empty when unknown. ``ranks``: the
+    fully connected layers that are two of that rank, by their names (``convscope.compress``).
     """
 
     architecture: str
@@ -128,6 +129,7 @@ class ModelSpec:
     task: str
     inputs: tuple[Input, ...]
     answers: Answers
+    ranks: dict[str, int]
 
     def __init__(
         self,
@@ -140,6 +142,7 @@ class ModelSpec:
         task: str = "classification",
         inputs: Sequence[Input] | None = None,
         answers: Answers | None = None,
+        ranks: Mapping[str, int] | None = None,
     ) -> None:
         if inputs is None:
             kind = "pictures" if len(input_shape) == 3 or preprocessing is not None else "numbers"
@@ -150,6 +153,7 @@ class ModelSpec:
             "task": task,
             "inputs": tuple(inputs),
             "answers": Answers("classes", tuple(classes)) if answers is None else answers,
+            "ranks": dict(ranks or {}),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -190,6 +194,7 @@ class ModelSpec:
             "task": self.task,
             "inputs": [_without_defaults(each) for each in self.inputs],
             "answers": _without_defaults(self.answers),
+            **({"ranks": self.ranks} if self.ranks else {}),
         }
 
     @classmethod
@@ -217,6 +222,7 @@ class ModelSpec:
         return cls(
             architecture, options, task=_text(saved["task"]), inputs=inputs,
             answers=Answers(_text(answers["kind"]), _texts(answers.get("names", ())), dict(answers.get("more", {}))),
+            ranks=dict(saved.get("ranks", {})),
         )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def current_spec(model: nn.Module, input_shape: Sequence[Any] | None = None) -> 
     if _fits(model, described):
         return described
     inputs = None if input_shape is None else example_inputs(model, input_shape)
-    return described.replace(architecture="graph", options=portable.describe(model, inputs))
+    return described.replace(architecture="graph", options=portable.describe(model, inputs), ranks={})
 
 
 def _fits(model: nn.Module, described: spec.ModelSpec) -> bool:
@@ -82,7 +82,7 @@ def _options(module: nn.Module) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(module).items()
-        if name not in ("training", "convscope_spec") and not name.startswith("_")
+        if name not in ("training", "convscope_spec", "convscope_compression") and not name.startswith("_")
         if type(value) in kinds or callable(value)
     }
 

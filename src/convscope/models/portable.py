@@ -21,6 +21,7 @@ from convscope.graph.capture import capture, facts
 from convscope.graph.examples import example_inputs
 from convscope.layers import TableConv2d
 from convscope.models.catalog import create_model
+from convscope.models.compressing import factorise
 from convscope.models.portable_check import check_rebuilt, given_shapes
 from convscope.models.portable_model import VERSION, PortableModel, find, portable_model
 from convscope.models.portable_names import ATTRIBUTES, CLASS_NAMES, FUNCTION_NAMES, METHODS
@@ -98,7 +99,7 @@ def describe_spec(model: nn.Module, input_shape: tuple[Any, ...], classes: tuple
 def rebuild(found: spec.ModelSpec) -> nn.Module:
     """A model with fresh weights from its spec, whether from the catalogue or a user's own graph."""
     model = build(found.options) if found.architecture == "graph" else create_model(found.architecture, **found.options)
-    return spec.attach(model, found)
+    return spec.attach(factorise(model, found.ranks), found)
 
 
 def _traced_in_both_modes(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, fx.GraphModule]:
