@@ -7,6 +7,7 @@ the undisturbed one would have.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 
@@ -20,3 +21,32 @@ def derive(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator seeded with ``derive(seed, *names)``."""
     return torch.Generator(device=device).manual_seed(derive(seed, *names))
+
+
+class SharedChance(torch.Generator):
+    """The chance of a whole batch of which this process has the examples from ``first`` to ``last`` (of ``whole``).
+
+    Every process has the same one and draws for the whole batch (``drawn``), so that what becomes of an example does
+    not depend on how many processes there are. That costs what the others' draws cost: for 64 pictures of 28×28 flip
+    and crop need 0.2 thousand numbers, elastic distortion 6 thousand, some 40 µs.
+    """
+
+    first: int
+    last: int
+    whole: int
+
+    @classmethod
+    def of(cls, seed: int, first: int, last: int, whole: int) -> SharedChance:
+        chance = cls(device="cpu")
+        chance.first, chance.last, chance.whole = first, last, whole
+        chance.manual_seed(seed)
+        return chance
+
+
+def drawn(generator: torch.Generator, count: int, draw: Callable[[int], torch.Tensor], axis: int = 0) -> torch.Tensor:
+    """``draw(n)``: random numbers for n examples, along ``axis``, from ``generator``; those of this process's ``count``
+    examples, where it shares a batch with others."""
+    if not isinstance(generator, SharedChance):
+        return draw(count)
+    assert count == generator.last - generator.first, "one draw for each example of this process's share"
+    return draw(generator.whole).narrow(axis, generator.first, count)

@@ -35,7 +35,9 @@ QUICK = 3e-4
 class Stage:
     """A pure function of batches that draws all its chance from the generator that it is given.
 
-    That generator depends on the run's seed, the stage's ``name``, the epoch, the batch's number and the process alone.
+    That generator depends on the run's seed, the stage's ``name``, the epoch and the batch's number alone. Of several
+    processes all have the same one: what is drawn for each example goes through ``seeding.drawn``, which leaves this
+    process's part of the whole batch's, so that the number of processes makes no difference.
     """
 
     name: str
@@ -143,13 +145,16 @@ class Feed(Generic[E]):
         return pinned.to(device, non_blocking=True)
 
     def _staged(self, batch: Batch, index: int) -> Batch:
-        order = self.order
         for stage in self.stages:
-            if isinstance(stage, Stage):
-                batch = stage.call(batch, seeding.generator(order.seed, stage.name, order.epoch, index, order.rank))
-            else:
-                batch = stage.call(batch)
+            batch = stage.call(batch, self._chance(stage, index)) if isinstance(stage, Stage) else stage.call(batch)
         return batch
+
+    def _chance(self, stage: Stage, index: int) -> torch.Generator:
+        order = self.order
+        seed = seeding.derive(order.seed, stage.name, order.epoch, index, 0)
+        if order.world == 1:
+            return torch.Generator().manual_seed(seed)
+        return seeding.SharedChance.of(seed, *order.share(index), order.size(index))
 
 
 def fitting(preprocessing: Preprocessing) -> FixedStage:

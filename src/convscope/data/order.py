@@ -89,9 +89,13 @@ class Order:
 
     def own(self, index: int) -> Tensor:
         """This process's share of them: int64 (n,)."""
-        first, last = self._bounds[index]
-        size = last - first
-        return self._order[first + size * self.rank // self.world : first + size * (self.rank + 1) // self.world]
+        before, (first, last) = self._bounds[index][0], self.share(index)
+        return self._order[before + first : before + last]
+
+    def share(self, index: int) -> tuple[int, int]:
+        """(first, last) of this process's share among the ``size`` examples of batch ``index``."""
+        size = self.size(index)
+        return size * self.rank // self.world, size * (self.rank + 1) // self.world
 
     def to(self, device: torch.device | str) -> Order:
         """The same with its indices on ``device``, where the examples are kept there."""

@@ -9,6 +9,7 @@ import torch
 
 from convscope.data.augment.geometry import rounded
 from convscope.data.augment.operations import Operation
+from convscope.seeding import drawn
 
 LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601
 # red, green, blue → luma, orange–blue, purple–green (NTSC); a turn of the last two is a turn of hue
@@ -41,8 +42,9 @@ class Colour:
             grey = numpy.ones((channels, channels), dtype=numpy.float32) * (LUMA if channels == 3 else 1)
             if operation.name == "pca":
                 assert principal is not None
-                drawn = torch.randn((count, 3), generator=generator).numpy() * numpy.float32(operation.values[0])
-                shift = drawn @ principal.T.astype(numpy.float32)
+                normal = drawn(generator, count, lambda n: torch.randn((n, 3), generator=generator))
+                amounts = normal.numpy() * numpy.float32(operation.values[0])
+                shift = amounts @ principal.T.astype(numpy.float32)
                 own = numpy.broadcast_to(own, (count, channels, channels))
             elif operation.name == "hue":
                 own = _hue_matrices(_uniform(count, generator) * operation.values[0])
@@ -89,8 +91,8 @@ def principal_colours(parts: Iterable[torch.Tensor]) -> numpy.ndarray:
 
 def _uniform(count: int, generator: torch.Generator) -> numpy.ndarray:
     """(n,) in −1 … 1."""
-    drawn: numpy.ndarray = torch.rand(count, generator=generator).numpy() * 2 - 1
-    return drawn
+    uniform: numpy.ndarray = drawn(generator, count, lambda n: torch.rand(n, generator=generator)).numpy() * 2 - 1
+    return uniform
 
 
 def _hue_matrices(degrees: numpy.ndarray) -> numpy.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from convscope.data.augment.geometry import chosen
+from convscope.seeding import drawn
 
 
 def cutout(images: torch.Tensor, side: int, fill: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -13,7 +14,7 @@ def cutout(images: torch.Tensor, side: int, fill: torch.Tensor, generator: torch
     ``images`` is uint8 (n, c, h, w), ``fill`` uint8 (c,), one value a channel.
     """
     count, channels, height, width = images.shape
-    places = torch.rand((2, count, 1), generator=generator)
+    places = drawn(generator, count, lambda n: torch.rand((2, n, 1), generator=generator), 1)
     sizes = torch.tensor([height, width]).reshape(2, 1, 1)
     first = (places * sizes).to(torch.int64) - side // 2  # (2, n, 1)
     first = first.to(images.device)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from convscope.data.augment.moves import Flipped, Move, Shifted, Warped
 from convscope.data.augment.operations import Operation
+from convscope.seeding import drawn
 
 Floats = numpy.ndarray  # float32
 
@@ -32,15 +33,20 @@ class Shift:
         moves = [] if moves is None else moves
         for operation in self.operations:
             if operation.name == "flip":
-                drawn = torch.rand(len(images), generator=generator) < operation.values[0]
-                images = chosen(drawn.to(images.device).reshape(-1, 1, 1, 1), images.flip(3), images)
-                moves.append(Flipped(drawn))
+                uniform = drawn(generator, len(images), lambda n: torch.rand(n, generator=generator))
+                flips = uniform < operation.values[0]
+                images = chosen(flips.to(images.device).reshape(-1, 1, 1, 1), images.flip(3), images)
+                moves.append(Flipped(flips))
             else:
                 most = int(operation.values[0])
-                shifts = torch.randint(-most, most + 1, (len(images), 2), generator=generator)
+                shifts = drawn(generator, len(images), functools.partial(_shifts, most, generator))
                 images = _crop(images, shifts, most)
                 moves.append(Shifted(shifts))
         return images
+
+
+def _shifts(most: int, generator: torch.Generator, count: int) -> torch.Tensor:
+    return torch.randint(-most, most + 1, (count, 2), generator=generator)
 
 
 def _crop(images: torch.Tensor, shifts: torch.Tensor, pixels: int) -> torch.Tensor:
@@ -103,15 +109,21 @@ class Sample:
         count, _, height, width = images.shape
         matrices = numpy.tile(numpy.eye(3, dtype=numpy.float32), (count, 1, 1))
         if self.affine:
-            uniform = torch.rand((2 * len(self.affine), count), generator=generator).numpy() * 2 - 1  # −1 … 1
+            rows = 2 * len(self.affine)
+            uniform = drawn(generator, count, lambda n: torch.rand((rows, n), generator=generator), 1).numpy() * 2 - 1
             for place, operation in enumerate(self.affine):
-                matrices = matrices @ inverse_map(operation, uniform[2 * place : 2 * place + 2], images)
+                matrices = matrices @ inverse_map(operation, uniform[2 * place : 2 * place + 2], images)  # −1 … 1
         if self.elastic is None:
             return warp(images, matrices, moves=moves)
         alpha, sigma = self.elastic.values
         terms = smooth_terms(height, sigma).shape[1], smooth_terms(width, sigma).shape[1]
         own = generator if images.device.type == "cpu" else _on_device(generator, images.device)
-        noise = torch.randn((terms[0], count, terms[1], 2), generator=own, device=images.device)
+        noise = drawn(
+            generator,
+            count,
+            lambda n: torch.randn((terms[0], n, terms[1], 2), generator=own, device=images.device),
+            1,
+        )
         return warp(images, matrices, noise, alpha, sigma, moves)
 
 
@@ -169,8 +181,8 @@ def inverse_map(operation: Operation, uniform: Floats, images: torch.Tensor) -> 
         assert operation.name == "width"
         least, most = operation.values
         choices = numpy.arange(least, most + 1, 2, dtype=numpy.float32)
-        drawn = ((uniform[0] + 1) / 2 * len(choices)).astype(numpy.int64).clip(max=len(choices) - 1)
-        result = _width_map(images, choices[drawn], 0)
+        picked = ((uniform[0] + 1) / 2 * len(choices)).astype(numpy.int64).clip(max=len(choices) - 1)
+        result = _width_map(images, choices[picked], 0)
     return result
 
 
