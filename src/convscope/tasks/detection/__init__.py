@@ -1,0 +1,1 @@
+"""Detection: what is in a picture, and the box around each of it."""

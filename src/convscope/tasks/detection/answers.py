@@ -1,0 +1,59 @@
+"""From what a detector answers to boxes: differences applied, cut at the edges, thresholds, NMS a class."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from convscope.layers.box_coding import decode
+from convscope.layers.boxes import batched_nms, clip_boxes_to_image, remove_small_boxes
+from convscope.models.fast_rcnn import Regions
+
+
+class Limits(Protocol):
+    """Of the page of settings, what concerns the answers."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def overlap(self) -> float: ...
+    @property
+    def most(self) -> int: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """What was found in one picture, best first: ``boxes`` (k, 4), ``labels`` int64 (k,) from 0, ``scores`` (k,)."""
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+    def above(self, score: float) -> Found:
+        """Those of at least that score."""
+        kept = self.scores >= score
+        return Found(self.boxes[kept], self.labels[kept], self.scores[kept])
+
+
+def found_in(outputs: Regions, sizes: Tensor, limits: Limits, deviations: tuple[float, ...]) -> list[Found]:
+    """What is in each of the n pictures of these ``sizes`` (n, 2), in pixels of the model's input."""
+    answers: list[Found] = []
+    probabilities = torch.softmax(outputs.scores.float(), 1)
+    for picture, (height, width) in enumerate(sizes.tolist()):
+        own = outputs.rois[:, 0] == picture
+        rois, scores, moves = outputs.rois[own, 1:].float(), probabilities[own, 1:], outputs.differences[own, 1:]
+        region, label = torch.nonzero(scores >= limits.score, as_tuple=True)
+        boxes = decode(rois[region], moves[region, label].float(), deviations)
+        answers.append(best_of(boxes, label, scores[region, label], (int(height), int(width)), limits))
+    return answers
+
+
+def best_of(boxes: Tensor, labels: Tensor, scores: Tensor, size: tuple[int, int], limits: Limits) -> Found:
+    """Cut at the edges, without what has no area, NMS a class, the best ``limits.most``."""
+    boxes = clip_boxes_to_image(boxes, size)
+    kept = remove_small_boxes(boxes, 1e-2)
+    kept = kept[batched_nms(boxes[kept], scores[kept], labels[kept], limits.overlap)[: limits.most]]
+    return Found(boxes[kept], labels[kept], scores[kept])
