@@ -78,6 +78,10 @@ def test_pictures_of_the_view(visit: Callable[..., Any], lenet: Handle) -> None:
     assert drawing.count("<image") >= 8
     assert "Σ" in drawing
     assert "http://127" not in drawing
+    said = page.locator("#said").inner_text()
+    assert f"The network says: {said} " in drawing
+    assert "lenet5 — c3 · 5 · (5, 3, 7)" in drawing
+    assert picture.height == 3 * (page.evaluate("() => convscope.stage.height") + 76)
     assert saved(page, "share-npy")[:6] == b"\x93NUMPY"
     assert Image.open(io.BytesIO(saved(page, "share-input"))).size == (28, 28)
 
@@ -89,6 +93,7 @@ def test_the_saved_page_works_without_the_server(
     select(page, "c3", 5, [5, 3, 7])
     settle(page, 300)
     value = page.locator("#result .num").first.get_attribute("data-exact")
+    page.evaluate("() => { document.title = 'A & B <i>'; }")
     path = tmp_path / "saved.html"
     path.write_bytes(saved(page, "share-html"))
     context = browser.new_context(offline=True)
@@ -98,6 +103,8 @@ def test_the_saved_page_works_without_the_server(
     opened.goto(path.as_uri())
     assert opened.locator("#result .num").first.get_attribute("data-exact") == value
     assert opened.locator("svg image").count() >= 8
+    assert opened.locator("h1").inner_text() == opened.title() == "A & B <i>"
+    assert opened.locator(".verdict #said").inner_text() == page.locator("#said").inner_text()
     assert errors == []
     context.close()
 
@@ -129,3 +136,20 @@ def test_a_stopped_server_is_said_and_found_again(visit: Callable[..., Any], len
         select(page, "c3", 1, [1, 2, 2])
         assert page.locator("#result .num").count() >= 1
     page.problems[:] = [each for each in page.problems if "ERR_" not in each]
+
+
+def test_a_link_says_of_which_model_it_is(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    page.locator("#share-button").click()
+    page.locator("#share-link").click()
+    page.wait_for_selector("#notice:has-text('Link copied')")
+    address = page.evaluate("() => navigator.clipboard.readText()")
+    assert isinstance(lenet.session, Session)
+    assert address.endswith(f"&model=lenet5%40{lenet.session.stepper.weight_hash()}")
+    same = visit(lenet, "#" + address.split("#", 1)[1])
+    settle(same, 300)
+    assert not same.locator("#notice").is_visible()
+    other = visit(lenet, "#" + address.split("#", 1)[1].replace("lenet5%40", "alexnet%40"))
+    other.wait_for_selector("#notice:has-text('the one that is open is lenet5')")
+    changed = visit(lenet, "#" + address.split("#", 1)[1][:-4] + "0000")
+    changed.wait_for_selector("#notice:has-text('other weights')")

@@ -64,6 +64,12 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 
 @operation()
+def fingerprint(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """What tells the model apart from others: its name and the hash of its weights."""
+    return Reply({"name": session.name, "hash": session.stepper.weight_hash()})
+
+
+@operation()
 def layout(session: Session, args: Arguments, payload: bytes) -> Reply:
     return Reply({"layout": lay_out(session.network, args.texts("unfolded"))})
 
@@ -84,6 +90,11 @@ def frame(session: Session, args: Arguments, payload: bytes) -> Reply:
         described.append({"layer": INPUT, "pixels": True, "shape": list(session.picture.pixels.shape[1:]), "offset": 0})
         data.append(raw)
         offset = len(raw)
+    if kind == "delta" and rule == "plain" and snapshot.grad_x is not None:
+        found = pictures.tiles(_input_delta(session, snapshot), stop=1)
+        described.append({"layer": INPUT, **found.describe(), "offset": offset})
+        data.append(found.data)
+        offset += len(found.data)
     for name in wanted:
         if name == INPUT:
             continue
@@ -97,7 +108,15 @@ def frame(session: Session, args: Arguments, payload: bytes) -> Reply:
         data.append(found.data)
         offset += len(found.data)
     header = {"quantity": kind, "rule": rule, "tiles": described, **_state(session, snapshot)}
+    last = deltas.get(session.network.output)
+    header["output_delta"] = None if last is None or last.ndim != 2 else last[0].double().tolist()
     return Reply(finite(header), b"".join(data))
+
+
+def _input_delta(session: Session, snapshot: Snapshot) -> Tensor:
+    """∂J/∂x of every pixel as one picture (1, rows, columns): its channels moved together."""
+    assert snapshot.grad_x is not None
+    return snapshot.grad_x[0].reshape(session.desk.picture_shape).sum(0, keepdim=True)
 
 
 def _state(session: Session, snapshot: Snapshot) -> dict[str, Any]:
@@ -155,7 +174,7 @@ def values(session: Session, args: Arguments, payload: bytes) -> Reply:
     if name == INPUT:
         maps = snapshot.question.x[0].reshape(session.desk.picture_shape)
         if kind == "delta" and snapshot.grad_x is not None:
-            maps = snapshot.grad_x[0].reshape(session.desk.picture_shape)
+            maps = _input_delta(session, snapshot)
     elif kind in ("weight", "gradient"):
         layer = snapshot.layer(name)
         parameter = args.text("parameter", "weight")

@@ -1,6 +1,7 @@
 // The address line: it holds the state, so that a link, a reload and the browser's Back restore it.
 
 import { notice } from "./core/dom.js";
+import { t } from "./core/i18n.js";
 import { fromAddress, toAddress, unpackPixels } from "./core/store.js";
 
 export class Address {
@@ -25,6 +26,16 @@ export class Address {
     this.goingBack = true;
     this.app.store.set(this.app.selection.checked({ tab: "forward", show: "activation", rule: "plain", ...state }));
     queueMicrotask(() => queueMicrotask(() => (this.goingBack = false)));
+  }
+
+  // A link names the model that it was made on: another one, or other weights, is said.
+  async checkModel(wanted) {
+    if (!wanted.model) return;
+    const { name, hash } = await this.app.connection.ask("fingerprint");
+    const at = wanted.model.lastIndexOf("@");
+    const [theirs, weights] = [wanted.model.slice(0, at), wanted.model.slice(at + 1)];
+    if (theirs !== name) notice(t("link_other_model", { theirs, ours: name }), true);
+    else if (weights !== hash) notice(t("link_other_weights", { name }), true);
   }
 
   async restoreInput(wanted) {

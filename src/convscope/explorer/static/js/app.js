@@ -65,6 +65,7 @@ export class App {
     if (this.store.state.unfolded.length) await this.unfold(this.store.state.unfolded);
     this.camera.relayout();
     await this.address.restoreInput(wanted);
+    await this.address.checkModel(wanted);
     this.listen();
     await this.selection.changed(false);
     window.addEventListener("popstate", () => this.address.goBack());

@@ -15,6 +15,7 @@ export class Pointer {
     this.tip = $("#tip");
     this.last = null;
     this.board.addEventListener("pointermove", (event) => this.move(event));
+    this.board.addEventListener("pointercancel", () => (this.dragging = null)); // the finger scrolls the page
     this.board.addEventListener("pointerleave", () => this.leave());
     this.board.addEventListener("pointerdown", (event) => this.down(event));
     this.board.addEventListener("pointerup", (event) => this.up(event));
@@ -316,7 +317,10 @@ export class Pointer {
   }
 
   wheel(event) {
-    const by = Math.abs(event.deltaX) > Math.abs(event.deltaY) ? event.deltaX : event.deltaY;
+    const across = Math.abs(event.deltaX) > Math.abs(event.deltaY);
+    const { scrollHeight, clientHeight } = document.scrollingElement;
+    if (!across && scrollHeight > clientHeight + 1) return; // the page itself can be scrolled
+    const by = across ? event.deltaX : event.deltaY;
     if (this.app.selection.elastic || this.app.camera.layout.width <= this.app.stage.width) return;
     event.preventDefault();
     this.app.camera.move(by);

@@ -77,6 +77,7 @@ export function fromAddress(hash) {
   found.wanted = {
     item: values.get("item"),
     px: values.get("px"),
+    model: values.get("model"),
     target: values.has("target") ? Number(values.get("target")) : null,
     loss: values.get("loss"),
   };

@@ -1,12 +1,12 @@
 // Where everything stands in the overview, computed from the graph: a column for each depth, branches in lanes, wide
 // layers as grids, vectors as strips.
 
-const MAX_TILES = [46, 42, 38, 34, 30]; // the largest with which everything fits beside each other
+// Tile, gap and width of the answers' column: the first with which everything stands beside each other.
+const FITS = [[46, 14, 140], [42, 14, 140], [38, 14, 140], [34, 14, 140], [30, 14, 140], [30, 9, 116], [26, 7, 104], [22, 5, 96]];
 const MIN_TILE = 20;
 const GAP = 5;
-const HEAD = 44;
+const HEAD = 58;
 const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
-const OUTPUT_WIDTH = 140;
 export const OUTPUT_ROWS = 12;
 
 export function isVector(shape) {
@@ -25,15 +25,14 @@ export function mapSize(shape) {
 
 export function arrange(model, layout, width, height) {
   let found = null;
-  for (const tile of MAX_TILES) {
-    found = tryWith(model, layout, width, height, tile);
+  for (const fit of FITS) {
+    found = tryWith(model, layout, width, height, fit);
     if (found.width <= width) return found;
   }
-  const most = tryWith(model, layout, width, height, MAX_TILES[0]);
-  return found.width > width * 1.15 ? most : found;
+  return tryWith(model, layout, width, height, FITS[0]); // too long for any: it is moved along
 }
 
-function tryWith(model, layout, width, height, maxTile) {
+function tryWith(model, layout, width, height, [maxTile, least, answers]) {
   const ranks = new Map();
   for (const item of layout.items) {
     if (!ranks.has(item.rank)) ranks.set(item.rank, []);
@@ -44,13 +43,13 @@ function tryWith(model, layout, width, height, maxTile) {
   const top = HEAD + (skips ? 34 : 10);
   const placed = columns.map((items) => {
     const share = (height - top - 14) / items.length - (items.length > 1 ? 26 : 0);
-    const boxes = items.map((item) => shape(model, item, Math.max(36, share), maxTile));
+    const boxes = items.map((item) => shape(model, item, Math.max(36, share), maxTile, answers));
     return { items, boxes, width: Math.max(MIN_COLUMN, ...boxes.map((box) => box.width)) };
   });
   const total = placed.reduce((sum, column) => sum + column.width, 0);
   const margin = 18;
   const free = (width - total - 2 * margin) / Math.max(1, placed.length - 1);
-  const gap = Math.min(84, Math.max(14, free));
+  const gap = Math.min(84, Math.max(least, free));
   let x = margin + Math.max(0, (width - 2 * margin - total - gap * (placed.length - 1)) / 2);
   const boxes = new Map();
   for (const column of placed) {
@@ -71,11 +70,11 @@ function rankOf(layout, name) {
   return layout.byName.get(name).rank;
 }
 
-function shape(model, item, height, maxTile) {
+function shape(model, item, height, maxTile, answers) {
   if (item.shows === "input") return inputBox(model, height, maxTile + 28);
   const node = model.byName.get(item.shows);
   const count = mapCount(node.shape);
-  if (item.shows === model.output && isVector(node.shape)) return outputBox(count, height);
+  if (item.shows === model.output && isVector(node.shape)) return outputBox(count, height, answers);
   if (isVector(node.shape)) return stripBox(count, height);
   const [h, w] = mapSize(node.shape);
   const ratio = Math.min(2.6, Math.max(0.4, w / h));
@@ -83,7 +82,7 @@ function shape(model, item, height, maxTile) {
   for (let columns = 1; ; columns++) {
     const rows = Math.ceil(shown / columns);
     const side = Math.min(maxTile, (height - GAP * (rows - 1)) / rows);
-    if (side >= MIN_TILE || columns >= 8 || rows === 1) {
+    if (side >= Math.min(MIN_TILE, maxTile) || columns >= 8 || rows === 1) {
       const tileHeight = Math.max(3, ratio > 1 ? side / Math.sqrt(ratio) : side);
       const tileWidth = Math.max(3, tileHeight * ratio);
       const gap = side < 12 ? 2 : GAP;
@@ -111,10 +110,10 @@ function stripBox(count, height) {
   return { kind: "strip", count, shown: count, columns, cell, cellWidth, width: columns * cellWidth, height: rows * cell };
 }
 
-function outputBox(count, height) {
+function outputBox(count, height, width) {
   const rows = Math.min(count, OUTPUT_ROWS);
   const cell = Math.min(30, height / rows);
-  return { kind: "output", count, shown: rows, columns: 1, cell, width: OUTPUT_WIDTH, height: rows * cell };
+  return { kind: "output", count, shown: rows, columns: 1, cell, width, height: rows * cell };
 }
 
 // The place of map number `map` in a box.

@@ -1,6 +1,7 @@
 // The whole network: every layer a column of maps, branches as lanes, connections between them.
 
 import { isVector, OUTPUT_ROWS, tilePlace } from "../draw/columns.js";
+import { ends } from "../draw/colour.js";
 import { palette } from "../draw/palette.js";
 import { percent, short } from "../core/format.js";
 
@@ -17,7 +18,9 @@ export function overview(app, { dim = 1 } = {}) {
     const at = { ...box, x: box.x - cx };
     const shows = box.item.shows;
     if (box.kind === "input") {
-      if (app.frames.picture) pictures.set("input", { place: whole(app.frames.picture), x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
+      const moves = atlases.get("input"); // ∂J/∂x, among the sensitivities
+      if (moves) pictures.set("input", { place: moves.whole(), x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
+      else if (app.frames.picture) pictures.set("input", { place: whole(app.frames.picture), x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
       continue;
     }
     const atlas = atlases.get(shows);
@@ -117,22 +120,34 @@ function drawOutput(app, painter, dim) {
   if (!box || !frame?.probabilities) return;
   const x = box.x - app.camera.x;
   const rows = box.order ?? frame.probabilities.map((_, index) => index).slice(0, box.shown);
-  const label = 70;
+  const label = Math.min(70, box.width * 0.5);
+  const deltas = app.store.get("show") === "delta" ? frame.output_delta : null;
+  const most = deltas ? Math.max(1e-30, ...deltas.map(Math.abs)) : 1;
   rows.forEach((cls, row) => {
     const y = box.y + row * box.cell;
     const middle = y + box.cell / 2;
     const chosen = cls === frame.predicted;
     const p = frame.probabilities[cls];
     const track = box.width - label - 4;
-    const name = clip(app.model.className(cls), 9);
+    const name = clip(app.model.className(cls), Math.floor(label / 7.5));
     painter.text(name, x + label - 6, middle, { size: 12.5, weight: chosen ? 700 : 400, colour: chosen ? palette.ink : palette.soft, align: "right", alpha: dim });
     painter.rect(x + label, middle - 5, track, 10, { fill: palette.line, radius: 3, alpha: dim });
-    if (p > 0.002) painter.rect(x + label, middle - 5, Math.max(2, track * p), 10, { fill: palette.activation, radius: 3, alpha: dim });
+    if (deltas) drawDelta(painter, { x: x + label, middle, track, alpha: dim }, deltas[cls], most, box.cell >= 22 && dim === 1);
+    else if (p > 0.002) painter.rect(x + label, middle - 5, Math.max(2, track * p), 10, { fill: palette.activation, radius: 3, alpha: dim });
     if (cls === frame.target) painter.path([[x + label - 2, middle - 8], [x + label - 2, middle + 8]], { stroke: palette.delta, width: 2.5, alpha: dim });
-    if (chosen && box.cell >= 24 && dim === 1) {
+    if (chosen && !deltas && box.cell >= 24 && dim === 1) {
       painter.text(percent(p), x + label + track, middle - 11, { size: 11, colour: palette.ink, align: "right", alpha: dim });
     }
   });
+}
+
+// δ of an output unit, p − t under cross-entropy: a bar to the left or right of zero.
+function drawDelta(painter, { x, middle, track, alpha }, delta, most, written) {
+  const zero = x + track / 2;
+  const length = Math.max(delta ? 1.5 : 0, (Math.abs(delta) / most) * (track / 2));
+  painter.rect(delta < 0 ? zero - length : zero, middle - 5, length, 10, { fill: ends("delta")[delta < 0 ? "minus" : "plus"], radius: 2, alpha });
+  painter.path([[zero, middle - 7], [zero, middle + 7]], { stroke: palette.soft, width: 1, alpha });
+  if (written) painter.text(short(delta, 3), x + track, middle - 11, { size: 10, mono: true, colour: palette.ink, align: "right", alpha });
 }
 
 function clip(text, length) {

@@ -20,6 +20,12 @@ export async function showGradient(app, body, { offset = 0, limit = 12 } = {}) {
     return;
   }
   const weight = chosenWeight(app, node);
+  const { map } = app.store.state;
+  const own = ownMap(node, weight);
+  if (map !== null && own !== null && own !== map) { // the board shows the map that the weight feeds, at the same place
+    const { unit } = app.store.state;
+    app.selection.select(layer, own, unit && [own, ...unit.slice(1)]);
+  }
   const chooser = picker(app, node, weight);
   const page = await app.connection.ask("explain", { layer, index: weight.index, parameter: weight.parameter, direction: "gradient", offset, limit });
   const value = await app.connection.ask("values", { layer, quantity: "weight", parameter: weight.parameter, map: weight.index[0] ?? 0 });
@@ -51,6 +57,12 @@ export function chosenWeight(app, node) {
   const first = map !== null && map < shape[0] ? map : 0;
   const index = shape.map((side, d) => (d === 0 ? first : d >= shape.length - 2 && shape.length > 2 ? Math.floor(side / 2) : 0));
   return { parameter, index };
+}
+
+// The output map that a parameter's entry belongs to; null where the first index does not count maps.
+function ownMap(node, { parameter, index }) {
+  if (node.connections.kind === "table" && parameter === "weight") return node.connections.maps.findIndex((maps, map) => index[0] < node.connections.maps.slice(0, map + 1).reduce((sum, each) => sum + each.length, 0));
+  return index.length && node.parameters[parameter][0] === node.shape[0] ? index[0] : null;
 }
 
 export function picker(app, node, weight) {

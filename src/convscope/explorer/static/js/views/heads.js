@@ -22,10 +22,11 @@ export function mountHeads(app) {
     const name = item.shows;
     const node = app.model.byName.get(name);
     const folded = item.members.length > 1;
-    const label = name === "input" ? app.t("input") : folded ? item.name : shortName(node);
+    const label = name === "input" ? (app.frames.atlases.has("input") ? "∂J/∂x" : app.t("input")) : folded ? item.name : shortName(node);
     const sizes = name === "input" ? app.model.input_shape : node.shape;
     const shape = app.model.shapeText(sizes);
-    const brief = sizes.length === 3 && sizes[1] === sizes[2] && sizes[1] > 1 ? `${sizes[0]}×${sizes[1]}²` : shape.replace(/(×1)+$/, "");
+    const maps = sizes.length === 3 && sizes[1] * sizes[2] > 1;
+    const brief = maps && box.alone ? [`${sizes[0]} ×`, `${sizes[1]}×${sizes[2]}`] : [shape.replace(/(×1)+$/, "")]; // maps × rows × columns
     const full = name === "input" ? app.t("input") : folded ? app.t("block_of", { name: item.name, count: item.members.length }) : `${name}, ${app.model.familyName(node)}`;
     const button = h("button", {
       type: "button", "data-layer": name, tabIndex: name === current ? 0 : -1,
@@ -38,7 +39,7 @@ export function mountHeads(app) {
         app.hover = { layer: name, map: null, cell: null };
       },
       onkeydown: (event) => keys(event, name),
-    }, h("b", {}, folded ? `▸ ${label}` : label), h("span", {}, brief));
+    }, h("b", {}, folded ? `▸ ${label}` : label), brief.map((line) => h("span", {}, line)));
     buttons.set(name, button);
     return h("li", {}, button);
   }
@@ -83,7 +84,9 @@ export function mountHeads(app) {
       draw();
     } else place();
   };
-  app.store.on(["lang"], () => {
+  app.store.on(["lang", "frame"], (_, keys) => {
+    if (!keys.has("lang") && draw.moves === app.frames.atlases.has("input")) return;
+    draw.moves = app.frames.atlases.has("input");
     draw.lang = app.store.get("lang");
     draw();
   });

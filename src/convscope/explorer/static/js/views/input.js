@@ -230,7 +230,7 @@ export function mountInput(app) {
     const said = app.model.className(frame.predicted);
     const { source } = frame;
     const origin = source.kind === "data" ? t("source_data", { split: t(`split_${source.split}`), index: source.index, name: source.class }) : t(`source_${source.kind}`);
-    replace(box,
+    replace(box, h("div.said-box", {},
       h("h2", {}, t("network_says")),
       h("p.verdict-word", { id: "said" }, said),
       h("div.bars", {}, order.flatMap(([p, index]) => {
@@ -239,7 +239,8 @@ export function mountInput(app) {
         const strong = index === frame.predicted ? ".said" : "";
         return [h(`span.name${strong}`, { title: app.model.className(index) }, app.model.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
       })),
-      h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : "")),
+      h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : ""))),
+    h("div.asked-box", {},
       frame.loss !== null ? h("div.choices", {},
         h("label.field", {}, t("target"), targets(frame)),
         h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.frames.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
@@ -248,7 +249,7 @@ export function mountInput(app) {
       h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
         h("label.field", {}, t("attribution"), methods())),
       app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
-    );
+    ));
   }
 
   // The classes to choose from; a thousand of them are made once, not for every new picture.

@@ -1,6 +1,7 @@
 // Taking something home: the address, the picture as PNG or SVG, a page that works without the server.
 
 import { $, h, notice } from "../core/dom.js";
+import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 import { SvgPainter } from "../draw/painter.js";
@@ -16,7 +17,7 @@ export function openShare(app, button) {
     act();
   } }, text);
   const menu = h("div.menu", { role: "menu", "aria-label": t("share") },
-    entry("share-link", t("copy_link"), () => copyText(app.store.get("sharedPixels") || app.store.get("frame").source.kind === "data" ? location.href : location.href, t("link_copied"))),
+    entry("share-link", t("copy_link"), () => copyLink(app)),
     entry("share-png", t("save_png"), () => savePng(app)),
     entry("share-svg", t("save_svg"), () => save(new Blob([svg(app)], { type: "image/svg+xml" }), "convscope.svg")),
     entry("share-html", t("save_html"), () => saveHtml(app)),
@@ -62,10 +63,40 @@ export async function copyText(text, done) {
   notice(done);
 }
 
+// The address says which model it is of, by its name and the fingerprint of its weights.
+async function copyLink(app) {
+  const { name, hash } = await app.connection.ask("fingerprint");
+  await copyText(`${location.href}&model=${encodeURIComponent(`${name}@${hash}`)}`, t("link_copied"));
+}
+
+const STRIP = 76; // below the board: the picture, the model, what it says
+
 export function svg(app) {
-  const painter = new SvgPainter(app.stage.width, app.stage.height, palette.paper);
+  const painter = new SvgPainter(app.stage.width, app.stage.height + STRIP, palette.paper);
   app.stage.draw(painter);
+  strip(app, painter);
   return painter.toString();
+}
+
+// What a view taken home belongs to: the picture, the model, the answer, and where the view is.
+function strip(app, painter) {
+  const { frame, layer, map, unit } = app.store.state;
+  const { width, height } = app.stage;
+  painter.rect(0, height, width, STRIP, { fill: palette.surface, stroke: palette.line });
+  const { picture } = app.frames;
+  const scale = (STRIP - 16) / Math.max(picture.width, picture.height);
+  painter.image({ canvas: picture, x: 0, y: 0, w: picture.width, h: picture.height }, 12, height + 8, picture.width * scale, picture.height * scale);
+  const x = 24 + picture.width * scale;
+  const place = [layer, map, unit && `(${unit.join(", ")})`].filter((part) => part !== null && part !== undefined).join(" · ");
+  const lines = [[app.model.model.name, place].filter(Boolean).join(" — "), said(app), frame.loss === null ? "" : `${t("target")}: ${app.model.className(frame.target)}   J = ${short(frame.loss, 5)}`];
+  lines.forEach((line, row) => painter.text(line, x, height + 18 + row * 20, { size: 13, weight: row === 1 ? 650 : 400, colour: palette.ink }));
+}
+
+function said(app) {
+  const { frame } = app.store.state;
+  if (!frame.probabilities) return "";
+  const order = frame.probabilities.map((p, index) => [p, index]).sort((a, b) => b[0] - a[0]).slice(0, 4);
+  return `${t("network_says")}: ${order.map(([p, index]) => `${app.model.className(index)} ${percent(p)}`).join(",  ")}`;
 }
 
 function savePng(app) {
@@ -73,22 +104,26 @@ function savePng(app) {
   const scale = 3;
   const canvas = document.createElement("canvas");
   canvas.width = stage.width * scale;
-  canvas.height = stage.height * scale;
+  canvas.height = (stage.height + STRIP) * scale;
   const shown = { context: stage.context, painter: stage.painter.c };
   stage.context = stage.painter.c = canvas.getContext("2d");
   stage.draw(stage.painter, Infinity, scale);
+  strip(app, stage.painter);
   stage.context = shown.context;
   stage.painter.c = shown.painter;
   canvas.toBlob((blob) => save(blob, "convscope.png"));
 }
 
+const escaped = (text) => text.replace(/[&<>"]/g, (mark) => `&#${mark.charCodeAt(0)};`);
+
 async function saveHtml(app) {
   const sheets = await Promise.all(["base", "page", "detail"].map(async (name) => (await fetch(`/styles/${name}.css`)).text()));
   const detail = $("#detail").cloneNode(true);
   detail.querySelectorAll("button, input, select, canvas").forEach((each) => each.remove());
-  const title = document.title.replace(/[<&]/g, "");
+  const verdict = $("#verdict .said-box")?.cloneNode(true);
+  const title = escaped(document.title);
   const page = `<!doctype html><html lang="${document.documentElement.lang}" data-theme="${document.documentElement.dataset.theme}"><meta charset="utf-8"><title>${title}</title><style>${sheets.join("\n")}
-body{overflow:auto;height:auto;padding:20px;gap:16px}.saved{display:flex;gap:20px;flex-wrap:wrap}.detail{border:1px solid var(--line);border-radius:12px;max-width:420px}</style><body><h1>${title}</h1><p class="soft">${location.hash.replace(/[<&]/g, "")}</p><div class="saved"><div>${svg(app)}</div>${detail.outerHTML}</div></body></html>`;
+body{overflow:auto;height:auto;padding:20px;gap:16px}.saved{display:flex;gap:20px;flex-wrap:wrap}.detail,.verdict{border:1px solid var(--line);border-radius:12px;max-width:420px;padding:12px}</style><body><h1>${title}</h1><p class="soft">${escaped(location.hash)}</p><div class="saved"><div>${svg(app)}</div><div class="verdict">${verdict?.outerHTML ?? ""}</div>${detail.outerHTML}</div></body></html>`;
   save(new Blob([page], { type: "text/html" }), "convscope.html");
 }
 
