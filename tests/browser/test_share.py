@@ -115,9 +115,9 @@ def test_the_copied_code_prints_the_number(visit: Callable[..., Any], lenet: Han
         select(page, "c3", 5, [5, 3, 7], tab=tab)
         settle(page)
         shown = exact(page, "#result .num")
-        page.evaluate("() => navigator.clipboard.writeText('')")
+        page.evaluate("() => { convscope.lastSnippet = null; document.querySelector('#notice').hidden = true; }")
         page.locator(".copy-pytorch").click()
-        page.wait_for_function("async () => (await navigator.clipboard.readText()) !== ''")
+        page.wait_for_function("() => convscope.lastSnippet")
         page.wait_for_selector("#notice:has-text('Copied')")
         code = page.evaluate("() => navigator.clipboard.readText()")
         assert float(printed_by(code)) == pytest.approx(shown, rel=1e-4, abs=1e-8), tab

@@ -61,6 +61,7 @@ export function mountHeads(app) {
   function place() {
     const away = app.store.get("layer") && app.selection.elastic;
     list.classList.toggle("away", Boolean(away));
+    list.classList.toggle("tight", app.camera.layout.gap < 12);
     if (away) return;
     for (const box of app.camera.layout.boxes.values()) {
       const button = buttons.get(box.item.shows);

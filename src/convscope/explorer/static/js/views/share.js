@@ -65,6 +65,7 @@ export async function copyText(text, done) {
 
 // The address says which model it is of, by its name and the fingerprint of its weights.
 async function copyLink(app) {
+  app.address.write(false);
   const { name, hash } = await app.connection.ask("fingerprint");
   await copyText(`${location.href}&model=${encodeURIComponent(`${name}@${hash}`)}`, t("link_copied"));
 }
