@@ -91,11 +91,12 @@ class FastRCNN(nn.Module):
     """Pictures (n, c, h, w), their own sizes (n, 2) and regions (r, 5) → ``Regions``.
 
     Regions are in pixels, the picture's number before each; all of one picture together. ``stride`` pixels are a place
-    of the body's maps, ``deviations`` what the differences are divided by.
+    of the body's maps, ``deviations`` is what the differences are divided by.
     """
 
     proposes = False
     deviations = DEVIATIONS
+    background = 0.1  # the least overlap of a region that is learned as background (section 2.3)
 
     def __init__(self, body: Body, classes: int, hidden: int, dropout: float, pooling: Pooling) -> None:
         super().__init__()

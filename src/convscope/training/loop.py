@@ -280,7 +280,8 @@ class Run:
 
     def _watch(self) -> events.LayersWatched:
         assert self.folder is not None
-        some = self.prepared.test.select(torch.arange(min(EXAMPLES, len(self.prepared.test))))
+        most = min(EXAMPLES, self.task.most_at_a_time, len(self.prepared.test))  # they are answered together
+        some = self.prepared.test.select(torch.arange(most))
         feed = Feed(some, Order(len(some), EXAMPLES, shuffle=False), self.prepared.test_stages, self.stepper.device)
         batch = next(iter(feed))
         inputs = self.stepper.model_inputs(batch.inputs)

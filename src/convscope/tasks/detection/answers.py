@@ -38,10 +38,14 @@ class Found:
         return Found(self.boxes[kept], self.labels[kept], self.scores[kept])
 
 
-def found_in(outputs: Regions, sizes: Tensor, limits: Limits, deviations: tuple[float, ...]) -> list[Found]:
-    """What is in each of the n pictures of these ``sizes`` (n, 2), in pixels of the model's input."""
+def found_in(
+    outputs: Regions, sizes: Tensor, limits: Limits, deviations: tuple[float, ...], margins: bool = False
+) -> list[Found]:
+    """What is in each of the n pictures of these ``sizes`` (n, 2), in pixels of the model's input. ``margins``: scores
+    are those of one classifier a class, which say nothing of each other; told is their logistic function."""
     answers: list[Found] = []
-    probabilities = torch.softmax(outputs.scores.float(), 1)
+    scores = outputs.scores.float()
+    probabilities = torch.sigmoid(scores) if margins else torch.softmax(scores, 1)
     for picture, (height, width) in enumerate(sizes.tolist()):
         own = outputs.rois[:, 0] == picture
         rois, scores, moves = outputs.rois[own, 1:].float(), probabilities[own, 1:], outputs.differences[own, 1:]

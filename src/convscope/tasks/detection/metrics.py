@@ -64,7 +64,9 @@ class Tally:
 
     def add(self, outputs: Regions, batch: Batch) -> None:
         """A detector's answer to a batch of pictures, their sizes and perhaps regions; targets are ``BoxTargets``."""
-        for each in found_in(outputs, batch.inputs[1], self.settings, self.objective.deviations):
+        for each in found_in(
+            outputs, batch.inputs[1], self.settings, self.objective.deviations, self.objective.margins
+        ):
             self.found.append(_on_cpu(each))
         self.there += [
             (boxes.float().cpu(), labels.cpu(), hard.cpu()) for boxes, labels, hard in batch.targets.of_each()

@@ -48,8 +48,10 @@ class DetectionObjective(Objective):
     def __init__(self, model: nn.Module, parts: Sequence[str] | None = None) -> None:
         self.model = model
         known = (*OF_ANCHORS, *OF_REGIONS) if getattr(model, "proposes", False) else OF_REGIONS
+        parts = parts or getattr(model, "learned", None)
         self.counts = tuple(name for name in known if parts is None or name in parts)
         self.deviations = getattr(model, "deviations", DEVIATIONS)
+        self.margins = bool(getattr(model, "margins", False))  # scores are a support vector machine's
         self._last: tuple[Regions, dict[str, Tensor]] | None = None
 
     def value(self, outputs: Regions, targets: BoxTargets) -> Tensor:
@@ -86,10 +88,11 @@ class DetectionObjective(Objective):
             **{name: torch.zeros_like(each) for name, each in outputs._asdict().items() if each is not None}
         )
         value = outputs.scores.new_zeros(())
-        if set(OF_REGIONS) <= set(self.counts):
+        if "class" in self.counts:
             given = self.of_regions(outputs, targets)
+            labels, balance = given.labels.clamp(min=0), float("box" in self.counts)
             by_class, by_box, *deltas = two_tasks(
-                outputs.scores, outputs.differences, given.labels.clamp(min=0), given.targets, given.weights
+                outputs.scores, outputs.differences, labels, given.targets, given.weights, balance
             )
             value = value + by_class + by_box
             delta = delta._replace(scores=deltas[0], differences=deltas[1])

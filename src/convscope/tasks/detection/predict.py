@@ -131,6 +131,7 @@ def predict(
     told(inference)
     names = described.classes if described is not None else ()
     deviations = getattr(network, "deviations", DEVIATIONS)
+    margins = bool(getattr(network, "margins", False))
     scale = Scale(settings.shorter, settings.longest)
     kept = None
     if not getattr(network, "proposes", False):
@@ -144,7 +145,9 @@ def predict(
         regions = [] if kept is None else [_regions(kept, ready)]
         outputs = checked(inference.outputs((canvas, sizes, *regions)))
         classes = names or tuple(map(str, range(outputs.scores.shape[1] - 1)))
-        for source, picture, found in zip(group, pictures, found_in(outputs, sizes, settings, deviations), strict=True):
+        for source, picture, found in zip(
+            group, pictures, found_in(outputs, sizes, settings, deviations, margins), strict=True
+        ):
             size = (picture.shape[1], picture.shape[2])
             own = Found(_enlarged(found.boxes.cpu(), (height, width), size), found.labels.cpu(), found.scores.cpu())
             yield Detection(source.name, classes, own, source, size, settings.shown)

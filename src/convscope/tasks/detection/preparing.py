@@ -19,7 +19,7 @@ from convscope.errors import ArgumentError
 from convscope.models.fast_rcnn import Regions
 from convscope.spec import Answers, Input, Preprocessing
 from convscope.tasks.detection.proposals import KeptProposals, method_of, of_store
-from convscope.tasks.detection.proposed import EVERY, SOME, Proposed
+from convscope.tasks.detection.proposed import EVERY, Proposed, drawing
 from convscope.tasks.detection.scaling import Scale, scaling
 from convscope.tasks.detection.settings import DetectionSettings
 from convscope.training.config import Config
@@ -60,7 +60,7 @@ def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, sett
     if getattr(model, "proposes", False):
         return Prepared(train, test, (*stages, FixedStage("things", with_things)), (fit,), inputs)
     own, its = (with_regions(each, scale, preprocessing, settings) for each in (train, test))
-    return Prepared(own, its, (*stages, SOME), (fit, EVERY), inputs)
+    return Prepared(own, its, (*stages, drawing(getattr(model, "background", 0.0))), (fit, EVERY), inputs)
 
 
 def with_regions(examples: Boxes, scale: Scale, preprocessing: Preprocessing, settings: DetectionSettings) -> Proposed:

@@ -19,7 +19,7 @@ from convscope.errors import ArgumentError
 from convscope.layers.box_matching import drawn_regions
 
 REGION = -1
-DRAWN, SHARE, BACKGROUND = 64, 0.25, 0.1  # regions a picture, share on things, least overlap of the others (§ 2.3)
+DRAWN, SHARE = 64, 0.25  # regions a picture, share on things
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,15 +103,19 @@ def all_regions(batch: Batch) -> Batch:
     return _with_regions(batch, [row for row, _ in parts], [regions for _, regions in parts])
 
 
-def some_regions(batch: Batch, generator: torch.Generator) -> Batch:
-    """So many of each picture's regions and things as the paper draws, for training."""
-    parts = _apart(batch)
-    chosen = [
-        drawn_regions(regions, boxes, labels, difficult, DRAWN, SHARE, BACKGROUND, generator)
-        for (boxes, labels, difficult), regions in parts
-    ]
-    return _with_regions(batch, [row for row, _ in parts], chosen)
+def drawing(background: float) -> Stage:
+    """The stage that draws of each picture's regions and things as many as the papers do, for training; what is drawn
+    as background overlaps a thing by ``background`` at least."""
+
+    def some_regions(batch: Batch, generator: torch.Generator) -> Batch:
+        parts = _apart(batch)
+        chosen = [
+            drawn_regions(regions, boxes, labels, difficult, DRAWN, SHARE, background, generator)
+            for (boxes, labels, difficult), regions in parts
+        ]
+        return _with_regions(batch, [row for row, _ in parts], chosen)
+
+    return Stage("regions", some_regions)
 
 
 EVERY = FixedStage("regions", all_regions)
-SOME = Stage("regions", some_regions)
