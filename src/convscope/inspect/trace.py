@@ -192,6 +192,7 @@ def _trace(
     except (ConvscopeError, RuntimeError, TypeError, ValueError, IndexError, AssertionError) as problem:
         raise _UnfitError(problem) from None
     state = torch.get_rng_state()
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()] if check else []
     with torch.no_grad():
         run = CheckedRun(graph, results) if check else tape.Run(graph)
         ran = run.run(inputs, named)
@@ -210,6 +211,9 @@ def _trace(
     if back is not None:
         return forward._with(value, back)
     torch.set_rng_state(state)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
     whole = one_step(model, inputs, "its graph gives other derivatives than autograd")
     with torch.no_grad():
         ran = tape.Run(whole).run(inputs, named)

@@ -88,7 +88,8 @@ def recorded(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
         raise LoweringError(needed[1], "is a second input, the engine takes one image tensor")
     images = 2 if any(module.training for module in model.modules()) else 1
     try:
-        return record(model, (example(model, (images, *shape)),))
+        # A write in place where autograd is off is one thing for what requires a gradient, another for what does not.
+        return record(model, (example(model, (images, *shape)).requires_grad_(),))
     except FailedCallError as failed:
         problem = f"{type(failed.error).__name__}: {failed.error}"
         raise LoweringError(failed.path or "model", f"the model itself fails here ({problem})") from failed.error

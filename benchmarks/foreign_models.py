@@ -1,0 +1,325 @@
+"""Other people's models: is what convscope says of them what torch says?
+
+    python benchmarks/foreign_models.py [--only PART] [--out foreign.jsonl] [--table docs/trust.md]
+
+torchvision's model files and every family of timm, at small picture sizes, in evaluation mode, each in its turn:
+
+trace       J and all derivatives in float64 against autograd, to 1e-9 of each tensor's largest number; how many steps
+            the rules took and how many autograd
+accelerate  outputs and gradients in float32 against autograd in float64, by a bound of 10 times torch's own distance
+            from it; whether the engine has all layers, some, or refuses the model by name
+count       multiply-adds of convolutions and matrix products against fvcore's
+save        what is loaded again answers alike, to the bit; or the model is refused by name
+
+and whether the model is afterwards what it was before. torchvision has to be importable, its operators need not be
+there (those that its files name when they are imported are defined here; no model that is tried calls them). Results
+are appended to ``--out``, one line a model, and models that are in it are not tried again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import copy
+import json
+import signal
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope import accelerate, count, load, save, trace
+from convscope.errors import ConvscopeError
+from convscope.graph import structure
+from convscope.native.mixed import MixedNetwork
+
+SECONDS = 60  # for one model
+EXACT = 1e-9
+VISION = {
+    "alexnet": 64, "convnext_tiny": 64, "densenet121": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
+    "googlenet": 96, "inception_v3": 128, "maxvit_t": 224, "mnasnet0_5": 64, "mnasnet1_0": 64, "mobilenet_v2": 64,
+    "mobilenet_v3_small": 64, "mobilenet_v3_large": 64, "regnet_y_400mf": 64, "regnet_x_400mf": 64, "resnet18": 64,
+    "resnet50": 64, "resnext50_32x4d": 64, "wide_resnet50_2": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_0": 64,
+    "squeezenet1_1": 64, "swin_t": 64, "swin_v2_t": 64, "vgg11": 64, "vgg11_bn": 64, "vit_b_32": 64,
+    "segmentation.fcn_resnet50": 64, "segmentation.deeplabv3_mobilenet_v3_large": 64,
+    "segmentation.lraspp_mobilenet_v3_large": 64, "video.r3d_18": 0, "video.mc3_18": 0, "video.r2plus1d_18": 0,
+}  # fmt: skip
+#: Of modules of timm in which the smallest model is no model of pictures, or large: the one to take.
+CHOSEN = {"davit": "davit_tiny", "vision_transformer": "vit_tiny_patch16_224", "eva": "eva02_tiny_patch14_224"}
+
+
+def define_operators() -> None:
+    """What torchvision's files name of its compiled part when they are imported."""
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms", "qroi_align", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
+        for each in (name, f"_{name}_backward"):
+            with contextlib.suppress(RuntimeError):
+                library.define(f"{each}(Tensor a) -> Tensor")
+    define_operators.library = library  # type: ignore[attr-defined]
+
+
+Built = Callable[[], tuple[nn.Module, tuple[int, ...]]]
+
+
+def models() -> Iterator[tuple[str, Built]]:
+    """Names, and what builds the model and says the shape of one input."""
+    define_operators()
+    import timm
+    import torchvision
+
+    for name, size in VISION.items():
+        builder = torchvision.models
+        for part in name.split("."):
+            builder = getattr(builder, part)
+        options: dict[str, Any] = {"weights": None, "num_classes": 10}
+        if name.startswith("segmentation"):
+            options |= {"weights_backbone": None}
+        if name in ("googlenet", "inception_v3"):
+            options |= {"init_weights": False}
+        if name == "vit_b_32":
+            options |= {"image_size": size}
+        shape = (3, 4, 32, 32) if not size else (3, size, size)
+        yield f"torchvision {name}", lambda b=builder, o=options, s=shape: (b(**o), s)
+    for module in timm.list_modules():
+        names = timm.list_models(module=module)
+        if names:
+            name = CHOSEN.get(module) or smallest(names)
+            yield f"timm {name}", lambda n=name: built_small(n)
+
+
+def smallest(names: list[str]) -> str:
+    """By what the names say: building all of timm to count takes half an hour."""
+    said = ("atto", "femto", "pico", "nano", "xxs", "xx_small", "_t0", "tiny", "_050", "_b0", "small", "18", "_s")
+    return min(names, key=lambda name: (next((i for i, each in enumerate(said) if each in name), 99), len(name)))
+
+
+def built_small(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """The model at the smallest of some sizes that its builder and it take, and the shape of one input."""
+    import timm
+
+    tried: list[tuple[int, dict[str, Any]]] = [(64, {"img_size": 64}), (64, {}), (96, {}), (128, {"img_size": 128})]
+    size = timm.get_pretrained_cfg(name, allow_unregistered=True).input_size[-1]
+    for side, options in [*tried, (size, {})]:
+        try:
+            model = timm.create_model(name, num_classes=10, **options).eval()
+            with torch.no_grad():
+                model(torch.randn(2, 3, side, side))
+        except Exception:  # whatever it does not take
+            continue
+        return model, (3, side, side)
+    raise ValueError(f"{name} takes none of the sizes")
+
+
+class Combined:
+    """J: a fixed random combination of a model's first output."""
+
+    def value_and_delta(self, outputs: Any, targets: Tensor) -> tuple[Tensor, Any]:
+        y = structure.tensors(outputs)[0]
+        delta = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y.dtype) / len(y)
+        return (y.detach() * delta).sum(), delta
+
+    def value(self, outputs: Any, targets: Tensor) -> Tensor:
+        y = structure.tensors(outputs)[0]
+        return (y * self.value_and_delta(outputs, targets)[1]).sum()
+
+
+def derivatives(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """By autograd: the first output, ∂J/∂x and ∂J/∂θ."""
+    leaf = x.clone().requires_grad_()
+    outputs = model(leaf.clone())
+    value = Combined().value(outputs, x)
+    named = {"x": leaf, **{name: each for name, each in model.named_parameters() if each.requires_grad}}
+    found = torch.autograd.grad(value, list(named.values()), allow_unused=True)
+    pairs = zip(named.items(), found, strict=True)
+    own = {name: torch.zeros_like(each) if delta is None else delta.detach() for (name, each), delta in pairs}
+    return {"y": structure.tensors(outputs)[0].detach(), **own}
+
+
+def distance(found: dict[str, Tensor], right: dict[str, Tensor]) -> float:
+    """The largest difference, in parts of each tensor's length; gradients that cancel out against the largest one."""
+    lengths = {name: float(each.double().norm()) for name, each in right.items()}
+    least = 1e-3 * max(length for name, length in lengths.items() if name != "y")
+    return max(
+        float((found[name].double() - each.double()).norm()) / max(lengths[name], least, 1e-300)
+        for name, each in right.items()
+    )
+
+
+def try_trace(model: nn.Module, x: Tensor) -> dict[str, Any]:
+    twin = copy.deepcopy(model).double()
+    right = derivatives(twin, x.double())
+    try:
+        traced = trace(twin, x.double(), torch.zeros(len(x), dtype=torch.int64), loss=Combined())
+    except ConvscopeError as problem:
+        return {"trace": f"refused: {problem}"[:200]}
+    zeros = {name: torch.zeros_like(each) for name, each in right.items()}
+    found = {**zeros, "y": traced.logits, "x": traced.grad_x, **traced.gradients}
+    sizes = {name: float(each.abs().max()) for name, each in right.items()}
+    gap = max(float((found[name] - right[name]).abs().max()) / size for name, size in sizes.items() if size > 1e-14)
+    steps = len(traced.layers)
+    mended = [f"{layer.name}: {layer.reason}" for layer in traced.layers if "rule gives" in layer.reason]
+    return {
+        "trace": "right" if gap <= EXACT else f"WRONG by {gap:.2g}", "trace_gap": gap, "steps": steps,
+        "by_autograd": sum(layer.kind == "other" for layer in traced.layers), "rules_mended": mended[:5],
+    }  # fmt: skip
+
+
+def try_accelerate(model: nn.Module, x: Tensor) -> dict[str, Any]:
+    if x.ndim != 4:
+        return {"accelerate": "refused: takes no pictures"}
+    right = derivatives(copy.deepcopy(model).double(), x.double())
+    own = distance(derivatives(copy.deepcopy(model), x), right)
+    fast = accelerate(copy.deepcopy(model))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            found = derivatives(fast, x)
+        except ConvscopeError as problem:
+            return {"accelerate": f"refused: {problem}"[:200]}
+    gap = distance(found, right)
+    ((network, trust),) = fast._networks._kept.values()
+    parts = "segments" if isinstance(network, MixedNetwork) else "whole"
+    differs = [str(each.message)[:200] for each in told if "differs from torch" in str(each.message)]
+    return {
+        "accelerate": parts if gap <= max(1e-3, 10 * own) else f"WRONG by {gap:.2g}", "accelerate_gap": gap,
+        "torch_gap": own, "differs": differs, "check_s": round(sum(each.seconds for each in trust.verdicts), 2),
+    }  # fmt: skip
+
+
+_PRODUCTS = ("conv", "addmm", "linear", "matmul", "bmm", "einsum", "baddbmm", "mm", "scaled_dot_product_attention")
+
+
+def try_count(model: nn.Module, x: Tensor) -> dict[str, Any]:
+    from fvcore.nn import FlopCountAnalysis
+
+    try:
+        ours = count(copy.deepcopy(model), tuple(x.shape[1:])).multiply_adds
+    except ConvscopeError as problem:
+        return {"count": f"refused: {problem}"[:200]}
+    analysis = FlopCountAnalysis(copy.deepcopy(model), x[:1]).unsupported_ops_warnings(False)
+    analysis.uncalled_modules_warnings(False).tracer_warnings("none")
+    try:
+        theirs = int(sum(n for name, n in analysis.by_operator().items() if name in _PRODUCTS))
+    except Exception as problem:
+        return {"count": f"fvcore fails ({type(problem).__name__})", "count_ours": ours}
+    missed = {name for name in analysis.unsupported_ops() if "attention" in name or "conv" in name}
+    verdict = "equal" if ours == theirs else f"fvcore leaves out {', '.join(sorted(missed))}" if missed else "other"
+    return {"count": verdict, "count_ours": ours, "count_fvcore": theirs}
+
+
+def try_save(model: nn.Module, x: Tensor) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        path = Path(folder) / "model.safetensors"
+        try:
+            save(model, path, input_shape=tuple(x.shape[1:]))
+            again = load(path).eval()
+        except ConvscopeError as problem:
+            return {"save": f"refused: {problem}"[:200]}
+        pairs = zip(structure.tensors(model(x.clone())), structure.tensors(again(x.clone())), strict=True)
+        same = all(torch.equal(one, other) for one, other in pairs)
+        order = [name for name, _ in model.named_parameters()] == [name for name, _ in again.named_parameters()]
+    return {"save": "right" if same and order else "WRONG: other answers" if not same else "WRONG: other order"}
+
+
+def state(model: nn.Module, x: Tensor) -> Any:
+    with torch.no_grad():
+        answers = [each.clone() for each in structure.tensors(model(x.clone()))]
+    attributes = {path: sorted(vars(module)) for path, module in model.named_modules()}
+    return [each.clone() for each in model.state_dict().values()], answers, attributes
+
+
+def examine(name: str, build: Built) -> dict[str, Any]:
+    torch.manual_seed(0)
+    model, shape = build()
+    model.eval()
+    for each in model.modules():  # as after a training: running statistics and gains that are not 0 and 1
+        if isinstance(each, nn.modules.batchnorm._BatchNorm) and each.running_mean is not None:
+            each.running_mean.normal_(0, 0.1)
+            assert each.running_var is not None
+            each.running_var.uniform_(0.5, 1.5)
+    x = torch.randn(2, *shape)
+    before = state(model, x)
+    row: dict[str, Any] = {"name": name, "shape": shape, "parameters": sum(p.numel() for p in model.parameters())}
+    for attempt in (try_trace, try_accelerate, try_count, try_save):
+        begun = time.perf_counter()
+        key = attempt.__name__.removeprefix("try_")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            signal.alarm(SECONDS)
+            try:
+                row |= attempt(model, x)
+            except TimeoutError:
+                row[key] = "too long"
+            except Exception as problem:
+                row[key] = f"CRASHED: {type(problem).__name__}: {problem}"[:300]
+            finally:
+                signal.alarm(0)
+        row[f"{key}_s"] = round(time.perf_counter() - begun, 1)
+    after = state(model, x)
+    same = all(torch.equal(a, b) for part in (0, 1) for a, b in zip(before[part], after[part], strict=True))
+    row["damaged"] = not (same and before[2] == after[2])
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures, and a line a model."""
+    keys = ("trace", "accelerate", "count", "save")
+    kinds = {key: collections.Counter(_kind(row[key]) for row in rows) for key in keys}
+    by_rules = sum(not row.get("by_autograd", 1) for row in rows)
+    lines = [
+        f"{len(rows)} models; {sum(row['damaged'] for row in rows)} damaged.", "",
+        *(f"- {key}: " + ", ".join(f"{n} {kind}" for kind, n in found.most_common()) for key, found in kinds.items()),
+        f"- traced by rules alone: {by_rules}", "",
+        "| model | input | trace | steps, by autograd | accelerate | count | save |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in rows:
+        steps = f"{row.get('steps', '–')}, {row.get('by_autograd', '–')}"
+        shape = "×".join(map(str, row["shape"]))
+        cells = (row["name"], shape, row["trace"], steps, row["accelerate"], row["count"], row["save"])
+        lines.append("| " + " | ".join(str(each).replace("|", "/")[:90] for each in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(text: str) -> str:
+    return text.split(":")[0].split(" by ")[0].split(" leaves")[0].split(" (")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="", help="models whose name has this in it")
+    parser.add_argument("--out", type=Path, default=Path("foreign.jsonl"))
+    parser.add_argument("--table", type=Path)
+    parser.add_argument("--share", type=int, default=0, help="this process's share …")
+    parser.add_argument("--of", type=int, default=1, help="… of so many")
+    arguments = parser.parse_args()
+
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, late)
+    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    if arguments.table is None:
+        done = {row["name"] for row in rows}
+        for number, (name, build) in enumerate(models()):
+            mine = number % arguments.of == arguments.share
+            if mine and name not in done and arguments.only in name:
+                try:
+                    row = examine(name, build)
+                except Exception as problem:
+                    row = {"name": name, "problem": f"{type(problem).__name__}: {problem}"[:300]}
+                with arguments.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
+    else:
+        arguments.table.write_text(table([row for row in rows if "problem" not in row]))
+
+
+if __name__ == "__main__":
+    main()
