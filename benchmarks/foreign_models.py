@@ -22,6 +22,8 @@ import argparse
 import collections
 import contextlib
 import copy
+import functools
+import importlib
 import json
 import signal
 import tempfile
@@ -56,11 +58,11 @@ CHOSEN = {"davit": "davit_tiny", "vision_transformer": "vit_tiny_patch16_224", "
 
 def define_operators() -> None:
     """What torchvision's files name of its compiled part when they are imported."""
-    library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms", "qroi_align", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
         for each in (name, f"_{name}_backward"):
             with contextlib.suppress(RuntimeError):
-                library.define(f"{each}(Tensor a) -> Tensor")
+                library.define(f"{each}(Tensor a) -> Tensor")  # type: ignore[no-untyped-call]
     define_operators.library = library  # type: ignore[attr-defined]
 
 
@@ -71,10 +73,11 @@ def models() -> Iterator[tuple[str, Built]]:
     """Names, and what builds the model and says the shape of one input."""
     define_operators()
     import timm
-    import torchvision
+
+    vision = importlib.import_module("torchvision.models")
 
     for name, size in VISION.items():
-        builder = torchvision.models
+        builder: Any = vision
         for part in name.split("."):
             builder = getattr(builder, part)
         options: dict[str, Any] = {"weights": None, "num_classes": 10}
@@ -85,12 +88,16 @@ def models() -> Iterator[tuple[str, Built]]:
         if name == "vit_b_32":
             options |= {"image_size": size}
         shape = (3, 4, 32, 32) if not size else (3, size, size)
-        yield f"torchvision {name}", lambda b=builder, o=options, s=shape: (b(**o), s)
+        yield f"torchvision {name}", functools.partial(_built, builder, options, shape)
     for module in timm.list_modules():
         names = timm.list_models(module=module)
         if names:
             name = CHOSEN.get(module) or smallest(names)
-            yield f"timm {name}", lambda n=name: built_small(n)
+            yield f"timm {name}", functools.partial(built_small, name)
+
+
+def _built(builder: Any, options: dict[str, Any], shape: tuple[int, ...]) -> tuple[nn.Module, tuple[int, ...]]:
+    return builder(**options), shape
 
 
 def smallest(names: list[str]) -> str:
@@ -104,7 +111,8 @@ def built_small(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     import timm
 
     tried: list[tuple[int, dict[str, Any]]] = [(64, {"img_size": 64}), (64, {}), (96, {}), (128, {"img_size": 128})]
-    size = timm.get_pretrained_cfg(name, allow_unregistered=True).input_size[-1]
+    described = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    size = 224 if described is None else described.input_size[-1]
     for side, options in [*tried, (size, {})]:
         try:
             model = timm.create_model(name, num_classes=10, **options).eval()
@@ -126,7 +134,8 @@ class Combined:
 
     def value(self, outputs: Any, targets: Tensor) -> Tensor:
         y = structure.tensors(outputs)[0]
-        return (y * self.value_and_delta(outputs, targets)[1]).sum()
+        value: Tensor = (y * self.value_and_delta(outputs, targets)[1]).sum()
+        return value
 
 
 def derivatives(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -196,7 +205,7 @@ _PRODUCTS = ("conv", "addmm", "linear", "matmul", "bmm", "einsum", "baddbmm", "m
 
 
 def try_count(model: nn.Module, x: Tensor) -> dict[str, Any]:
-    from fvcore.nn import FlopCountAnalysis
+    FlopCountAnalysis: Any = importlib.import_module("fvcore.nn").FlopCountAnalysis
 
     try:
         ours = count(copy.deepcopy(model), tuple(x.shape[1:])).multiply_adds

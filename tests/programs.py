@@ -135,13 +135,15 @@ def _branch_on_shape(m: Any, x: Tensor) -> Tensor:
 
 def _counted(m: Any, x: Tensor) -> Tensor:
     m.steps.add_(1)
-    return x * (1 + 0.1 * m.offset)
+    y: Tensor = x * (1 + 0.1 * m.offset)
+    return y
 
 
 def _tracked(m: Any, x: Tensor) -> Tensor:
     with torch.no_grad():
         m.centre.mul_(0.9).add_(x.detach().mean((0, 2, 3)), alpha=0.1)
-    return x - m.centre[:, None, None]
+    y: Tensor = x - m.centre[:, None, None]
+    return y
 
 
 def _loop(m: Any, x: Tensor) -> Tensor:
@@ -183,7 +185,7 @@ def _into(m: Any, x: Tensor) -> Tensor:
 
 
 def _checked(m: Any, x: Tensor) -> Tensor:
-    torch._assert(x.ndim == 4, "pictures")
+    torch._assert(x.ndim == 4, "pictures")  # type: ignore[no-untyped-call]
     return x.exp().clamp(max=3.0)
 
 
@@ -240,7 +242,9 @@ class Program(nn.Module):
         for name in self.statements:
             x = STATEMENTS[name](self, x)
         y = self.head(x.mean((2, 3)))
-        return {"plain": lambda: y, "dict": lambda: {"y": y, "x": x}, "tuple": lambda: (y, x)}[self.answer]()
+        if self.answer == "plain":
+            return y
+        return {"y": y, "x": x} if self.answer == "dict" else (y, x)
 
 
 def _swap(m: Any) -> None:
@@ -370,7 +374,7 @@ def traced(model: nn.Module, x: Tensor) -> list[str]:
     """How a trace differs from autograd, and what it changed."""
     twin, other = (copy.deepcopy(model).double() for _ in range(2))
     right = by_torch(other, x.double())
-    found = trace(twin, x.double(), torch.zeros(len(x), dtype=torch.int64), loss=Weighted())  # type: ignore[arg-type]
+    found = trace(twin, x.double(), torch.zeros(len(x), dtype=torch.int64), loss=Weighted())
     zeros = {name: torch.zeros_like(each) for name, each in right.items()}
     state = {f"buffer {name}": each for name, each in twin.named_buffers()}
     own = {**zeros, "output 0": found.logits, "x": found.grad_x, **found.gradients, **state}

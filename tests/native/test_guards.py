@@ -110,7 +110,7 @@ def test_plans_are_kept_while_nothing_changes() -> None:
     for training in (True, False, True, False):
         fast.train(training)
         fast(x)
-        plans.append(next(iter(fast._networks._kept.values())).ready())
+        plans.append(next(iter(fast._networks._kept.values()))[0].ready())
     assert plans[0] is plans[2]
     assert plans[1] is plans[3]
 
