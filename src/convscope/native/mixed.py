@@ -23,6 +23,7 @@ from convscope.lowering.segments import NativeSegment, Segments, TorchSegment, c
 from convscope.native.calling import call
 from convscope.native.memory import SharedMemory
 from convscope.native.network import NativeNetwork
+from convscope.shapes import check_dense
 
 _KEPT_MODES = 4  # constellations of train, eval and frozen parameters whose segments are kept
 
@@ -122,6 +123,10 @@ class MixedNetwork:
             for node in ended:
                 found.pop(node, None)
         return result
+
+    def accept(self, images: Tensor) -> None:
+        """ArgumentError for images that the network does not take."""
+        check_dense("images", self._input(images))
 
     def _input(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:

@@ -327,6 +327,10 @@ class NativeNetwork:
             wanted = f"more than one, for the statistics of the batch normalisation {plan.needs_several!r}"
             raise ArgumentError("images", "one", wanted)
 
+    def accept(self, images: torch.Tensor) -> None:
+        """ArgumentError for images that the network does not take."""
+        self._images(images)
+
     def _images(self, images: torch.Tensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Images as the engine takes them, and how uint8 ones are normalised."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape:
