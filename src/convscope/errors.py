@@ -53,6 +53,15 @@ class TrainingError(ConvscopeError):
     """Training cannot go on: the loss is not a number, exploded, or no memory is left."""
 
 
+class LostProcessError(TrainingError):
+    """Another process of the same job has ended, or cannot be reached. ``silent``: one of those that are left has said
+    so already."""
+
+    def __init__(self, message: str, silent: bool = False) -> None:
+        self.silent = silent
+        super().__init__(message)
+
+
 class LoweringError(ConvscopeError):
     """The native engine cannot run a layer; ``layer`` is its name in the model, ``reason`` says why."""
 

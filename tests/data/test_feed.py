@@ -87,6 +87,11 @@ def test_what_becomes_of_a_picture_does_not_depend_on_the_number_of_processes(au
     assert changed > 50, "the canary: something was done to the pictures"
 
 
+def test_a_process_without_a_share_gets_an_example_that_counts_for_nothing() -> None:
+    batches = list(feed(9, 7, 1, augment="crop:1,flip", rank=0, world=4))
+    assert [(each.examples, each.weight, len(each.inputs[0])) for each in batches] == [(1, 1.0, 1), (0, 0.0, 1)]
+
+
 def test_a_share_of_chance_is_a_part_of_the_whole() -> None:
     def draw(generator: torch.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         first = seeding.drawn(generator, count, lambda n: torch.rand((n, 2), generator=generator))

@@ -66,7 +66,7 @@ class Commands(click.Group):
         except (ConvscopeError, OSError, MemoryError) as error:
             if os.environ.get("CONVSCOPE_DEBUG"):
                 traceback.print_exc()
-            else:
+            elif not getattr(error, "silent", False):
                 _say(f"error: {_in_words(error)}")
             sys.exit(WRONG)
         sys.exit(result if isinstance(result, int) else 0)

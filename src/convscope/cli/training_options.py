@@ -96,6 +96,13 @@ ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
         ("--compile", "compile", "flag", "on a GPU only", "torch.compile the model."),
         ("-t --threads", "threads", int, "as torch is set", "CPU threads."),
         (
+            "--sync-batch-norm",
+            "sync_batch_norm",
+            "flag",
+            "off",
+            "Of several processes: batch normalisation by the whole batch's statistics.",
+        ),
+        (
             "--check",
             "check_engine",
             "flag",

@@ -56,7 +56,8 @@ class Feed(Generic[E]):
     """The batches of one epoch, one after another: ``for batch in Feed(examples, Order(len(examples), 64, seed=1))``.
 
     ``order`` says which examples, and which of them are this process's. Each batch is moved to ``device`` (None: it
-    stays where the examples are), through pinned memory where it comes from the CPU to a GPU, and then passes through
+    stays where the examples are; of several processes one whose share is empty gets the batch's first example, which
+    counts and weighs nothing), through pinned memory where it comes from the CPU to a GPU, and then passes through
     ``stages`` in turn. Examples on disk are read at once while a batch takes less than ``quick`` seconds, then ahead:
     ``readers`` threads, at most ``ahead`` batches each beyond the one in use, in the order's order; what a reader
     raises is raised here when its batch's turn comes.
@@ -107,7 +108,13 @@ class Feed(Generic[E]):
         home = device_of(self.examples)
         order = self.order if home.type == "cpu" else self.order.to(home)  # once, not each batch's indices: those wait
         for index in range(order.start, order.count):
-            yield self.examples.batch(order.own(index))
+            yield self._fetched(order, index)
+
+    def _fetched(self, order: Order, index: int) -> Batch:
+        own = order.own(index)
+        if len(own):
+            return self.examples.batch(own)
+        return dataclasses.replace(self.examples.batch(order.whole(index)[:1]), examples=0, weight=0.0)
 
     def _from_disk(self) -> Generator[Batch]:
         """Batches read at once while that is quick, then by threads. A thread that reads 64 small pictures takes turns
@@ -115,7 +122,7 @@ class Feed(Generic[E]):
         index, quick = self.order.start, self.quick > 0
         while quick and index < self.order.count:
             begun = time.perf_counter()
-            batch = self.examples.batch(self.order.own(index))
+            batch = self._fetched(self.order, index)
             quick = time.perf_counter() - begun < self.quick
             yield batch
             index += 1
@@ -126,7 +133,7 @@ class Feed(Generic[E]):
         readers = concurrent.futures.ThreadPoolExecutor(self.readers, "convscope-reader")
         try:
             for index in range(start, self.order.count):
-                waiting.append(readers.submit(self.examples.batch, self.order.own(index)))
+                waiting.append(readers.submit(self._fetched, self.order, index))
                 if len(waiting) > self.readers * self.ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -154,7 +161,10 @@ class Feed(Generic[E]):
         seed = seeding.derive(order.seed, stage.name, order.epoch, index, 0)
         if order.world == 1:
             return torch.Generator().manual_seed(seed)
-        return seeding.SharedChance.of(seed, *order.share(index), order.size(index))
+        first, last = order.share(index)
+        if first == last:  # one example in their place, which nobody looks at
+            first, last = 0, 1
+        return seeding.SharedChance.of(seed, first, last, order.size(index))
 
 
 def fitting(preprocessing: Preprocessing) -> FixedStage:

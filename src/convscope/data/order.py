@@ -23,8 +23,8 @@ class Order:
     number of batches done; ``count``, the number of batches, depends on neither. The last batch has what is left over.
 
     With ``world`` processes, ``batch_size`` is the whole batch and the process ``rank`` gets its contiguous share of
-    each; shares differ by at most one example and none is empty. A last batch with fewer examples than processes is
-    left out.
+    each; shares differ by at most one example. Of a last batch with fewer examples than processes some get none. The
+    batches themselves do not depend on ``world``.
 
     With ``lengths``, int64 (examples,), batches hold examples of similar length, and the batches themselves are
     shuffled. With ``tokens`` as well there is no ``batch_size``: a batch holds as many examples as fit, n times the
@@ -53,6 +53,8 @@ class Order:
             raise ArgumentError("examples", examples, "at least one example")
         if world < 1 or not 0 <= rank < world:
             raise ArgumentError("rank", rank, f"a process number from 0 to world − 1, world = {world}")
+        if examples < world:
+            raise ArgumentError("world", world, f"at most as many processes as examples, {examples}")
         if lengths is not None and lengths.shape != (examples,):
             raise ArgumentError("lengths", tuple(lengths.shape), f"one for each of the {examples} examples")
         self.examples, self.batch_size, self.seed, self.epoch = examples, batch_size, seed, epoch
@@ -104,12 +106,9 @@ class Order:
         return moved
 
     def _by_count(self, batch_size: int, shuffle: bool, lengths: Tensor | None) -> None:
-        count = self.examples // batch_size + (self.examples % batch_size >= self.world)
-        if count == 0:
-            raise ArgumentError("world", self.world, f"at most as many processes as examples, {self.examples}")
         bounds = [(first, min(first + batch_size, self.examples)) for first in range(0, self.examples, batch_size)]
         self._order = self._permutation(shuffle)
-        self._bounds = bounds[:count]
+        self._bounds = bounds
         if lengths is None or not shuffle:
             return
         together = batch_size * _SORTED_TOGETHER
@@ -119,14 +118,11 @@ class Order:
 
     def _by_tokens(self, tokens: int, shuffle: bool, lengths: Tensor) -> None:
         longest = int(lengths.max())
-        if self.examples < self.world:
-            raise ArgumentError("world", self.world, f"at most as many processes as examples, {self.examples}")
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < longest * self.world:
-            each = "" if self.world == 1 else f" for each of the {self.world} processes"
-            raise ArgumentError("tokens", tokens, f"room for the longest example, {longest} tokens{each}")
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < longest:
+            raise ArgumentError("tokens", tokens, f"room for the longest example, {longest} tokens")
         order = self._permutation(shuffle)
         self._order = order[lengths[order].argsort(stable=True, descending=True)]
-        self._bounds = _filled(lengths[self._order].tolist(), tokens, self.world)
+        self._bounds = _filled(lengths[self._order].tolist(), tokens)
         if shuffle:
             self._shuffle_batches()
 
@@ -148,20 +144,10 @@ def _checked_size(batch_size: int | None, world: int) -> int:
     return batch_size
 
 
-def _filled(lengths: Sequence[int], tokens: int, world: int) -> list[tuple[int, int]]:
-    """Cuts of the falling ``lengths`` into batches of at most ``tokens`` places, padding included.
-
-    Fewer examples than processes in the last batch are made up from the one before; where that has none to spare, they
-    are left out.
-    """
+def _filled(lengths: Sequence[int], tokens: int) -> list[tuple[int, int]]:
+    """Cuts of the falling ``lengths`` into batches of at most ``tokens`` places, padding included."""
     firsts = [0]
     for place, _ in enumerate(lengths):
         if (place + 1 - firsts[-1]) * lengths[firsts[-1]] > tokens:
             firsts.append(place)
-    bounds = list(itertools.pairwise([*firsts, len(lengths)]))
-    first, last = bounds[-1]
-    if last - first < world:
-        before = bounds[-2][0]  # there is one: all examples together are at least ``world``
-        enough = last - before >= 2 * world
-        bounds[-2:] = [(before, last - world), (last - world, last)] if enough else [(before, first)]
-    return bounds
+    return list(itertools.pairwise([*firsts, len(lengths)]))

@@ -15,7 +15,7 @@ from torch import nn
 
 from convscope.errors import ArgumentError
 
-EXTRA = 16  # the loss, what the objective counts, the wish to stop; a whole line of the cache
+EXTRA = 32  # the loss, the wish to stop, two for each number that the objective counts; two whole lines of the cache
 
 
 @dataclasses.dataclass(frozen=True)

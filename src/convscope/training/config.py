@@ -63,6 +63,8 @@ class Config:
     precision: Precision = "auto"  # of the layers' arithmetic; auto: bfloat16 on a GPU that has it, float32 elsewhere
     compile: bool | None = None  # torch.compile and one CUDA graph a step; None: on a GPU only
     threads: int | None = None  # CPU threads; None: as torch is set
+    # Of several processes: batch normalisation by the whole batch's statistics, not each process's share's; torch only.
+    sync_batch_norm: bool = False
     check_engine: bool = True  # compare the native engine's first step and evaluation with torch's: native/trust.py
 
     # The run folder

@@ -2,7 +2,8 @@
 
 Each takes its share of every batch; gradients, loss and counts are added up in one exchange a step. The result
 is that of one process with the whole batch, but for the order in which floating-point sums are taken. Batch
-normalisation sees a process's own share only, as is usual.
+normalisation sees a process's own share only, as is usual, unless ``Config.sync_batch_norm`` is set; dropout draws in
+each process for itself.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 from collections.abc import Iterator
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
+from convscope.errors import LostProcessError
 from convscope.layers.flat import FlatParameters
 
 
@@ -26,6 +28,10 @@ class Group:
     def add_up(self, parameters: FlatParameters, own: float, whole: float) -> None:
         """Turn mean gradients over a share of weight ``own`` into those over the batch of weight ``whole``, in every
         process; sum the extra numbers behind them."""
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The ``values`` of all processes, each of one shape, stacked: (world, …)."""
+        return values.unsqueeze(0)
 
     def same_start(self, model: nn.Module) -> None:
         """Give every process the first one's weights and buffers."""
@@ -52,19 +58,34 @@ class Processes(Group):
         self.device = device
 
     def add_up(self, parameters: FlatParameters, own: float, whole: float) -> None:
-        parameters.gradients.mul_(own / whole if whole else 0.0)
-        distributed.all_reduce(parameters.exchange)
+        if own and whole:
+            parameters.gradients.mul_(own / whole)
+        else:
+            parameters.gradients.zero_()  # the mean over nothing is no number, and 0 times that is none either
+        with _told_apart():
+            distributed.all_reduce(parameters.exchange)
+
+    def gather(self, values: Tensor) -> Tensor:
+        found = [torch.empty_like(values) for _ in range(self.world)]
+        with _told_apart():
+            distributed.all_gather(found, values.contiguous())
+        return torch.stack(found)
 
     def same_start(self, model: nn.Module) -> None:
-        with torch.no_grad():
+        with torch.no_grad(), _told_apart():
             for each in [*model.parameters(), *model.buffers()]:
                 distributed.broadcast(each.data, 0)
 
     def same_buffers(self, model: nn.Module) -> None:
-        for each in model.buffers():
-            distributed.broadcast(each, 0)
+        with _told_apart():
+            for each in model.buffers():
+                distributed.broadcast(each, 0)
 
     def same_bytes(self, content: bytes) -> bytes:
+        with _told_apart():
+            return self._same_bytes(content)
+
+    def _same_bytes(self, content: bytes) -> bytes:
         length = torch.tensor(len(content), device=self.device)
         distributed.broadcast(length, 0)
         if not length:
@@ -74,6 +95,27 @@ class Processes(Group):
             shared.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
         distributed.broadcast(shared, 0)
         return shared.cpu().numpy().tobytes()
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    """LostProcessError for an exchange that another process did not come to."""
+    try:
+        yield
+    except RuntimeError as problem:
+        reason = str(problem).split("\n")[0].rpartition("] ")[2]
+        message = f"another process of this job has ended or cannot be reached ({reason.strip(' .')})"
+        raise LostProcessError(message, silent=not _first_to_tell()) from problem
+
+
+def _first_to_tell() -> bool:
+    """Whether this process is the first to say that one was lost; of those that are left one is enough. The store that
+    they met at is kept by torchrun itself; where it went with the process that is lost, everyone speaks."""
+    try:
+        store = distributed.distributed_c10d._get_default_store()
+        return int(store.add("convscope/lost", 1)) == 1
+    except (RuntimeError, ValueError):
+        return True
 
 
 def launched() -> bool:

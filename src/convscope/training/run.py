@@ -16,7 +16,7 @@ from torch import nn
 from convscope import spec
 from convscope.data import Dataset
 from convscope.data.order import Order
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, LostProcessError
 from convscope.training import distributed, events
 from convscope.training.begin import Source, checked_epochs, describe_run, go_on, identify, rate_leap
 from convscope.training.config import Config
@@ -73,7 +73,7 @@ def _run(
     prepared = task.prepare(model, dataset, config)
     task.ready(model, prepared, objective, dataset)
     order = _order(prepared, config, group)
-    try_smallest_batch(model, prepared, order)
+    try_smallest_batch(model, prepared, order, config.sync_batch_norm)
     steps_per_epoch = order.count
     steps = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
     stepper, reason = choose(Assignment(model, objective, prepared.inputs, config, device, group, steps))
@@ -82,12 +82,7 @@ def _run(
     described = spec.spec_of(model)
     name = described.architecture if described is not None else type(model).__name__
     identity = identify(dataset, source)
-    run_dir = Path(config.run_dir) if config.run_dir is not None else new_run_dir(name, dataset.name)
-    folder: RunFolder | None = None
-    if group.writes:
-        folder = RunFolder(run_dir, config.resume)
-        stack.callback(folder.close)
-        run_dir = folder.path
+    folder, run_dir = _folder(stack, config, group, name, dataset.name)
     config = config.replace(run_dir=str(run_dir))
     progress, leap = Progress(), None
     if config.resume:
@@ -121,6 +116,19 @@ def _run(
     yield from _told(training, dataset, name, reason, more)
 
 
+def _folder(
+    stack: contextlib.ExitStack, config: Config, group: distributed.Group, model: str, data: str
+) -> tuple[RunFolder | None, Path]:
+    """The run folder, of the process that writes it, and its path: a new folder's number is the first process's."""
+    run_dir = Path(config.run_dir) if config.run_dir is not None else new_run_dir(model, data)
+    folder: RunFolder | None = None
+    if group.writes:
+        folder = RunFolder(run_dir, config.resume)
+        stack.callback(folder.close)
+        run_dir = folder.path
+    return folder, Path(group.same_bytes(str(run_dir).encode()).decode())
+
+
 def _told(
     training: Run, dataset: Dataset[Any], model: str, reason: str, more: Sequence[events.Event]
 ) -> Iterator[events.Event]:
@@ -145,11 +153,21 @@ def _told(
         processes=training.group.world,
         resumed_at=training.progress.step,
     )
-    with StopSignals() as signals:
+    with StopSignals() as signals, _said_how_to_go_on(training):
         for event in itertools.chain([started, *more], training.train(signals)):
             if training.folder is not None and not isinstance(event, events.BatchDone):
                 training.folder.note(event)
             yield event
+
+
+@contextlib.contextmanager
+def _said_how_to_go_on(training: Run) -> Iterator[None]:
+    """Where a process of several is lost the error says what a person types."""
+    try:
+        yield
+    except LostProcessError as problem:
+        message = f"{problem}. Go on, with any number of processes: {training.resume_command}"
+        raise LostProcessError(message, problem.silent) from problem
 
 
 def _order(prepared: Prepared, config: Config, group: distributed.Group) -> Order:

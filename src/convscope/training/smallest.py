@@ -15,15 +15,20 @@ from convscope.training.task import Prepared, model_inputs
 _SIGN = "more than 1 value per channel"
 
 
-def try_smallest_batch(model: nn.Module, prepared: Prepared, order: Order) -> None:
+def try_smallest_batch(model: nn.Module, prepared: Prepared, order: Order, shared: bool = False) -> None:
     """Batch normalisation has no statistics over one picture of 1×1 maps. Where the epoch's smallest batch, or a
-    process's share of it, is of one example, the model is tried on one; it is left as it was.
+    process's share of it, is of one example, the model is tried on one; it is left as it was. ``shared``:
+    statistics are those of the whole batch, whatever the shares.
 
     Raises ArgumentError that names batch sizes which leave none.
     """
     first = next(model.parameters(), None)
     norm = any(isinstance(each, _BatchNorm) for each in model.modules())
-    if first is None or not norm or min(order.size(index) for index in range(order.count)) // order.world > 1:
+    if (
+        first is None
+        or not norm
+        or min(order.size(index) for index in range(order.count)) // (1 if shared else order.world) > 1
+    ):
         return
     one = prepared.train.select(torch.zeros(1, dtype=torch.int64))
     batch = next(iter(Feed(one, Order(1, 1, shuffle=False), prepared.test_stages, first.device)))
@@ -36,7 +41,7 @@ def try_smallest_batch(model: nn.Module, prepared: Prepared, order: Order) -> No
         if _SIGN not in str(problem):
             return  # whatever it is, it is no matter of the batch's size
         assert order.batch_size is not None
-        found = _better_sizes(order.examples, order.batch_size, order.world)
+        found = _better_sizes(order.examples, order.batch_size, 1 if shared else order.world)
         hint = f"batch_size={' or '.join(map(str, found))} leaves none" if found else ""
         wanted = (
             f"a size that leaves no batch of one (there are {order.examples} to train on): the model normalises "
@@ -56,7 +61,7 @@ def _better_sizes(examples: int, batch_size: int, world: int) -> list[int]:
 
     def good(size: int) -> bool:
         rest = examples % size
-        return min(size, examples) // world > 1 and (rest == 0 or rest < world or rest // world > 1)
+        return min(size, examples) // world > 1 and (rest == 0 or rest // world > 1)
 
     below = next((size for size in range(batch_size - 1, 1, -1) if good(size)), None)
     above = next((size for size in range(batch_size + 1, 2 * examples) if good(size)), None)

@@ -18,6 +18,7 @@ from convscope.training.distributed import Group
 from convscope.training.optimisers import Descent
 from convscope.training.task import Objective, Scalar, model_inputs
 
+_PART = 4096.0  # of a count that travels between processes
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}  # of the parameters
 
 
@@ -84,12 +85,14 @@ class Stepper(ABC):
         # On a CPU reading a number costs nothing, and adding it up in Python is cheaper than three tensor operations.
         self._reads_at_once = assignment.device.type == "cpu"
         self._now = self._empty()
-        # The loss, the counts, the wish to stop: what travels behind the gradients when several processes add up.
+        # The loss, the wish to stop, the counts: what travels behind the gradients when several processes add up.
         numbers = len(self.objective.counts) + 2
-        assert numbers <= EXTRA, f"{numbers - 2} counts, more than the {EXTRA - 2} that travel with the gradients"
+        assert 2 * numbers <= EXTRA + 2, f"{numbers - 2} counts, more than travel with the gradients"
         self._sums = torch.zeros(numbers, dtype=torch.float64, device=assignment.device)
 
     capturable = False
+    whole = 0.0  # the weight of the batch under way, over all processes
+    scaled = False  # whether gradients are already those of this process's part of the whole batch's loss
 
     def flatten(self) -> FlatParameters:
         """The model's parameters in one buffer, laid out as the engine likes them."""
@@ -103,7 +106,11 @@ class Stepper(ABC):
     def step(self, batch: Batch, seed: int, rate: float, whole: Share) -> None:
         """One descent step at learning rate ``rate`` on ``batch``, this process's share of the ``whole``."""
         self.descent.set_rate(rate)
-        loss, counts = self.loss_and_gradients(batch, seed)
+        self.whole = whole.weight
+        if batch.examples or self.scaled:
+            loss, counts = self.loss_and_gradients(batch, seed)
+        else:  # nothing to do but to hear what the others found
+            loss, counts = 0.0, [0.0] * len(self.objective.counts)
         self._count(loss, counts, batch.weight, whole)
         self.descent.apply()
 
@@ -112,18 +119,28 @@ class Stepper(ABC):
         self._now.examples += whole.examples
         self._now.weight += whole.weight
         if self.assignment.group.world > 1:
-            extra = self.parameters.extra[: len(self._sums)]
-            extra[0] = loss * own
-            for place, value in enumerate((*counts, float(self.wants_to_stop)), 1):
-                extra[place] = value
-            self.assignment.group.add_up(self.parameters, float(own), whole.weight)
-            self._sums += extra
+            self._add_processes(loss, counts, float(own), whole.weight)
         elif self._reads_at_once:
             self._now.loss += float(loss) * float(own)
             for place, value in enumerate(counts):
                 self._now.counts[place] += float(value)
         else:
             self._add_on_device(loss, counts, own)
+
+    def _add_processes(self, loss: Scalar, counts: Sequence[Scalar], own: float, whole: float) -> None:
+        """One exchange for gradients and figures. Counts travel as a multiple of ``_PART`` and a rest: float32 has all
+        whole numbers up to 2²⁴ only, which the pixels of a few hundred maps pass; so all up to 2³⁶ arrive whole."""
+        extra = self.parameters.extra[: 2 * len(counts) + 2]
+        extra[0] = loss * own if own else 0.0  # a mean over nothing is no number
+        extra[1] = float(self.wants_to_stop)
+        for place, value in enumerate(counts, 1):
+            multiple = value // _PART
+            extra[2 * place], extra[2 * place + 1] = multiple, value - multiple * _PART
+        self.assignment.group.add_up(self.parameters, whole if self.scaled else own, whole)
+        summed = extra.double()
+        self._sums[0] += summed[0]
+        self._sums[1:-1] += summed[2::2] * _PART + summed[3::2]
+        self._sums[-1] += summed[1]
 
     def _add_on_device(self, loss: Scalar, counts: Sequence[Scalar], own: Scalar) -> None:
         self._sums[0] += loss * own

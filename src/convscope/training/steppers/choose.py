@@ -23,6 +23,12 @@ def choose(assignment: Assignment) -> tuple[Stepper, str]:
     """
     assignment = dataclasses.replace(assignment, config=assignment.config.replace(precision=_precision(assignment)))
     engine, on_gpu = assignment.config.engine, assignment.device.type == "cuda"
+    together = assignment.config.sync_batch_norm and assignment.group.world > 1
+    if together and (engine in ("rules", "native") or assignment.config.compile):
+        name = "compile" if engine not in ("rules", "native") else "engine"
+        wanted = "no compilation" if name == "compile" else "torch"
+        hint = "Only eager torch exchanges statistics in mid-layer"
+        raise ArgumentError(name, getattr(assignment.config, name), f"{wanted} with sync_batch_norm", hint)
     if engine == "rules":
         return RulesStepper(assignment), "asked for"
     if engine == "native":
@@ -62,6 +68,8 @@ def _obstacle_to_native(assignment: Assignment) -> str | None:
     """Why the native engine cannot be used whatever the model, or None."""
     if assignment.device.type != "cpu":
         return "the native engine runs on CPUs"
+    if assignment.config.sync_batch_norm and assignment.group.world > 1:
+        return "batch normalisation is synchronised between processes, which the native engine does not do"
     if assignment.config.precision != "float32":
         return f"the native engine computes in float32, and precision is {assignment.config.precision}"
     from convscope import native

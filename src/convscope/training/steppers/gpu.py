@@ -41,7 +41,7 @@ class GpuStepper(TorchStepper):
         self._weight = torch.zeros((), dtype=torch.float64, device=assignment.device)  # of the batch in the buffers
         self._warm = 0
         compile_ = assignment.config.compile
-        compiles = compile_ or (compile_ is None and assignment.steps >= _COMPILE_FROM)
+        compiles = not self.scaled and (compile_ or (compile_ is None and assignment.steps >= _COMPILE_FROM))
         self._compiled = torch.compile(self.model) if compiles else self.model
 
     def step(self, batch: Batch, seed: int, rate: float, whole: Share) -> None:

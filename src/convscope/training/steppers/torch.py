@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscope.data.examples import Batch
+from convscope.data.examples import Batch, each_tensor
 from convscope.layers import penalised, penalty
 from convscope.layers.flat import FlatParameters
+from convscope.training.batch_norm import Synchronised
 from convscope.training.steppers.base import Assignment, Stepper, reseed
 from convscope.training.task import Scalar
 
@@ -20,11 +21,17 @@ class TorchStepper(Stepper):
     """Autograd; convolutions in channels-last order where that pays, bfloat16 arithmetic where asked for."""
 
     name = "torch"
+    synchronised: Synchronised | None = None
+    normalising: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
 
     def __init__(self, assignment: Assignment) -> None:
         self.channels_last = wants_channels_last(assignment.model)
         super().__init__(assignment)
         self.penalised = penalised(self.model)
+        group = assignment.group
+        if assignment.config.sync_batch_norm and group.world > 1:
+            self.normalising = self.synchronised = Synchronised(group.gather)
+            self.scaled = True
 
     def flatten(self) -> FlatParameters:
         if self.channels_last:
@@ -44,16 +51,29 @@ class TorchStepper(Stepper):
     def _forward_backward(self, batch: Batch) -> tuple[Tensor, Sequence[Scalar]]:
         self.parameters.gradients.zero_()
         inputs = self.model_inputs(batch.inputs)
-        with self._precision():
+        if self.synchronised is not None:
+            self.synchronised.idle = batch.examples == 0
+        with self._precision(), self.normalising:
             outputs = self.forward(inputs, batch.examples)
             value = self.objective.value(outputs, batch.targets)
         added = penalty(self.penalised)
         if added is not None:
             value = value + added
-        value.backward()  # type: ignore[no-untyped-call]
+        self._backward(value, outputs, batch.weight)
         with torch.no_grad():
-            counts = self.objective.count(outputs, batch.targets)
+            counts = (
+                self.objective.count(outputs, batch.targets) if batch.examples else [0.0] * len(self.objective.counts)
+            )
         return value.detach(), counts
+
+    def _backward(self, value: Tensor, outputs: Any, weight: float) -> None:
+        if not self.scaled:
+            value.backward()  # type: ignore[no-untyped-call]
+        elif weight:
+            (value * (weight / self.whole)).backward()  # type: ignore[no-untyped-call]
+        else:  # the other processes wait at every normalisation's sums
+            found = [each for each in each_tensor(outputs) if each.requires_grad]
+            torch.autograd.backward(found, [torch.zeros_like(each) for each in found])
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         kind, reduced = self.device.type, self.assignment.config.precision == "bfloat16"
