@@ -34,8 +34,9 @@ from convscope.training.preparing import build_model
 
 DATA = "bccd"
 WINDOWS = 300  # regions a training picture whose features are kept
-#: Singular values of the two hidden layers that are kept, of 256.
-RANKS = {"roi_heads.box_head.fc6": 64, "roi_heads.box_head.fc7": 64}
+#: Singular values that are kept, of 256, of the first hidden layer, which has 92 % of the head's weights. With 64 of
+#: both hidden layers 45 % of their time went, but 1.06 points of mAP as well.
+RANKS = {"roi_heads.box_head.fc6": 128}
 _TRAINED = {"rcnn/network": "rcnn-bccd", "fast": "fast_rcnn-bccd", "faster": "faster_rcnn-bccd"}
 _TITLES = {
     "rcnn/machines": ("R-CNN", 50.2, "VOC 2010"),

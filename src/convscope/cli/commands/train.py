@@ -137,7 +137,8 @@ def _train_new(
     chosen = _recipe(recipe, name, wanted.data, options)
     if chosen is not None:
         options = {**chosen.options, **options}
-        settings = {**chosen.settings, **settings}
+        own = {**chosen.settings.get("settings", {}), **settings.get("settings", {})}
+        settings = {**chosen.settings, **settings, **({"settings": own} if own else {})}
     if weights is not None:
         # the file's first layer reads so many channels; grey pictures are given to a colour network in colour
         options = {"in_channels": MODELS[name].card.channels, **options, "weights": str(weights)}
