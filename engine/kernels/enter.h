@@ -26,6 +26,7 @@ void enter_packing(KernelTable& table);
 void enter_rbf(KernelTable& table);
 void enter_pooling(KernelTable& table);
 void enter_reduce(KernelTable& table);
+void enter_regions(KernelTable& table);
 void enter_weight_gradient(KernelTable& table);
 void enter_windows(KernelTable& table);
 void enter_winograd(KernelTable& table);

@@ -31,6 +31,7 @@ KernelTable kernel_table() {
     enter_pooling(table);
     enter_rbf(table);
     enter_reduce(table);
+    enter_regions(table);
     enter_weight_gradient(table);
     enter_windows(table);
     enter_winograd(table);

@@ -3,6 +3,7 @@
 
 #include "kernels/arguments.h"
 #include "kernels/channels.h"
+#include "kernels/regions.h"
 #include "kernels/tensor_arguments.h"
 
 namespace convscope {
@@ -113,6 +114,11 @@ struct KernelTable {
     void (*position_norm_back)(const PositionNorm&) = nullptr;
     void (*position_softmax)(const PositionSoftmax&) = nullptr;
     void (*position_softmax_back)(const PositionSoftmax&) = nullptr;
+
+    void (*region_max)(const RegionMax&) = nullptr;
+    void (*region_sum)(const RegionSum&) = nullptr;
+    void (*region_share)(const RegionSum&) = nullptr;
+    void (*suppress)(const Rivals&, Index box, float most) = nullptr;
 };
 
 // One per instruction set that was compiled; only called when the processor has it.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from convscope.errors import ArgumentError
+from convscope.layers.fast_regions import fast_way
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
 #: Boxes that are compared with all others at a time: 512 × 10,000 overlaps are 20 MiB in float32.
@@ -127,6 +128,9 @@ def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor | None, threshold: f
     order = scores.sort(stable=True, descending=True).indices
     corners = boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.double()
     rest, groups = corners[order], None if groups is None else groups[order]
+    fast = fast_way("suppress", rest)
+    if fast is not None:
+        return order[fast(rest, groups, threshold)]
     kept = []
     while len(rest):
         block, others = rest[:_BLOCK], rest[_BLOCK:]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
+from convscope.layers.fast_regions import fast_way
 from convscope.rules import regions as rules
 from convscope.rules.base import Applied, rule_for_function, rule_for_module
 from convscope.rules.regions import Boxes
@@ -32,6 +33,9 @@ def roi_pool(input: Tensor, boxes: Boxes, output_size: OutputSize, spatial_scale
         found: Tensor = handle_torch_function(roi_pool, given, input, boxes, output_size, spatial_scale)
         return found
     size = rules.checked(output_size, spatial_scale)
+    fast = fast_way("pool", input)
+    if fast is not None:
+        return fast(input, *rules.bins_of(input, boxes, size, spatial_scale))
     chosen = rules.maxima(input, boxes, size, spatial_scale)
     values = input.reshape(-1).gather(0, chosen.clamp(min=0).flatten()).reshape(chosen.shape)
     return torch.where(chosen >= 0, values, 0)
@@ -60,7 +64,9 @@ def roi_align(
         return found
     size = rules.checked(output_size, spatial_scale, sampling_ratio)
     rule = rules.RoIAlign(size, spatial_scale, sampling_ratio, aligned)
-    return rules.sampled(input, *rules.samplings(input, boxes, rule))
+    mixing = rules.samplings(input, boxes, rule)
+    fast = fast_way("mix", input)
+    return rules.sampled(input, *mixing) if fast is None else fast(input, *mixing)
 
 
 class RoIPool(nn.Module):

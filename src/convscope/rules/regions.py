@@ -144,19 +144,26 @@ def pool_bins(start: Tensor, end: Tensor, bins: int, size: int) -> tuple[Tensor,
 
 
 @torch.no_grad()
+def bins_of(
+    x: Tensor, boxes: Boxes, output_size: tuple[int, int], spatial_scale: float
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Pictures (k,), and top, bottom (k, m), left and right (k, m′) of the bins of each region; see ``pool_bins``."""
+    rois = as_rois(x, boxes)
+    x1, y1, x2, y2 = (rois[:, 1:] * spatial_scale).unbind(1)
+    down = pool_bins(y1, y2, output_size[0], x.shape[2])
+    return rois[:, 0].long(), (*down, *pool_bins(x1, x2, output_size[1], x.shape[3]))
+
+
+@torch.no_grad()
 def maxima(x: Tensor, boxes: Boxes, output_size: tuple[int, int], spatial_scale: float) -> Tensor:
     """i*(r, j) as a place in the flattened x, (k, c, *output_size); −1 where a bin is empty.
 
     A range's maximum is that of four windows, 2^a × 2^b each, which overlap; the maxima of all windows of one size come
     from those of half the size. So 2,000 regions of 7 × 7 bins cost a handful of looks a bin, whatever their size.
     """
-    rois = as_rois(x, boxes)
     _, c, h, w = x.shape
-    scaled = rois[:, 1:] * spatial_scale
-    top, bottom = pool_bins(scaled[:, 1], scaled[:, 3], output_size[0], h)
-    left, right = pool_bins(scaled[:, 0], scaled[:, 2], output_size[1], w)
-    picture = rois[:, 0].long()
-    chosen = torch.full((len(rois), *output_size, c), -1, dtype=torch.int64, device=x.device)
+    picture, (top, bottom, left, right) = bins_of(x, boxes, output_size, spatial_scale)
+    chosen = torch.full((len(picture), *output_size, c), -1, dtype=torch.int64, device=x.device)
     tall, wide = bottom - top, right - left
     level_h = torch.where(tall > 0, tall.clamp(min=1).double().log2().floor().long(), -1)
     level_w = torch.where(wide > 0, wide.clamp(min=1).double().log2().floor().long(), -1)
