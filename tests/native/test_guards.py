@@ -94,6 +94,39 @@ def test_globals_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     assert relative(fast(x), model(x)) < 1e-5
 
 
+SHIFT = 1.0
+
+
+def _shift() -> float:
+    return SHIFT
+
+
+def _helped(x: Tensor) -> Tensor:
+    return x + _shift()
+
+
+class Helped(nn.Module):
+    """Reads a global by a function of a method of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self.a(x))
+
+    def own(self, x: Tensor) -> Tensor:
+        return _helped(x)
+
+
+def test_globals_of_helpers_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(Helped())
+    fast, x = accelerate(model), pictures(2, SHAPE)
+    assert relative(fast(x), model(x)) < 1e-5
+    monkeypatch.setitem(globals(), "SHIFT", 5.0)
+    assert relative(fast(x), model(x)) < 1e-5
+
+
 def test_hooks_set_later_are_not_left_out() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     fast, x = accelerate(model), pictures(2, SHAPE)

@@ -77,6 +77,31 @@ def test_rules_and_torch_make_the_same_step(
         torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-12, atol=1e-14)
 
 
+class Scaled(nn.Module):
+    """A number that is no parameter: written into a record of a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = 1.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+
+def test_rules_follow_a_model_that_changes_between_steps(stripes: Dataset) -> None:
+    images, labels = stripes.train.images[:5], stripes.train.labels[:5]
+    weights = []
+    for engine in ("rules", "torch"):
+        torch.manual_seed(0)
+        scaled = Scaled()
+        each = stepper(nn.Sequential(nn.Flatten(), scaled, nn.Linear(63, 4)).double(), engine, precision="float64")
+        for scale in (1.0, 3.0):
+            scaled.scale = scale
+            step(each, images, labels, seed=3, rate=0.1, whole=5)
+        weights.append(each.parameters.values.clone())
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-12, atol=1e-14)
+
+
 def test_right_answers_are_those_before_the_step(stripes: Dataset, make_net: Callable[..., nn.Sequential]) -> None:
     images, labels = stripes.train.images[:33], stripes.train.labels[:33]
     model = make_net(dropout=0.0)

@@ -6,6 +6,7 @@ hooks, what their lists and dicts hold, the globals and closures that their forw
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.graph.heard import is_library
 from convscope.graph.leaves import global_hook_registries, hook_registries
 from convscope.graph.untouched import CONTAINERS, is_plain_object
 
@@ -38,6 +40,7 @@ class Guard:
         self._read: list[tuple[str, Any, str, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
         self._seen = set(map(id, self._hooks))
+        self._codes: set[tuple[types.CodeType, type | None]] = set()
         for path, module in model.named_modules():
             self._held.append((path, vars(module), dict(vars(module))))
             for name, item in vars(module).items():
@@ -45,7 +48,7 @@ class Guard:
                     self._note(f"{path}.{name}" if path else name, item, _DEEP)
             if not isinstance(module, nn.modules.batchnorm._NormBase):
                 self._note_tensors(path, module._buffers.values())
-            self._note_function(getattr(type(module).forward, "__wrapped__", type(module).forward))
+            self._note_function(getattr(type(module).forward, "__wrapped__", type(module).forward), type(module))
         self._modes = modes()
 
     def _note(self, path: str, item: Any, deep: int) -> None:
@@ -76,21 +79,34 @@ class Guard:
             if isinstance(each, Tensor) and not isinstance(each, nn.Parameter) and not each.is_inference():
                 self._tensors.append((path, each, each._version))
 
-    def _note_function(self, function: Any) -> None:
-        """Globals and variables of closures that the function names."""
+    def _note_function(self, function: Any, owner: type | None = None) -> None:
+        """Globals and variables of closures that the function names, and those of the functions and of ``owner``'s
+        methods among what it names, that are no library's."""
         function = getattr(function, "__func__", function)
         if not isinstance(function, types.FunctionType) or function.__module__.startswith("torch."):
             return
+        if (function.__code__, owner) in self._codes:
+            return
+        self._codes.add((function.__code__, owner))
+        named: list[Any] = []
         for name in function.__code__.co_names:
             if name in function.__globals__:
                 found = function.__globals__[name]
                 if not isinstance(found, types.ModuleType | type):
                     self._read.append((name, function.__globals__, name, found))
+                    named.append(found)
+            elif owner is not None:
+                found = inspect.getattr_static(owner, name, None)
+                named.append(found.fget if isinstance(found, property) else getattr(found, "__func__", found))
         for cell in function.__closure__ or ():
             try:
                 self._cells.append((cell, cell.cell_contents))
             except ValueError:  # not filled yet
                 continue
+            named.append(cell.cell_contents)
+        for each in named:
+            if isinstance(each, types.FunctionType) and not is_library(each.__code__.co_filename):
+                self._note_function(each, owner)
 
     def _methods_now(self) -> list[Any]:
         return [getattr(kind, name, None) for kind in dict.fromkeys(self._kinds) for name in _METHODS]

@@ -114,6 +114,7 @@ class Trust:
         key = id(ready.plan), "loss", images.dtype, _size(len(images))
         if not self.wanted or key in self._settled or not len(images) or len(images) != len(targets):
             return ready
+        network.accept(images)
         if not self._judge(key, ready.plan, lambda: self._loss(network, ready, images, targets, seed, value)):
             return None
         return network.ready()

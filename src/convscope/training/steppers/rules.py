@@ -10,6 +10,7 @@ from torch import fx
 from convscope.data.examples import Batch
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture
+from convscope.graph.guards import Guard
 from convscope.layers import penalised, penalty
 from convscope.rules import tape
 from convscope.training.steppers.base import Assignment, Stepper, reseed
@@ -31,6 +32,7 @@ class RulesStepper(Stepper):
         super().__init__(assignment)
         self.model.train()
         self._graphs: dict[tuple[torch.Size, ...], fx.GraphModule] = {}
+        self._guard: Guard | None = None
         self.penalised = penalised(self.model)
 
     def loss_and_gradients(self, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
@@ -38,6 +40,9 @@ class RulesStepper(Stepper):
         self.parameters.gradients.zero_()
         inputs = self.model_inputs(batch.inputs)
         shapes = tuple(x.shape for x in inputs)
+        if self._guard is None or not self._guard.holds():  # the model is not what the graphs are records of
+            self._graphs.clear()
+            self._guard = Guard(self.model)
         if shapes not in self._graphs:
             self._graphs[shapes] = capture(self.model, *inputs)
         finished = tape.forward(self._graphs[shapes], *inputs)  # 4
