@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import io
 import json
@@ -12,6 +13,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
@@ -23,7 +25,7 @@ from safetensors.torch import save_file
 from tests.explorer.fixtures import described, plain
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 from convscope.errors import ArgumentError, CheckpointError
 from convscope.explorer import Handle, explore, serve
@@ -134,6 +136,64 @@ def test_a_wrong_host_is_refused(handle: Handle) -> None:
     for host in ("evil.example", f"evil.example:{handle.port}", "127.0.0.1", f"127.0.0.1.evil.example:{handle.port}"):
         with client(handle) as http_client:
             assert http_client.get("/", headers={"host": host}).status_code == 421
+
+
+def test_through_a_tunnel_the_port_is_another(handle: Handle) -> None:
+    """``ssh -L 9000:localhost:8899``: the browser names port 9000, and so does the socket's address in the policy."""
+    for name in ("localhost", "127.0.0.1"):
+        with client(handle) as http_client:
+            headers = {"host": f"{name}:9000", "origin": f"http://{name}:9000"}
+            answer = http_client.get("/", headers=headers)
+            assert answer.status_code == 200
+            assert f"connect-src 'self' ws://{name}:9000;" in answer.headers["content-security-policy"]
+            assert http_client.get("/", headers={**headers, "origin": "http://localhost:3000"}).status_code == 403
+    with socket.create_server(("127.0.0.1", 0)) as tunnel:
+        passing = Thread(target=relay, args=(tunnel, handle.port), daemon=True)
+        passing.start()
+        port = tunnel.getsockname()[1]
+
+        async def talk() -> None:
+            offered = [Subprotocol(f"token.{handle.token}"), Subprotocol("convscope.v1")]
+            address = f"ws://127.0.0.1:{port}/socket"
+            async with connect(address, subprotocols=offered, origin=Origin(f"http://127.0.0.1:{port}")) as open_socket:
+                await open_socket.send(json.dumps({"id": 1, "op": "fingerprint", "args": {}}))
+                assert json.loads(await open_socket.recv())["ok"]
+
+        run(talk())
+        passing.join(10)
+
+
+def relay(tunnel: socket.socket, port: int) -> None:
+    """One connection of a tunnel, passed on byte by byte."""
+    near, _ = tunnel.accept()
+    with near, socket.create_connection(("127.0.0.1", port)) as far, ThreadPoolExecutor(1) as pool:
+
+        def pass_on(source: socket.socket, target: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while part := source.recv(65536):
+                    target.sendall(part)
+                target.shutdown(socket.SHUT_WR)
+
+        back = pool.submit(pass_on, far, near)
+        pass_on(near, far)
+        back.result()
+
+
+def test_frames_are_for_those_that_were_named() -> None:
+    model = described(plain(), (3, 12, 12), 4)
+    with explore(model, port=0, framed_by=["http://localhost:8888"]) as opened, client(opened) as http_client:
+        headers = http_client.get("/").headers
+        assert "frame-ancestors http://localhost:8888" in headers["content-security-policy"]
+        assert "x-frame-options" not in headers
+        assert f'<iframe src="http://localhost:{opened.port}/?token=' in opened._repr_html_()
+    with explore(model, port=0) as opened, client(opened) as http_client:
+        headers = http_client.get("/").headers
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-frame-options"] == "DENY"
+        assert "<iframe" not in opened._repr_html_()
+    for wrong in ("*", "localhost:8888", "http://localhost:8888/tree", "http://a b"):
+        with pytest.raises(ArgumentError, match="framed_by: got"):
+            explore(model, port=0, framed_by=[wrong])
 
 
 @pytest.mark.parametrize(

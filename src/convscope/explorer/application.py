@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -55,7 +55,14 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 class Explorer:
     """The application of one session, or of a card that says why there is none."""
 
-    def __init__(self, session: Session | UnopenedFile, token: str, port: int, lang: str | None = None) -> None:
+    def __init__(
+        self,
+        session: Session | UnopenedFile,
+        token: str,
+        port: int,
+        lang: str | None = None,
+        framed_by: Sequence[str] = (),
+    ) -> None:
         self.session = session
         self.lang = lang
         self.files = static_files()
@@ -71,7 +78,7 @@ class Explorer:
             Route("/model.safetensors", self.download_model, methods=["GET"]),
             Route("/{path:path}", self.file, methods=["GET"]),
         ]
-        guard = Middleware(Guard, token=token, port=port)
+        guard = Middleware(Guard, token=token, port=port, framed_by=framed_by)
         self.app = Starlette(routes=routes, middleware=[guard], lifespan=self._lifespan)
 
     @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ import time
 import webbrowser
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from torch import nn
@@ -19,6 +20,7 @@ from convscope.data import Dataset, Labelled, load_dataset
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer.application import Explorer
 from convscope.explorer.protocol import MAX_BINARY
+from convscope.explorer.security import LOOPBACK, check_origins
 from convscope.explorer.session import Session
 from convscope.explorer.unopened import UnopenedFile
 from convscope.explorer.waiting import PatientProtocol
@@ -31,13 +33,19 @@ class Handle:
     """A running explorer. ``url`` opens it (the token in it is good for as long as it runs); ``close()`` stops it."""
 
     def __init__(
-        self, session: Session | UnopenedFile, port: int | None, lang: str | None, token: str | None = None
+        self,
+        session: Session | UnopenedFile,
+        port: int | None,
+        lang: str | None,
+        token: str | None = None,
+        framed_by: Sequence[str] = (),
     ) -> None:
         self.session = session
+        self.framed_by = check_origins(framed_by)
         self._socket = _listen(port)
         self.port: int = self._socket.getsockname()[1]
         self.token = token or secrets.token_urlsafe(24)
-        self._explorer = Explorer(session, self.token, self.port, lang)
+        self._explorer = Explorer(session, self.token, self.port, lang, self.framed_by)
         config = uvicorn.Config(
             self._explorer.app,
             http=PatientProtocol,
@@ -63,6 +71,15 @@ class Handle:
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}/?token={self.token}"
+
+    def _repr_html_(self) -> str:
+        """In a notebook whose origin ``framed_by`` names: the page itself. It is opened under the notebook's own host
+        name, so that the browser counts both as one site and keeps the cookie."""
+        if not self.framed_by:
+            return f'<a href="{self.url}" target="_blank" rel="noopener">{self.url.split("?")[0]}</a>'
+        host = urlsplit(self.framed_by[0]).hostname
+        url = f"http://{host if host in LOOPBACK else HOST}:{self.port}/?token={self.token}"
+        return f'<iframe src="{url}" width="100%" height="860" style="border:0"></iframe>'
 
     def wait(self) -> None:
         """Block until the server stops, or until Ctrl-C, which stops it."""
@@ -103,6 +120,7 @@ def explore(
     name: str = "",
     input_shape: Sequence[int] | None = None,
     beside: Mapping[str, nn.Module] | None = None,
+    framed_by: Sequence[str] = (),
 ) -> Handle:
     """Open the explorer on a model and return at once: ``handle.url`` is the page, ``handle.close()`` ends it.
 
@@ -110,18 +128,22 @@ def explore(
     free one if that is taken; 0 any free one. ``item`` is the test item to begin with, ``lang`` "en" or "zh"
     (default: the browser's), ``browser=True`` opens the page. ``input_shape`` (channels, height, width) is needed where
     neither the model nor data say it. ``beside`` are other models of the same layers by their names, to compare with,
-    such as checkpoints in their order. The server listens on this computer only. The model is
-    put into evaluation mode, and training steps made on the page change its weights.
+    such as checkpoints in their order. ``framed_by`` are the origins of pages that may show it in a frame, such as
+    "http://localhost:8888" for a notebook, in which the handle then shows itself. The server listens on this computer
+    only; through a tunnel it is reached under any local port. The model is put into evaluation mode, and training steps
+    made on the page change its weights.
 
-    Raises ArgumentError for a port in use, for a model of whose input's shape nothing tells, for data of another task
-    than the model's or without a class for each picture, naming both.
+    Raises ArgumentError for a port in use, for a ``framed_by`` that is no origin, for a model of whose input's shape
+    nothing tells, for data of another task than the model's or without a class for each picture, naming both.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")
     if lang not in (None, "en", "zh"):
         raise ArgumentError("lang", lang, '"en" or "zh"')
     chosen = load_dataset(data) if isinstance(data, str) else data
-    return serve(Session(model, chosen, name, item, input_shape, beside=beside), port, lang, browser)
+    return serve(
+        Session(model, chosen, name, item, input_shape, beside=beside), port, lang, browser, framed_by=framed_by
+    )
 
 
 def serve(
@@ -130,10 +152,11 @@ def serve(
     lang: str | None = None,
     browser: bool = False,
     token: str | None = None,
+    framed_by: Sequence[str] = (),
 ) -> Handle:
     """Start the server for a session or a card. With the ``token`` of a server before it on the same port, the pages
     that were open reconnect; otherwise it is fresh and random."""
-    handle = Handle(session, port, lang, token)
+    handle = Handle(session, port, lang, token, framed_by)
     if browser:
         webbrowser.open(handle.url)
     return handle

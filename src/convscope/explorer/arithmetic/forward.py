@@ -181,7 +181,7 @@ def _batch_norm(layer: Layer, unit: Index) -> Explanation:
     if module.affine:
         steps += [Line("×", "γ", scalar(module.weight[channel])), Line("+", "β", scalar(module.bias[channel]))]
     formula = "y = γ·(x − μ)/√(σ²+ε) + β"
-    return _explanation(layer, unit, formula, ("c", "x", "c·x"), _itself(layer, unit), *steps, _named("y", layer, unit))
+    return _explanation(layer, unit, formula, ("", "x", "x"), _itself(layer, unit), *steps, _named("y", layer, unit))
 
 
 @family("lrn")

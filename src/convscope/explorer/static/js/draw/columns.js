@@ -6,6 +6,7 @@ const FITS = [[46, 14, 140], [42, 14, 140], [38, 14, 140], [34, 14, 140], [30, 1
 const MIN_TILE = 20;
 const GAP = 5;
 const HEAD = 58;
+const FOOT = 30; // below the longest column: the limit of its scale, how many maps there are
 const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
 export const OUTPUT_ROWS = 12;
 
@@ -42,7 +43,7 @@ function tryWith(model, layout, width, height, [maxTile, least, answers]) {
   const skips = layout.edges.some(([from, to]) => rankOf(layout, to) - rankOf(layout, from) > 1);
   const top = HEAD + (skips ? 34 : 10);
   const placed = columns.map((items) => {
-    const share = (height - top - 14) / items.length - (items.length > 1 ? 26 : 0);
+    const share = (height - top - FOOT) / items.length - (items.length > 1 ? 26 : 0);
     const boxes = items.map((item) => shape(model, item, Math.max(36, share), maxTile, answers));
     return { items, boxes, width: Math.max(MIN_COLUMN, ...boxes.map((box) => box.width)) };
   });
@@ -54,7 +55,7 @@ function tryWith(model, layout, width, height, [maxTile, least, answers]) {
   const boxes = new Map();
   for (const column of placed) {
     const heights = column.boxes.reduce((sum, box) => sum + box.height, 0) + 26 * (column.items.length - 1);
-    let y = top + Math.max(0, (height - top - 14 - heights) / 2);
+    let y = top + Math.max(0, (height - top - FOOT - heights) / 2);
     column.items.forEach((item, lane) => {
       const box = column.boxes[lane];
       boxes.set(item.name, { ...box, item, x: x + (column.width - box.width) / 2, y, columnX: x, columnWidth: column.width, alone: column.items.length === 1 });

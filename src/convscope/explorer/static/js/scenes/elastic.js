@@ -198,6 +198,10 @@ function drawCaptions(app, painter, plan, data, late) {
   const at = rest && plan.places.get(rest);
   if (at) {
     painter.text(t("more_maps", { count: data.more }), at.x - 10, at.y + at.h / 2, { size: 12, colour: palette.soft, align: "right", alpha: late });
+  } else if (data.more) {
+    const sources = [...plan.places].filter(([panel]) => panel.role === "source").map(([, place]) => place);
+    const below = Math.max(...sources.map((place) => place.y + place.h));
+    painter.text(t("more_maps", { count: data.more }), sources[0].x, below + 12, { size: 12, colour: palette.soft, align: "left", alpha: late });
   }
 }
 

@@ -106,11 +106,14 @@ function drawOpened(app, painter) {
   if (box) painter.rect(box.x - app.camera.x - 6, box.y - 6, box.width + 12, box.height + 12, { stroke: palette.accent, width: 1.6, radius: 7 });
 }
 
+// Below every column: the limit of its own colour scale, and how many of its maps stand here.
 function drawMore(app, painter) {
   for (const box of app.camera.layout.boxes.values()) {
-    if (box.kind === "tiles" && box.count > box.shown) {
-      painter.text(`${box.shown} / ${box.count}`, box.x - app.camera.x + box.width / 2, box.y + box.height + 10, { size: 10.5, colour: palette.soft, align: "center" });
-    }
+    const atlas = box.kind === "output" ? null : app.frames.atlases.get(box.item.shows);
+    const middle = box.x - app.camera.x + box.width / 2;
+    const style = { size: app.camera.layout.gap < 12 ? 9 : 10, colour: palette.soft, align: "center" };
+    if (atlas) painter.text(`±${short(atlas.limit, 2)}`, middle, box.y + box.height + 9, { ...style, mono: true });
+    if (box.kind === "tiles" && box.count > box.shown) painter.text(`${box.shown} / ${box.count}`, middle, box.y + box.height + (atlas ? 20 : 9), style);
   }
 }
 

@@ -25,11 +25,11 @@ export async function showLayer(app, body) {
 
   function draw() {
     const width = box.clientWidth || 340;
-    const height = box.clientHeight || 260;
     columns = Math.max(1, Math.floor(width / cell));
     const rows = Math.ceil(answer.count / columns);
     tall.style.height = `${rows * cell + 4}px`;
     box.style.height = `${Math.min(320, rows * cell + 8)}px`;
+    const height = box.clientHeight || 260; // of the box as it has just become
     canvas.width = width * ratio;
     canvas.height = height * ratio;
     canvas.style.width = `${width}px`;

@@ -57,7 +57,7 @@ export function sumTable(page, options = {}) {
     running = apply(running, step);
     if (simple) printed.total += step.operation === "−" ? -round(step.value, digits) : round(step.value, digits);
     const label = label_of(step);
-    if (step.operation === "f" || step.operation === "√") body.push(line("step", label, running));
+    if (["f", "√", "^"].includes(step.operation)) body.push(line("step", label, running, short(running, 6)));
     else body.push(h("tr.step", { title: `→ ${short(running, 6)}` }, h("td", { colSpan: span }, label), h("td", {}, num(step.value, { text: simple ? fixed(step.operation === "−" ? -step.value : step.value, digits) : short(step.value, 6) })), h("td")));
   });
   return h("table.sum", {},
@@ -76,7 +76,7 @@ function label_of(step) {
     case "÷":
       return `÷ ${step.symbol}`;
     case "^":
-      return `^ ${step.symbol}`;
+      return `( · ) ^ ${short(step.value)}${/\d/.test(step.symbol) ? "" : `   (${step.symbol})`}`;
     case "√":
       return "√";
     default:
