@@ -4,6 +4,7 @@
 import { palette } from "../draw/palette.js";
 import { colourAt, inkOn } from "../draw/colour.js";
 import { digitsFor, fixed, short } from "../core/format.js";
+import { drawCurve } from "./curve.js";
 import { overview } from "./overview.js";
 import { find, patch, readersOf, subtotal, windowBox } from "./windows.js";
 
@@ -230,7 +231,7 @@ function drawUnit(app, painter, plan, data, late) {
     const at = panel && plan.places.get(panel);
     if (at && panel.width * panel.height > 1) mark(painter, at, panel, cell, palette.ink, 2);
   }
-  if (data.family === "activation") drawCurve(app, painter, plan, data, cell);
+  if (data.family === "activation") drawCurve(painter, plan, data, cell);
   if (!data.window || plan.wide) {
     for (const [panel, at] of plan.places) {
       if (panel.role === "source" && !panel.unfold && panel.width * panel.height > 1) {
@@ -364,34 +365,6 @@ function best(values, padding, sign) {
     if (!padding?.[k] && (found < 0 || value * sign > values[found] * sign)) found = k;
   });
   return found;
-}
-
-// y = f(u) with the unit's own point on it.
-function drawCurve(app, painter, plan, data, cell) {
-  const source = find(data, "source");
-  const out = find(data, "out");
-  if (!source || source.full[0] !== source.height) return;
-  const at = cell[0] * source.width + cell[1];
-  const points = [...source.values].map((u, k) => [u, out.values[k]]).sort((a, b) => a[0] - b[0]);
-  const [u, y] = [source.values[at], out.values[at]];
-  const low = Math.min(points[0][0], -1);
-  const high = Math.max(points[points.length - 1][0], 1);
-  const bottom = Math.min(...points.map((p) => p[1]), 0);
-  const ceiling = Math.max(...points.map((p) => p[1]), 1);
-  const w = 130;
-  const h = 96;
-  const from = plan.places.get(source);
-  const to = plan.places.get(out);
-  const x0 = (from.x + from.w + to.x) / 2 - w / 2;
-  const y0 = plan.middle - h / 2;
-  const px = (value) => x0 + ((value - low) / (high - low)) * w;
-  const py = (value) => y0 + h - ((value - bottom) / (ceiling - bottom || 1)) * h;
-  painter.rect(x0 - 8, y0 - 8, w + 16, h + 16, { fill: palette.surface, stroke: palette.line, radius: 8 });
-  painter.path([[px(low), py(0)], [px(high), py(0)]], { stroke: palette.line, width: 1 });
-  painter.path([[px(0), py(bottom)], [px(0), py(ceiling)]], { stroke: palette.line, width: 1 });
-  const step = Math.max(1, Math.floor(points.length / 80));
-  painter.path(points.filter((_, k) => k % step === 0).map(([a, b]) => [px(a), py(b)]), { stroke: palette.activation, width: 1.8 });
-  painter.rect(px(u) - 4, py(y) - 4, 8, 8, { fill: palette.warn, radius: 4 });
 }
 
 // What is lit because a weight, or a cell of a linked picture, is under the pointer.
