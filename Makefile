@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: setup train test test-long test-all check bench engine-test clean
+.PHONY: setup train test test-long test-all check docs bench engine-test clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, into build/site; every warning is an error. About 5 s.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup
 	$(BIN)/convscope bench
