@@ -96,6 +96,43 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     assert problems == []
 
 
+@pytest.fixture
+def open_file(browser: Any) -> Iterator[Callable[..., Any]]:
+    """``open_file(path, hash="", size=…, lang=…)`` opens a saved page with the network off; nothing may go wrong."""
+    problems: list[str] = []
+    contexts = []
+
+    def open_page(
+        path: Path, hash: str = "", *, size: tuple[int, int] = (1440, 900), lang: str = "en", ready: bool = True
+    ) -> Any:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            locale="zh-CN" if lang == "zh" else "en-US",
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
+        context.set_offline(True)
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: problems.append(request.url) if outside(request.url) else None)
+        page.goto(f"file://{path}{hash}")
+        if ready:
+            page.wait_for_selector("body[data-ready='true']")
+        page.problems = problems
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def outside(address: str) -> bool:
+    """Whether a request leaves the page's own file."""
+    return not address.startswith(("file://", "data:", "blob:"))
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_dataset("digits")

@@ -10,7 +10,8 @@ import threading
 import time
 import webbrowser
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, overload
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -19,6 +20,7 @@ from torch import nn
 from convscope.data import Dataset, Labelled, load_dataset
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer.application import Explorer
+from convscope.explorer.lessons import Page
 from convscope.explorer.protocol import MAX_BINARY
 from convscope.explorer.security import LOOPBACK, check_origins
 from convscope.explorer.session import Session
@@ -109,6 +111,7 @@ class Handle:
         self._server.run(sockets=[self._socket])
 
 
+@overload
 def explore(
     model: nn.Module,
     data: Dataset[Labelled] | str | None = None,
@@ -121,7 +124,40 @@ def explore(
     input_shape: Sequence[int] | None = None,
     beside: Mapping[str, nn.Module] | None = None,
     framed_by: Sequence[str] = (),
-) -> Handle:
+    save: None = None,
+    inline: Literal[False] = False,
+) -> Handle: ...
+
+
+@overload
+def explore(
+    model: nn.Module,
+    data: Dataset[Labelled] | str | None = None,
+    *,
+    item: int | None = None,
+    lang: str | None = None,
+    name: str = "",
+    input_shape: Sequence[int] | None = None,
+    save: str | Path | None = None,
+    inline: bool = False,
+) -> Page: ...
+
+
+def explore(
+    model: nn.Module,
+    data: Dataset[Labelled] | str | None = None,
+    port: int | None = None,
+    *,
+    item: int | None = None,
+    lang: str | None = None,
+    browser: bool = False,
+    name: str = "",
+    input_shape: Sequence[int] | None = None,
+    beside: Mapping[str, nn.Module] | None = None,
+    framed_by: Sequence[str] = (),
+    save: str | Path | None = None,
+    inline: bool = False,
+) -> Handle | Page:
     """Open the explorer on a model and return at once: ``handle.url`` is the page, ``handle.close()`` ends it.
 
     ``data`` is a data set or its name; without it the page begins with a blank picture. ``port`` None takes 8899, or a
@@ -133,17 +169,28 @@ def explore(
     only; through a tunnel it is reached under any local port. The model is put into evaluation mode, and training steps
     made on the page change its weights.
 
+    ``save="lesson.html"`` writes one file instead, which computes the model by itself: it opens from a disk, with the
+    network off, and starts no server. ``inline=True`` gives the same as a ``Page``, which a notebook shows inline.
+
     Raises ArgumentError for a port in use, for a ``framed_by`` that is no origin, for a model of whose input's shape
-    nothing tells, for data of another task than the model's or without a class for each picture, naming both.
+    nothing tells, for data of another task than the model's or without a class for each picture, naming both; with
+    ``save`` or ``inline`` for a layer that the page cannot compute, by its name.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")
     if lang not in (None, "en", "zh"):
         raise ArgumentError("lang", lang, '"en" or "zh"')
     chosen = load_dataset(data) if isinstance(data, str) else data
-    return serve(
-        Session(model, chosen, name, item, input_shape, beside=beside), port, lang, browser, framed_by=framed_by
-    )
+    session = Session(model, chosen, name, item, input_shape, beside=beside)
+    if save is None and not inline:
+        return serve(session, port, lang, browser, framed_by=framed_by)
+    if port is not None or browser or beside or framed_by:
+        wanted = "none of port, browser, beside and framed_by, which need a server"
+        raise ArgumentError("save" if save is not None else "inline", save or inline, wanted)
+    page = Page(session, lang)
+    if save is not None:
+        page.save(save)
+    return page
 
 
 def serve(

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     "--port", type=click.IntRange(0, 65535), metavar="N", help="Port on this computer. [default: 8899, or a free one]"
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
+@click.option(
+    "--save", "saved", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
+    help="Write one file that works without a server and without a network, and end.",
+)  # fmt: skip
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page. [default: the browser's]")
 def command(
     model: str,
@@ -46,6 +50,7 @@ def command(
     pairs: Sequence[str],
     port: int | None,
     no_browser: bool,
+    saved: Path | None,
     lang: str | None,
 ) -> None:
     """Open a model in the browser: every number of it, forward and backward, and where it comes from.
@@ -57,6 +62,7 @@ def command(
     Examples:
       convscope explore runs/lenet5-mnist-001/model.safetensors --data mnist
       convscope explore lenet5 -o activation=relu --data mnist --lang zh
+      convscope explore model.safetensors --data mnist --save lesson.html
       convscope explore late.safetensors --beside early.safetensors --beside middle.safetensors
     """
     from convscope.explorer import serve
@@ -68,9 +74,23 @@ def command(
     session = _session(model, architecture, pairs, dataset, item)
     if not isinstance(session, UnopenedFile):
         session.besides = [placed_beside(session.network, load(path), str(path)) for path in others]
+    if saved is not None:
+        _save(session, saved, lang)
+        return
     with serve(session, port, lang, browser=not no_browser) as handle:
         click.echo(f"{handle.url}\nThe explorer runs until Ctrl-C.")
         handle.wait()
+
+
+def _save(session: Session | UnopenedFile, path: Path, lang: str | None) -> None:
+    """The page as a file; an error where the file given holds no model by itself."""
+    from convscope.explorer.lessons import save_page
+    from convscope.explorer.unopened import UnopenedFile
+
+    if isinstance(session, UnopenedFile):
+        raise click.UsageError("--save needs a model: give the name of the architecture with --model.")
+    save_page(session, path, lang)
+    click.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB; it opens in any browser, without a network.")
 
 
 def _session(

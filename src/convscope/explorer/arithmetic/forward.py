@@ -289,10 +289,10 @@ def _activation(layer: Layer, unit: Index) -> Explanation:
     y = number(layer.y, unit)
     terms = _itself(layer, unit)
     steps = (Line("f", layer.kind, y), Line("=", "y", y))
-    return _explanation(layer, unit, _formula(layer), ("", "u", "u"), terms, *steps)
+    return _explanation(layer, unit, formula_of(layer), ("", "u", "u"), terms, *steps)
 
 
-def _formula(layer: Layer) -> str:
+def formula_of(layer: Layer) -> str:
     """f as the table has it, with the options of this layer where there are some."""
     row = row_of(layer.module, layer.function)
     if row is None:

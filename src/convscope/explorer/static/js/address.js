@@ -11,7 +11,7 @@ export class Address {
   }
 
   write(push) {
-    if (this.goingBack) return;
+    if (this.goingBack || location.protocol === "about:") return; // a page within a page has no address
     const address = toAddress(this.app.store.state);
     if (address === location.hash) return;
     if (push) history.pushState(null, "", address);

@@ -4,6 +4,7 @@ import { $, say } from "./core/dom.js";
 import { short } from "./core/format.js";
 import { t } from "./core/i18n.js";
 import { isVector } from "./draw/columns.js";
+import { tabsOf } from "./views/detail.js";
 import { openHelp } from "./views/help.js";
 
 export class Keyboard {
@@ -29,7 +30,7 @@ export class Keyboard {
       openHelp(this.app);
     }
     const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training", a: "bench", l: "likes", w: "surgery", d: "beside", h: "health", c: "lab" };
-    if (tabs[event.key]) {
+    if (tabsOf(this.app).includes(tabs[event.key])) {
       this.app.store.set({ tab: tabs[event.key] });
       say(t(`tab_${tabs[event.key]}`));
     }

@@ -4,12 +4,15 @@ import { App } from "./app.js";
 import { Connection } from "./core/connection.js";
 import { $, notice } from "./core/dom.js";
 import { loadLanguages, setLanguage, t } from "./core/i18n.js";
+import { recall } from "./core/memory.js";
 import { fromAddress } from "./core/store.js";
+import { Offline, embedded } from "./offline/source.js";
 import { applyTheme, rememberedTheme } from "./views/tools.js";
 import { showCard } from "./views/card.js";
 import { maybeTour } from "./views/tour.js";
 
-const connection = new Connection();
+const saved = embedded();
+const connection = saved ? new Offline(saved) : new Connection();
 let app = null;
 let lost = false;
 
@@ -29,13 +32,14 @@ async function start() {
   connection.connect();
   await languages;
   const address = fromAddress(location.hash);
-  setLanguage(address.lang ?? localStorage.getItem("convscope.lang") ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
+  setLanguage(address.lang ?? recall("lang") ?? saved?.lang ?? (navigator.language.startsWith("zh") ? "zh" : "en"));
 }
 
 async function opened(asked) {
   const hello = await asked;
+  connection.check?.();
   document.body.dataset.connection = "open";
-  if (hello.lang && !localStorage.getItem("convscope.lang") && !fromAddress(location.hash).lang) setLanguage(hello.lang);
+  if (hello.lang && !recall("lang") && !fromAddress(location.hash).lang) setLanguage(hello.lang);
   if (hello.card) {
     showCard(hello.card);
     return;

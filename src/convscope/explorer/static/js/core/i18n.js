@@ -8,7 +8,8 @@ export const LANGUAGES = ["en", "zh"];
 export async function loadLanguages() {
   await Promise.all(
     LANGUAGES.map(async (language) => {
-      tables[language] = await (await fetch(`/locales/${language}.json`)).json();
+      const inside = document.getElementById(`convscope-texts-${language}`); // a saved page brings its own
+      tables[language] = inside ? JSON.parse(inside.textContent) : await (await fetch(`/locales/${language}.json`)).json();
     }),
   );
 }

@@ -9,6 +9,11 @@ export class Model {
     this.byName = new Map(hello.nodes.map((node) => [node.name, node]));
   }
 
+  // Whether the data source answers a question; a server answers all, a page saved to a file those that it can compute.
+  can(question) {
+    return !this.answers || this.answers.includes(question);
+  }
+
   sizeOf(name) {
     return name === "input" ? this.picture_shape.slice(1) : mapSize(this.byName.get(name).shape);
   }

@@ -17,7 +17,12 @@ import { showSurgery } from "./surgery.js";
 import { mountTraining, showTraining } from "./training.js";
 
 const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health", "lab"];
+const NEEDS = { training: "preview", bench: "evidence", likes: "likes", surgery: "edits", beside: "besides", health: "health" };
 const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth, lab: showLab };
+
+export function tabsOf(app) {
+  return TABS.filter((name) => !NEEDS[name] || app.model.can(NEEDS[name]));
+}
 
 export function mountDetail(app) {
   const { store } = app;
@@ -40,16 +45,17 @@ export function mountDetail(app) {
 
   function tabs() {
     const { tab } = store.state;
-    const buttons = TABS.map((name) => h("button", {
+    const names = tabsOf(app);
+    const buttons = names.map((name) => h("button", {
       type: "button", role: "tab", id: `tab-${name}`, "aria-selected": String(tab === name), "aria-controls": "tab-body", tabIndex: tab === name ? 0 : -1,
       onclick: () => store.set({ tab: name }),
     }, t(`tab_${name}`)));
     return h("div.tabs", { role: "tablist", "aria-label": t("details"), onkeydown: (event) => {
-      const at = TABS.indexOf(store.get("tab"));
-      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: TABS.length - 1 }[event.key];
+      const at = names.indexOf(store.get("tab"));
+      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 }[event.key];
       if (to === undefined) return;
       event.preventDefault();
-      store.set({ tab: TABS[(to + TABS.length) % TABS.length] });
+      store.set({ tab: names[(to + names.length) % names.length] });
       queueMicrotask(() => queueMicrotask(() => $(`#tab-${store.get("tab")}`)?.focus()));
     } }, buttons);
   }

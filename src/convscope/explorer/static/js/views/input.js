@@ -199,7 +199,7 @@ export function mountInput(app) {
       h("div.row.pad-tools", { role: "group", "aria-label": t("tools") }, pick("draw"), pick("erase"), pick("poke"), pick("look"),
         button("clear", t("clear"), () => app.frames.change("show_pixels", { kind: "blank" }, new Uint8Array(shape[0] * shape[1] * shape[2]), "pixels")),
         tool === "poke" ? h("label.field", {}, t("poke_value"), h("input", { type: "range", id: "poke-value", min: "0", max: "255", value: "255" })) : null),
-      h("div.row", {}, button("upload", t("upload"), () => file.click()), button("camera", t("camera"), toggleCamera), file),
+      app.model.can("upload") ? h("div.row", {}, button("upload", t("upload"), () => file.click()), button("camera", t("camera"), toggleCamera), file) : null,
       h("div", { id: "camera-box" }),
       data ? h("div.row", { role: "group", "aria-label": t("data_item") },
         button("previous", "‹", () => item(-1)), button("next", "›", () => item(1)),
@@ -246,7 +246,7 @@ export function mountInput(app) {
         h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.frames.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
           app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
       frame.loss !== null ? h("p.small.loss", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
-      h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
+      !app.model.can("evidence") ? null : h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
         h("label.field", {}, t("attribution"), methods())),
       app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
     ));
@@ -319,7 +319,7 @@ export function mountInput(app) {
   side.addEventListener("drop", (event) => {
     event.preventDefault();
     side.classList.remove("drop");
-    if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files[0] && app.model.can("upload")) upload(event.dataTransfer.files[0]);
   });
 
   store.on(["lang"], draw);

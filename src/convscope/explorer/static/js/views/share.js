@@ -16,14 +16,15 @@ export function openShare(app, button) {
     close();
     act();
   } }, text);
+  const served = app.model.can("upload"); // a page saved to a file is one already, and has no files beside it
   const menu = h("div.menu", { role: "menu", "aria-label": t("share") },
     entry("share-link", t("copy_link"), () => copyLink(app)),
     entry("share-png", t("save_png"), () => savePng(app)),
     entry("share-svg", t("save_svg"), () => save(new Blob([svg(app)], { type: "image/svg+xml" }), "convscope.svg")),
-    entry("share-html", t("save_html"), () => saveHtml(app)),
-    entry("share-npy", t("save_npy"), () => download("/input.npy", "input.npy")),
-    entry("share-model", t("save_model"), () => download("/model.safetensors", "model.safetensors")),
-    entry("share-input", t("save_input"), () => download("/input.png", "input.png")),
+    served && entry("share-html", t("save_html"), () => saveHtml(app)),
+    served && entry("share-npy", t("save_npy"), () => download("/input.npy", "input.npy")),
+    served && entry("share-model", t("save_model"), () => download("/model.safetensors", "model.safetensors")),
+    served && entry("share-input", t("save_input"), () => download("/input.png", "input.png")),
   );
   function close() {
     $(".menu")?.remove();

@@ -116,6 +116,7 @@ export function pager(page, load) {
 }
 
 export function copyButton(app, asked) {
+  if (!app.model.can("snippet")) return null;
   return h("button.button.small", {
     type: "button", className: "button small copy-pytorch", onclick: async () => {
       const { code, needs_file: needsFile } = await app.connection.ask("snippet", asked);

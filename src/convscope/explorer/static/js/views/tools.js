@@ -3,6 +3,7 @@
 import { $, h, replace, say } from "../core/dom.js";
 import { LANGUAGES, setLanguage, t } from "../core/i18n.js";
 import { count } from "../core/format.js";
+import { recall, remember } from "../core/memory.js";
 import { KINDS, setColours } from "../draw/colour.js";
 import { readPalette } from "../draw/palette.js";
 import { isVector } from "../draw/columns.js";
@@ -11,7 +12,7 @@ import { openShare } from "./share.js";
 import { startTour } from "./tour.js";
 
 export function rememberedTheme() {
-  return localStorage.getItem("convscope.theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  return recall("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 }
 
 export function applyTheme(theme) {
@@ -29,7 +30,7 @@ export function mountTools(app) {
     $("#skip").textContent = t("skip_to_network");
     const dark = document.documentElement.dataset.theme === "dark";
     replace($("#tools"),
-      h("button", { type: "button", id: "tour-button", onclick: () => startTour(app) }, t("tour")),
+      !app.model.can("evidence") ? null : h("button", { type: "button", id: "tour-button", onclick: () => startTour(app) }, t("tour")),
       h("button", { type: "button", id: "share-button", "aria-haspopup": "menu", "aria-expanded": "false", onclick: (event) => openShare(app, event.currentTarget) }, t("share")),
       h("button", {
         type: "button", id: "language-button", lang: store.get("lang") === "zh" ? "en" : "zh-CN", "aria-label": store.get("lang") === "zh" ? "English" : "中文",
@@ -42,13 +43,13 @@ export function mountTools(app) {
 
   function changeLanguage(language) {
     setLanguage(language);
-    localStorage.setItem("convscope.lang", language);
+    remember("lang", language);
     store.set({ lang: language });
     say(t("language_now"));
   }
 
   async function changeTheme(theme) {
-    localStorage.setItem("convscope.theme", theme);
+    remember("theme", theme);
     applyTheme(theme);
     for (const atlas of app.frames.atlases.values()) atlas.forget();
     await app.frames.paint(app.frames.atlases);

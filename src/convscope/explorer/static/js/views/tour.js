@@ -3,13 +3,14 @@
 import { $, h, replace, say } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { recall, remember } from "../core/memory.js";
 import { trap } from "./help.js";
 
-const SEEN = "convscope.tour";
+const SEEN = "tour";
 
 export function maybeTour(app) {
   const asked = new URLSearchParams(location.search).get("tour");
-  if (asked === "0" || localStorage.getItem(SEEN)) return;
+  if (asked === "0" || recall(SEEN) || !app.model.can("evidence")) return;
   if (!app.store.get("frame")?.probabilities || location.hash.match(/^#\/[^?]/)) return;
   startTour(app);
 }
@@ -108,7 +109,7 @@ export function startTour(app) {
   }
 
   function finish() {
-    localStorage.setItem(SEEN, "done");
+    remember(SEEN, "done");
     document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
     store.set({ evidence: null });
     replace($("#overlay"));
