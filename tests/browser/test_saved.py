@@ -182,7 +182,9 @@ def test_steps_change_the_weights_as_torch_s_sgd(open_file: Callable[..., Any], 
         torch.autograd.backward(loss)
         optimiser.step()
         assert found["loss_before"] == pytest.approx(float(loss.detach()), rel=1e-9)
-        assert found["weight"]["new_w"] == pytest.approx(float(model.c1.weight.detach()[0, 0, 2, 2]), rel=1e-11)  # type: ignore[index,union-attr]
+        assert found["weight"]["new_w"] == pytest.approx(
+            float(model.get_parameter("c1.weight").detach()[0, 0, 2, 2]), rel=1e-11
+        )
     page.evaluate("convscope.connection.ask('rewind')")
     assert page.evaluate("convscope.connection.stepper.hash()") == start
 

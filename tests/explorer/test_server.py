@@ -349,7 +349,7 @@ def test_a_port_in_use_is_named() -> None:
 
 def test_arguments_of_explore() -> None:
     with pytest.raises(ArgumentError, match="model: got 'str'"):
-        explore("model.safetensors")  # type: ignore[arg-type]
+        explore("model.safetensors")  # type: ignore[call-overload]
     with pytest.raises(ArgumentError, match="lang: got 'fr'"):
         explore(create_model("lenet5"), lang="fr")
 

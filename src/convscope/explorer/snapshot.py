@@ -22,7 +22,7 @@ from convscope.inspect import Trace, trace
 from convscope.inspect.attribution.methods import deconvnet, guided_backprop
 from convscope.inspect.outputs import last_step, probabilities
 from convscope.layers.losses import loss_for
-from convscope.rules.base import Deltas, Rule
+from convscope.rules.base import Deltas
 from convscope.rules.tape import Step
 
 Through = Callable[[Step, Any], Deltas | None]
@@ -144,11 +144,6 @@ class Snapshot:
     def probabilities(self) -> Tensor | None:
         """What the outputs say of the classes, float64, by how the network ends."""
         return self.shares(self.logits)
-
-    @property
-    def end(self) -> Rule | None:
-        """The rule that made the outputs, None where no step did."""
-        return None if self._last is None else self._last.rule
 
     def shares(self, logits: Tensor) -> Tensor | None:
         """The same of other outputs (1, classes) of this network."""

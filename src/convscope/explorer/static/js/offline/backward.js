@@ -26,8 +26,12 @@ export function explainBackward(snapshot, name, index, rule) {
   const through = ["activation", "subsample"].includes(layer.node.family) ? name : behind;
   const following = network.readers.get(through ?? name);
   const terms = [];
+  const silent = [];
   following.forEach(([reader, place], origin) => {
-    for (const row of backThrough(layers.get(reader), place, index, back.get(reader).delta)) terms.push({ ...row, origin });
+    const rows = backThrough(layers.get(reader), place, index, back.get(reader).delta);
+    if (!rows.length) silent.push([reader, "stepped_over"]);
+    else if (["max_pool", "min_pool"].includes(layers.get(reader).node.family) && rows.every((row) => row.coefficient === 0)) silent.push([reader, "lost"]);
+    for (const row of rows) terms.push({ ...row, origin });
   });
   const only = following.every(([reader]) => ["conv", "linear"].includes(layers.get(reader).node.family));
   const factor = only ? "w" : "∂u/∂y";
@@ -40,7 +44,7 @@ export function explainBackward(snapshot, name, index, rule) {
   const rectifies = through && layers.get(through).node.family === "activation" && functionOf(layers.get(through).node.op.activation).rectifies;
   return {
     ...done, formula: through ? `δ = f′(u)·Σ ${factor}·δ` : `δ = Σ ${factor}·δ`, headings: [factor, "δ", `${factor}·δ`],
-    terms, steps, origins: following.map(([reader]) => reader), through: through && through !== name ? through : null, note: rectifies ? rule : "",
+    terms, steps, silent, origins: following.map(([reader]) => reader), through: through && through !== name ? through : null, note: rectifies ? rule : "",
   };
 }
 

@@ -40,7 +40,7 @@ export function page(found, offset = 0, limit = 24) {
   }
   const sum = total(found.terms.map((row) => row.product));
   return {
-    through: null, note: "", parameter: null, origins: [], ...found, terms,
+    through: null, note: "", parameter: null, origins: [], silent: [], ...found, terms,
     term_parameter: found.terms[0]?.weight ? "weight" : null,
     offset, shown: shown.length, count: ordered.length,
     padding_count: ordered.filter((row) => row.padding).length,
