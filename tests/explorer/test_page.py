@@ -16,7 +16,7 @@ from torch import nn
 from convscope.cli.commands import explore as command
 from convscope.data import load_dataset
 from convscope.errors import ArgumentError
-from convscope.explorer import Handle, explore, serve
+from convscope.explorer import Handle, explore
 from convscope.explorer.lessons import Page, page_of, save_page
 from convscope.explorer.lessons.plan import _Weights, plan_of
 from convscope.explorer.session import Session
@@ -112,15 +112,6 @@ def test_explore_saves_and_shows_inline_without_a_server(tmp_path: Path, monkeyp
         explore(model, save=tmp_path / "x.html", port=0)  # type: ignore[call-overload]
     with pytest.raises(ArgumentError, match="save.*in a folder that exists"):
         explore(model, save=tmp_path / "none" / "x.html")
-
-
-def test_a_running_explorer_shows_itself_in_a_notebook() -> None:
-    with serve(Session(MODELS["plain"]()), 0) as handle:
-        assert handle._repr_html_().startswith("<iframe srcdoc=")
-    with serve(Session(MODELS["branching"]()), 0) as handle:
-        shown = handle._repr_html_()
-        assert "layer &#x27;cat&#x27;" in shown
-        assert handle.url in shown
 
 
 def test_the_command_writes_a_file_and_ends(tmp_path: Path) -> None:
