@@ -55,7 +55,7 @@ ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
             "schedule",
             str,
             "cosine",
-            "The rate over time: constant, step, exponential, decaying, cosine, one_cycle.",
+            "The rate over time: constant, step, exponential, decaying, cosine, one_cycle, inverse_square_root.",
         ),
         ("--schedule-option", "schedule_options", "pairs", "", "A number of the schedule, e.g. factor=0.5."),
         ("--warmup", "warmup", float, "0", "Epochs over which the rate first rises from 0."),

@@ -34,17 +34,48 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.out_weight)
 
     def forward(self, query: Tensor, keys: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
-        p = self.dropout if self.training else 0.0
         if keys is None:
-            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+            q, k, v = map(self._apart, F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1))
         else:
-            q = F.linear(query, self.in_proj_weight[: self.size], self.in_proj_bias[: self.size])
-            k, v = F.linear(keys, self.in_proj_weight[self.size :], self.in_proj_bias[self.size :]).chunk(2, -1)
-        q, k, v = (each.reshape(*each.shape[:2], self.heads, -1).transpose(1, 2) for each in (q, k, v))
+            q, (k, v) = self._queries(query), self.remember(keys)
         mask = None if seen is None else seen[:, None, None]
         if mask is not None and self.causal:
             mask = mask & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
-        y = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=self.causal and mask is None)
+        return self._answer(q, k, v, mask, self.causal and mask is None)
+
+    def remember(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``look`` needs of ``keys`` (n, j, size), each (n, heads, j, size/heads): so that they are computed once
+        however often one looks."""
+        weight, bias = self.in_proj_weight[self.size :], self.in_proj_bias[self.size :]
+        k, v = map(self._apart, F.linear(keys, weight, bias).chunk(2, -1))
+        return k, v
+
+    def look(self, query: Tensor, remembered: tuple[Tensor, Tensor], seen: Tensor | None = None) -> Tensor:
+        """The answer to ``query`` (n, m, size), all of whose places see all keys but those that are padding."""
+        return self._answer(self._queries(query), *remembered, None if seen is None else seen[:, None, None])
+
+    def weights(self, query: Tensor, keys: Tensor | None = None, seen: Tensor | None = None) -> Tensor:
+        """How much each query looks at each key, by head: (n, heads, m, j), rows that add up to 1 (0 where a query sees
+        no key)."""
+        q, (k, _) = self._queries(query), self.remember(query if keys is None else keys)
+        scores = q @ k.transpose(2, 3) / q.shape[3] ** 0.5
+        mask = torch.ones_like(scores, dtype=torch.bool)
+        if seen is not None:
+            mask = mask & seen[:, None, None]
+        if self.causal:
+            mask = mask.tril()
+        return torch.softmax(scores.masked_fill(~mask, -torch.inf), -1).nan_to_num(0.0)
+
+    def _queries(self, query: Tensor) -> Tensor:
+        return self._apart(F.linear(query, self.in_proj_weight[: self.size], self.in_proj_bias[: self.size]))
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """(n, j, size) → (n, heads, j, size/heads)."""
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def _answer(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+        p = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal=causal)
         return F.linear(y.transpose(1, 2).flatten(2), self.out_weight, self.out_bias)
 
     def extra_repr(self) -> str:

@@ -262,8 +262,8 @@ class Run:
     def _feed(self, epoch: int, start: int = 0) -> Feed[Examples]:
         train, config, group = self.prepared.train, self.config, self.group
         order = Order(
-            len(train), config.batch_size, config.seed, epoch, start=start, rank=group.rank, world=group.world,
-            lengths=train.lengths,
+            len(train), self.prepared.batch_size(config), config.seed, epoch, start=start, rank=group.rank,
+            world=group.world, lengths=train.lengths, tokens=self.prepared.tokens,
         )  # fmt: skip
         return Feed(train, order, self.prepared.stages, self.stepper.device)
 

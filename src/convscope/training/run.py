@@ -173,8 +173,8 @@ def _said_how_to_go_on(training: Run) -> Iterator[None]:
 def _order(prepared: Prepared, config: Config, group: distributed.Group) -> Order:
     """An epoch's batches, as to their number and sizes."""
     train = prepared.train
-    shared = {"rank": group.rank, "world": group.world}
-    return Order(len(train), config.batch_size, shuffle=False, lengths=train.lengths, **shared)
+    shared: dict[str, Any] = {"rank": group.rank, "world": group.world, "tokens": prepared.tokens}
+    return Order(len(train), prepared.batch_size(config), shuffle=False, lengths=train.lengths, **shared)
 
 
 def _kept_on_gpu(prepared: Prepared, device: torch.device) -> Prepared:

@@ -90,6 +90,13 @@ def one_cycle(clock: Clock, start: float, rise: float, least: float) -> float:
     return least + (1 - least) * 0.5 * (1 + math.cos(math.pi * (progress - rise) / max(1 - rise, 1e-12)))
 
 
+@_schedule("inverse_square_root", steps=400)
+def inverse_square_root(clock: Clock, steps: float) -> float:
+    """Up in a straight line over the first ``steps`` steps, then down as 1/√step (Vaswani et al. 2017, eq. 3)."""
+    done = clock.step + 1
+    return min(done / steps, math.sqrt(steps / done))
+
+
 def rate_at(
     clock: Clock, learning_rate: float, schedule: str, options: dict[str, float] | None = None, warmup: float = 0.0
 ) -> float:
@@ -111,8 +118,8 @@ def check_options(schedule: str, options: dict[str, float]) -> dict[str, float]:
     for name, value in options.items():
         if name not in entry.defaults:
             raise UnknownNameError(f"option of schedule {schedule!r}", name, entry.defaults)
-        if name == "epochs" and value <= 0:
-            raise ArgumentError("schedule_options['epochs']", value, "a number > 0")
+        if name in ("epochs", "steps") and value <= 0:
+            raise ArgumentError(f"schedule_options[{name!r}]", value, "a number > 0")
         if name in ("rise", "least", "start") and value > 1:
             raise ArgumentError(f"schedule_options[{name!r}]", value, "a share between 0 and 1")
     return {**entry.defaults, **options}

@@ -27,6 +27,7 @@ def try_smallest_batch(model: nn.Module, prepared: Prepared, order: Order, share
     if (
         first is None
         or not norm
+        or order.batch_size is None
         or min(order.size(index) for index in range(order.count)) // (1 if shared else order.world) > 1
     ):
         return

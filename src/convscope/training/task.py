@@ -88,13 +88,19 @@ class Answer(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Prepared:
     """A data set ready for a model: examples, what is done to their batches (``stages`` while training, ``test_stages``
-    while evaluating), and how a batch's inputs become the model's (one ``Input`` each)."""
+    while evaluating), and how a batch's inputs become the model's (one ``Input`` each). ``tokens``: batches are not of
+    ``batch_size`` examples but of as many of similar length as have so many tokens together, padding counted."""
 
     train: Examples
     test: Examples
     stages: tuple[AnyStage, ...]
     test_stages: tuple[AnyStage, ...]
     inputs: tuple[Input, ...]
+    tokens: int | None = None
+
+    def batch_size(self, config: Config) -> int | None:
+        """Of training, in examples; None where it is measured in tokens."""
+        return config.batch_size if self.tokens is None else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _train_new(
     chosen = _recipe(recipe, name, wanted.data, options)
     if chosen is not None:
         options = {**chosen.options, **options}
-        own = {**chosen.settings.get("settings", {}), **settings.get("settings", {})}
+        own = {**chosen.settings.get("settings", {}), **settings.get("settings", {})}  # --set changes single ones
         settings = {**chosen.settings, **settings, **({"settings": own} if own else {})}
     if weights is not None:
         # the file's first layer reads so many channels; grey pictures are given to a colour network in colour

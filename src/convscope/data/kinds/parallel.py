@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from convscope.data.byte_pairs import BytePairs
 from convscope.data.examples import Batch
 from convscope.data.ragged import Ragged
 from convscope.data.vocabulary import END, PADDING, START, Vocabulary
@@ -29,8 +30,8 @@ class Parallel:
 
     source_texts: tuple[str, ...]
     target_texts: tuple[str, ...]
-    source_vocabulary: Vocabulary
-    target_vocabulary: Vocabulary
+    source_vocabulary: Vocabulary | BytePairs
+    target_vocabulary: Vocabulary | BytePairs
     source: Ragged = None  # type: ignore[assignment]  # left out: the tokens of the texts
     target: Ragged = None  # type: ignore[assignment]
 
