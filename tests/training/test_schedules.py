@@ -38,6 +38,9 @@ def at(step: int, schedule: str, **options: float) -> float:
         (15, "one_cycle", {"rise": 0.3, "start": 0.5}, 1.5),
         (65, "one_cycle", {"rise": 0.3, "least": 0.0}, 1.0),
         (100, "one_cycle", {"least": 0.25}, 0.5),
+        (0, "inverse_square_root", {"steps": 10}, 0.2),
+        (9, "inverse_square_root", {"steps": 10}, 2.0),
+        (39, "inverse_square_root", {"steps": 10}, 1.0),
     ],
 )
 def test_hand_worked_values(step: int, schedule: str, options: dict[str, float], expected: float) -> None:
@@ -69,5 +72,7 @@ def test_bad_names_and_options_are_refused() -> None:
         at(0, "step", epoch=3)
     with pytest.raises(ArgumentError, match=r"schedule_options\['epochs'\]: got 0, wanted a number > 0"):
         check_options("step", {"epochs": 0})
+    with pytest.raises(ArgumentError, match=r"schedule_options\['steps'\]: got 0, wanted a number > 0"):
+        check_options("inverse_square_root", {"steps": 0})
     with pytest.raises(ArgumentError, match=r"schedule_options\['rise'\]: got 2, wanted a share"):
         check_options("one_cycle", {"rise": 2})

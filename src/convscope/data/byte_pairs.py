@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -47,8 +48,6 @@ class BytePairs:
             vocab_size=pieces, special_tokens=list(SPECIAL), show_progress=False, min_frequency=2
         )
         tokenizer.train_from_iterator(map(_plain, texts), trainer)
-        import json
-
         found = json.loads(tokenizer.to_str())["model"]
         numbers: dict[str, int] = found["vocab"]
         merges = [each if isinstance(each, str) else " ".join(each) for each in found["merges"]]

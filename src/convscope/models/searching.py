@@ -50,7 +50,7 @@ class Search:
     banned: tuple[int, ...] = (0, 1, 2)
 
     def by_length(self, log_probability: float, length: int) -> float:
-        return log_probability / ((5 + length) / 6) ** self.penalty
+        return log_probability / float(((5 + length) / 6) ** self.penalty)
 
     @torch.no_grad()
     def __call__(self, begun: Begun, longest: Sequence[int], device: torch.device | str = "cpu") -> list[Found]:
@@ -72,7 +72,7 @@ class Search:
             logs[:, list(self.banned)] = -torch.inf
             sums, origins, chosen = self._ranked(sums, logs)
             self._finish(done, left, length, sums, origins, chosen, history)
-            alive = (chosen == self.end).to(torch.uint8).argsort(1, stable=True)[:, :beam]
+            alive = (chosen == self.end).to(torch.uint8).argsort(dim=1, stable=True)[:, :beam]
             ended = chosen.gather(1, alive) == self.end
             sums = sums.gather(1, alive).masked_fill(ended, -torch.inf)
             origins, chosen = origins.gather(1, alive), chosen.gather(1, alive)

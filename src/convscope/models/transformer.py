@@ -37,12 +37,12 @@ class Part(nn.Module):
 
     def entered(self, number: int, x: Tensor) -> Tensor:
         """What sublayer ``number`` is given of x."""
-        return getattr(self, f"norm{number}")(x) if self.before else x  # type: ignore[no-any-return]
+        return getattr(self, f"norm{number}")(x) if self.before else x
 
     def left(self, number: int, x: Tensor, answer: Tensor) -> Tensor:
         """x with the sublayer's answer."""
         y: Tensor = x + getattr(self, f"dropout{number}")(answer)
-        return y if self.before else getattr(self, f"norm{number}")(y)  # type: ignore[no-any-return]
+        return y if self.before else getattr(self, f"norm{number}")(y)
 
     def think(self, number: int, x: Tensor) -> Tensor:
         """The last sublayer: two fully connected layers at each place."""
@@ -255,9 +255,9 @@ def transformer(
     tokens. ``dropout`` behind every sublayer and on the sums of word vectors and positions."""
     for name, value in (("size", size), ("layers", layers), ("hidden", hidden), ("places", places)):
         whole_number(value, name)
-    for name, value in (("vocabulary", vocabulary), ("decoder_layers", decoder_layers)):
-        if value is not None:
-            whole_number(value, name)
+    for name, optional in (("vocabulary", vocabulary), ("decoder_layers", decoder_layers)):
+        if optional is not None:
+            whole_number(optional, name)
     for name, share in (("dropout", dropout), ("attention_dropout", attention_dropout)):
         if not 0 <= share < 1:
             raise ArgumentError(name, share, "a share from 0 to below 1")

@@ -36,7 +36,7 @@ def translate(model: nn.Module, rows: Sequence[Sequence[int]], search: Search) -
                 part = order[start : start + _TOGETHER]
                 source = _sources([rows[place] for place in part]).to(device)
                 begun: Begun = begin(source)
-                longest = [min(len(rows[place]) + 1 + _LONGER, most) for place in part]
+                longest = [min(len(rows[place]) + 1 + _LONGER, most - 1) for place in part]
                 for place, text in zip(part, search(begun, longest, device), strict=True):
                     found[place] = text
     finally:
