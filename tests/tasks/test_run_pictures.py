@@ -8,8 +8,9 @@ import pytest
 
 from convscope import fit, load_dataset
 from convscope.errors import DataError
+from convscope.models import create_model
 from convscope.tasks import RunPictures, draw_run
-from convscope.tasks.run_pictures import _spread
+from convscope.tasks.run_pictures import _kernels, _spread
 from convscope.training import events
 
 PICTURES = ["confusion.png", "curves.png", "dead.png", "histograms.png", "kernels-film.png", "kernels.png"]
@@ -89,3 +90,9 @@ def test_a_folder_without_a_finished_run(finished: tuple[Path, RunPictures, even
 def test_moments_of_a_film_are_spread_from_first_to_last() -> None:
     assert _spread(3, 16) == [0, 1, 2]
     assert _spread(100, 5) == [0, 25, 50, 74, 99]
+
+
+@pytest.mark.parametrize("name", ["fast_rcnn", "rcnn"])
+def test_kernels_of_a_model_that_cannot_do_with_pictures_alone(name: str, tmp_path: Path) -> None:
+    _kernels(tmp_path, create_model(name, small=True))
+    assert names(tmp_path) == ["kernels.png"]
