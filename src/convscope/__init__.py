@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
+    from convscope.exporting import export_onnx as export_onnx
     from convscope.inspect.attribution import attribute as attribute
     from convscope.inspect.attribution import maximise as maximise
     from convscope.inspect.attribution import top_examples as top_examples
@@ -59,6 +60,7 @@ _ROOMS = {
     "count": "inspect",
     "accelerate": "native",
     "explore": "explorer",
+    "export_onnx": "exporting",
 }
 
 _MODULES = ("kernels", "metrics", "ops")

@@ -68,3 +68,12 @@ class LoweringError(ConvscopeError):
     def __init__(self, layer: str, reason: str) -> None:
         self.layer, self.reason = layer, reason
         super().__init__(f"layer {layer!r}: {reason}")
+
+
+class ExportError(ConvscopeError):
+    """A model cannot be written in another format; ``layer`` is the layer's name in the model ("" where the whole model
+    is meant), ``reason`` says why."""
+
+    def __init__(self, layer: str, reason: str) -> None:
+        self.layer, self.reason = layer, reason
+        super().__init__(f"layer {layer!r}: {reason}" if layer else f"the model: {reason}")

@@ -1,0 +1,276 @@
+"""``export_onnx``: a model as an ONNX file, checked by the runtime where that is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
+
+from convscope import spec
+from convscope.errors import ArgumentError, ExportError
+from convscope.exporting import checking, operators
+from convscope.exporting.extents import BATCHES, Extent, Sized, compared, fixed
+from convscope.exporting.recording import Recording, record
+from convscope.exporting.writer import CONVERTERS, Writer
+from convscope.files import replacing
+from convscope.graph.examples import example_inputs
+
+OPSET = 20
+"""Of ONNX's operators (ONNX 1.15; ONNX Runtime 1.17 and later)."""
+_IR = 9
+_MOST_BYTES = 2**31 - 1  # of one file of Protocol Buffers
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """``difference`` is the largest between the runtime's answers and the model's own, relative to the largest answer
+    where that is above 1; None where nothing was compared, and ``unchecked`` says why."""
+
+    path: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: int
+    difference: float | None
+    unchecked: str = ""
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    input_shape: Sequence[Any] | None = None,
+    *,
+    inputs: Sequence[Tensor] | None = None,
+    dynamic_batch: bool = True,
+    preprocessing: bool = False,
+    check: bool = True,
+) -> Exported:
+    """Write ``model``, as it answers in evaluation mode, to ``path`` as ONNX (operators of set 20).
+
+    ``input_shape`` is that of one example, (channels, height, width), as ``count`` takes it; by default the one in the
+    model's description. ``inputs`` are examples instead, for models that no shape describes: a tensor an argument of
+    ``forward``, the batch first. With ``dynamic_batch`` the file takes batches of any size: the model is recorded at
+    two sizes, and what differs is the batch. ``preprocessing=True`` puts the description's scaling into the graph,
+    which then takes uint8 pictures (n, channels, height, width) of the model's size. The file's metadata hold the
+    description: task, class names, preprocessing.
+
+    With ``check`` the file is run by ONNX Runtime on batches of one and of five and compared with the model:
+    ExportError where they differ by more than 1e-4 of the largest answer (or of 1). Needs the package ``onnx`` (extra
+    ``onnx``).
+
+    Raises ArgumentError for arguments that cannot be, ExportError, naming the layer, for what ONNX cannot express or
+    would compute otherwise: chance, branches on numbers, batch statistics.
+    """
+    onnx = _onnx()
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ArgumentError("path", str(path), "a file in a folder that is there")
+    described = spec.spec_of(model)
+    scaling = _scaling(described) if preprocessing else None
+    with evaluating(model):
+        recording = _recorded(model, input_shape, inputs, dynamic_batch)
+        written, names = _written(onnx, model, recording, scaling)
+        _describe(onnx, written, described, scaling is not None)
+        content = _checked_bytes(onnx, written)
+        difference, unchecked = None, "" if check else "it was not asked for"
+        if check:
+            batches = (1, 5) if dynamic_batch else (recording_batch(recording),)
+            examples = [examples_of(model, batch, input_shape, inputs) for batch in batches]
+            difference, unchecked = checking.compare(model, content, examples, scaling)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    taken, given = names
+    return Exported(path, taken, given, len(written.graph.node), difference, unchecked)
+
+
+def _onnx() -> Any:
+    try:
+        found = importlib.import_module("onnx")
+    except ImportError:
+        hint = "pip install 'convscope[onnx]'"
+        raise ArgumentError("export", "no package 'onnx'", "the optional extra 'onnx' to be installed", hint) from None
+    importlib.import_module("onnx.numpy_helper")
+    return found
+
+
+class evaluating:  # noqa: N801 - reads as a verb
+    """Evaluation mode while entered; every module's own mode comes back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._modes = model, {module: module.training for module in model.modules()}
+
+    def __enter__(self) -> None:
+        self._model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        for module, training in self._modes.items():
+            module.training = training
+
+
+def _recorded(model: nn.Module, shape: Sequence[Any] | None, inputs: Sequence[Tensor] | None, any_batch: bool) -> Any:
+    operators.discover()
+    known = CONVERTERS.__contains__
+    if not any_batch:
+        given = tuple(inputs) if inputs is not None else examples_of(model, 1, shape)
+        return fixed(record(model, given, known))
+    return compared(*(record(model, examples_of(model, batch, shape, inputs), known) for batch in BATCHES))
+
+
+def recording_batch(recording: Recording) -> int:
+    """How many examples a recording of fixed size is for."""
+    first = recording.inputs[0].shape
+    return first[0] if first and isinstance(first[0], int) else 1
+
+
+def examples_of(
+    model: nn.Module, batch: int, shape: Sequence[Any] | None = None, inputs: Sequence[Tensor] | None = None
+) -> tuple[Tensor, ...]:
+    """``batch`` examples: those given, as often as need be, or made ones; a model whose ``forward`` takes more than its
+    description says (a pair of pictures) is given as many alike."""
+    if inputs is not None:
+        if not inputs or any(not isinstance(each, Tensor) or not each.ndim or not len(each) for each in inputs):
+            raise ArgumentError("inputs", inputs, "a tensor an argument of forward, the batch first")
+        return tuple(torch.cat([each] * (-(-batch // len(each))))[:batch] for each in inputs)
+    made = example_inputs(model, shape, batch)
+    needed = [
+        each
+        for each in inspect.signature(model.forward).parameters.values()
+        if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    while len(made) < len(needed):
+        made = (*made, made[-1].roll(1, -1))
+    entries = [each.num_embeddings for each in model.modules() if isinstance(each, nn.Embedding)]
+    if entries:
+        generator = torch.Generator().manual_seed(batch)
+        made = tuple(
+            each if each.is_floating_point() else torch.randint(0, min(entries), each.shape, generator=generator)
+            for each in made
+        )
+    return made
+
+
+def _scaling(described: spec.ModelSpec | None) -> spec.Preprocessing:
+    found = None if described is None or len(described.inputs) != 1 else described.preprocessing
+    if found is None:
+        raise ArgumentError("preprocessing", True, "a model with a description of one picture's preprocessing")
+    if found.width is not None:
+        raise ExportError(
+            "", "a preprocessing that scales figures to a width cannot be written; leave it out of the graph"
+        )
+    return found
+
+
+def _written(onnx: Any, model: nn.Module, recording: Recording, scaling: spec.Preprocessing | None) -> Any:
+    """The ModelProto, and the names of its inputs and outputs."""
+    names = {
+        each.data_ptr(): name for name, each in [*model.named_buffers(), *model.named_parameters()] if each.numel()
+    }
+    arguments = ["input", *(f"input_{index}" for index in range(2, len(recording.inputs) + 1))]
+    given = ["pixels"] if scaling is not None else arguments
+    write = Writer(onnx, names, given[0])
+    for name in given:
+        write.fresh(name)
+    for ref, name in zip(recording.inputs, given, strict=True):
+        write.bind(ref, name)
+    if scaling is not None:
+        write.layer = "preprocessing"
+        write.bind(recording.inputs[0], _scaled(write, given[0], scaling))
+    for step in recording.steps:
+        write.write(step)
+    inputs = [_info(write, name, ref, scaling is not None) for name, ref in zip(given, recording.inputs, strict=True)]
+    write.layer = ""
+    outputs = [_output(write, name, value) for name, value in _named(recording.outputs)]
+    graph = onnx.helper.make_graph(
+        _needed(write.nodes, {each.name for each in outputs}), type(model).__name__, inputs, outputs,
+    )  # fmt: skip
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(array for name, array in write.constants.items() if name in used)
+    written = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=_IR, producer_name="convscope"
+    )
+    return written, (tuple(each.name for each in inputs), tuple(each.name for each in outputs))
+
+
+def _scaled(write: Writer, pixels: str, scaling: spec.Preprocessing) -> str:
+    """(pixel − mean) / std, in grey values, as ``Preprocessing.normalise`` has it."""
+    shape = (1, scaling.channels, 1, 1)
+    mean, std = (torch.tensor(each).reshape(shape) * 255 for each in (scaling.mean, scaling.std))
+    numbers = write.node("Cast", pixels, to=write.kind(torch.float32))
+    return str(write.node("Div", write.node("Sub", numbers, mean), std))
+
+
+def _info(write: Writer, name: str, ref: Any, pixels: bool = False) -> Any:
+    dtype = torch.uint8 if pixels else ref.dtype
+    return write.onnx.helper.make_tensor_value_info(name, write.kind(dtype), [_side(each) for each in ref.shape])
+
+
+def _side(size: int | Extent) -> int | str:
+    if isinstance(size, int):
+        return size
+    factor = "batch" if size.factor == 1 else f"{size.factor}*batch"
+    return factor + (f"{size.more:+d}" if size.more else "")
+
+
+def _named(outputs: Any) -> Iterator[tuple[str, Any]]:
+    """The tensors that a model returns, by names: those of a mapping or named tuple, else output, output_2, …"""
+    if isinstance(outputs, Mapping):
+        yield from ((str(key), value) for key, value in outputs.items() if isinstance(value, Sized | Tensor))
+        return
+    found = [each for each in tree_flatten(outputs)[0] if isinstance(each, Sized | Tensor)]
+    if hasattr(outputs, "_fields") and len(found) == len(outputs._fields):
+        yield from zip(outputs._fields, found, strict=True)
+        return
+    if not found:
+        raise ExportError("", f"it returns no tensor ({type(outputs).__name__})")
+    yield from ((f"output_{index}" if index > 1 else "output", each) for index, each in enumerate(found, 1))
+
+
+def _output(write: Writer, name: str, value: Any) -> Any:
+    own = write.fresh(name)
+    write.nodes.append(
+        write.onnx.helper.make_node("Identity", [write.value(value)], [own], name=write.fresh(f"{own}/Identity"))
+    )
+    return _info(write, own, value)
+
+
+def _needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
+    """The nodes that an output depends on, in their order."""
+    kept = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _describe(onnx: Any, written: Any, described: spec.ModelSpec | None, scaled: bool) -> None:
+    """Metadata: ``convscope`` holds the whole description, the others what another program asks for first."""
+    if described is None:
+        return
+    content = {"convscope": described.to_json(), "task": described.task, "scaling_in_graph": scaled}
+    if described.classes:
+        content["classes"] = list(described.classes)
+    if described.preprocessing is not None:
+        content["preprocessing"] = dataclasses.asdict(described.preprocessing)
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in content.items()
+    }
+    onnx.helper.set_model_props(written, texts)
+
+
+def _checked_bytes(onnx: Any, written: Any) -> bytes:
+    if written.ByteSize() > _MOST_BYTES:
+        raise ExportError("", f"{written.ByteSize():,} bytes, more than one ONNX file can hold ({_MOST_BYTES:,})")
+    try:
+        onnx.checker.check_model(written, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as problem:
+        raise ExportError("", f"what was written is no valid ONNX: {str(problem).splitlines()[0]}") from problem
+    return bytes(written.SerializeToString())
