@@ -84,25 +84,33 @@ def _merged(one: Any, other: Any, step: Step) -> Any:
     if isinstance(one, Ref) and isinstance(other, Ref) and one.number == other.number and one.dtype == other.dtype:
         return Sized(one.number, _merged(one.shape, other.shape, step), one.dtype)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        if one is other or (one.shape == other.shape and torch.equal(one, other)):
-            return one
-        if one.dtype == other.dtype and one.ndim == other.ndim and (number := _uniform(one, other)) is not None:
-            return Filled(number, _merged(tuple(one.shape), tuple(other.shape), step), one.dtype)
-    elif isinstance(one, Mapping) and isinstance(other, Mapping) and list(one) == list(other):
+        return _merged_constants(one, other, step)
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and list(one) == list(other):
         return {key: _merged(one[key], other[key], step) for key in one}
-    elif _sequences(one, other):
+    if _sequences(one, other):
         items = [_merged(a, b, step) for a, b in zip(one, other, strict=True)]
         if hasattr(one, "_fields"):
             return type(one)(*items)
         return items if isinstance(one, list) else tuple(items)
-    elif type(one) is int and type(other) is int:
-        if one == other:
-            return one
+    if type(one) is type(other) and (one is other or one == other):
+        return one
+    if type(one) is int and type(other) is int:
         factor = (other - one) // (_MORE - _FEW)
         return Extent(factor, one - factor * _FEW)
-    elif type(one) is type(other) and (one is other or one == other):
+    raise _differing(step)
+
+
+def _merged_constants(one: Tensor, other: Tensor, step: Step) -> Tensor | Filled:
+    if one is other or (one.shape == other.shape and torch.equal(one, other)):
         return one
-    raise ExportError(step.layer, f"{step} takes numbers that depend on how many examples are in a batch")
+    number = _uniform(one, other) if one.dtype == other.dtype and one.ndim == other.ndim else None
+    if number is None:
+        raise _differing(step)
+    return Filled(number, _merged(tuple(one.shape), tuple(other.shape), step), one.dtype)
+
+
+def _differing(step: Step) -> ExportError:
+    return ExportError(step.layer, f"{step} takes numbers that depend on how many examples are in a batch")
 
 
 def _uniform(one: Tensor, other: Tensor) -> float | None:
