@@ -85,19 +85,25 @@ def _merged(one: Any, other: Any, step: Step) -> Any:
         return Sized(one.number, _merged(one.shape, other.shape, step), one.dtype)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return _merged_constants(one, other, step)
-    if isinstance(one, Mapping) and isinstance(other, Mapping) and list(one) == list(other):
-        return {key: _merged(one[key], other[key], step) for key in one}
-    if _sequences(one, other):
-        items = [_merged(a, b, step) for a, b in zip(one, other, strict=True)]
-        if hasattr(one, "_fields"):
-            return type(one)(*items)
-        return items if isinstance(one, list) else tuple(items)
+    if isinstance(one, Mapping | list | tuple):
+        return _merged_containers(one, other, step)
     if type(one) is type(other) and (one is other or one == other):
         return one
     if type(one) is int and type(other) is int:
         factor = (other - one) // (_MORE - _FEW)
         return Extent(factor, one - factor * _FEW)
     raise _differing(step)
+
+
+def _merged_containers(one: Any, other: Any, step: Step) -> Any:
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and list(one) == list(other):
+        return {key: _merged(one[key], other[key], step) for key in one}
+    if not _sequences(one, other):
+        raise _differing(step)
+    items = [_merged(a, b, step) for a, b in zip(one, other, strict=True)]
+    if hasattr(one, "_fields"):
+        return type(one)(*items)
+    return items if isinstance(one, list) else tuple(items)
 
 
 def _merged_constants(one: Tensor, other: Tensor, step: Step) -> Tensor | Filled:
