@@ -146,7 +146,9 @@ def test_the_engine_takes_it_natively() -> None:
     small: Any = compress(network(), rank=12).eval()
     fast = accelerate(small)
     assert worst(fast(pictures()).detach(), small(pictures()).detach()) < 1e-5
-    assert fast.report() == "pictures of 1×8×8\nnative: every layer"
+    assert fast.report().startswith(
+        "pictures of 1×8×8\nnative: every layer\ncompared with torch on 5 pictures, the same"
+    )
 
 
 def test_layers_that_must_stay() -> None:

@@ -114,6 +114,7 @@ def compare(one: Path, several: Path) -> None:
                 assert its[key] == pytest.approx(mine[key], rel=1e-9, abs=1e-12), (name, key)
 
 
+@pytest.mark.long
 def test_two_processes(alone: Path, tmp_path: Path) -> None:
     run(tmp_path / "two", 2)
     compare(alone, tmp_path / "two")
