@@ -31,8 +31,8 @@ _MOST_BYTES = 2**31 - 1  # of one file of Protocol Buffers
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """``difference`` is the largest between the runtime's answers and the model's own, relative to the largest answer
-    where that is above 1; None where nothing was compared, and ``unchecked`` says why."""
+    """``difference`` is the largest between the runtime's answers and the model's own, relative to the largest answer;
+    None where nothing was compared, and ``unchecked`` says why."""
 
     path: Path
     inputs: tuple[str, ...]
@@ -62,8 +62,7 @@ def export_onnx(
     description: task, class names, preprocessing.
 
     With ``check`` the file is run by ONNX Runtime on batches of one and of five and compared with the model:
-    ExportError where they differ by more than 1e-4 of the largest answer (or of 1). Needs the package ``onnx`` (extra
-    ``onnx``).
+    ExportError where they differ by more than 1e-4 of the largest answer. Needs the package ``onnx`` (extra ``onnx``).
 
     Raises ArgumentError for arguments that cannot be, ExportError, naming the layer, for what ONNX cannot express or
     would compute otherwise: chance, branches on numbers, batch statistics.
