@@ -25,6 +25,11 @@ def padded(text: str, cells: int, right: bool = False) -> str:
     return space + shown(text) if right else shown(text) + space
 
 
+def share(value: float) -> str:
+    """``value`` in per cent; a dash where there was nothing to take a share of (nan)."""
+    return f"{value:.2%}" if value == value else "–"
+
+
 def cut(text: str, cells: int) -> str:
     """At most the first ``cells`` cells of ``shown(text)``."""
     text = shown(text)

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from convscope.tasks.average_precision import average_precision as average_precision
     from convscope.tasks.average_precision import coco_figures as coco_figures
     from convscope.tasks.average_precision import voc_curves as voc_curves
+    from convscope.tasks.bleu import bleu as bleu
     from convscope.tasks.detection_errors import errors_of as errors_of
     from convscope.tasks.segmentation.metrics import mean_iou as mean_iou
-    from convscope.training.bleu import bleu as bleu
 
 _PLACES = {
-    "average_precision": "tasks.average_precision",
-    "bleu": "training.bleu",
-    "coco_figures": "tasks.average_precision",
-    "errors_of": "tasks.detection_errors",
-    "mean_iou": "tasks.segmentation.metrics",
-    "voc_curves": "tasks.average_precision",
+    "average_precision": "average_precision",
+    "bleu": "bleu",
+    "coco_figures": "average_precision",
+    "errors_of": "detection_errors",
+    "mean_iou": "segmentation.metrics",
+    "voc_curves": "average_precision",
 }
 
 __all__ = sorted(_PLACES)
@@ -31,7 +31,7 @@ __all__ = sorted(_PLACES)
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'convscope.metrics' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"convscope.{_PLACES[name]}"), name)
+    return getattr(importlib.import_module(f"convscope.tasks.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -59,8 +59,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         expect: str = "true",
     ) -> Any:
         context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            locale="zh-CN" if lang == "zh" else "en-US",
+            **window(size, lang),
             color_scheme=theme,
             reduced_motion=motion,
             accept_downloads=True,
@@ -105,11 +104,7 @@ def open_file(browser: Any) -> Iterator[Callable[..., Any]]:
     def open_page(
         path: Path, hash: str = "", *, size: tuple[int, int] = (1440, 900), lang: str = "en", ready: bool = True
     ) -> Any:
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            locale="zh-CN" if lang == "zh" else "en-US",
-            reduced_motion="reduce",
-        )
+        context = browser.new_context(**window(size, lang), reduced_motion="reduce")
         contexts.append(context)
         context.set_offline(True)
         page = context.new_page()
@@ -126,6 +121,11 @@ def open_file(browser: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+def window(size: tuple[int, int], lang: str) -> dict[str, Any]:
+    """Size and language of a window, as Playwright asks for them."""
+    return {"viewport": {"width": size[0], "height": size[1]}, "locale": "zh-CN" if lang == "zh" else "en-US"}
 
 
 def outside(address: str) -> bool:

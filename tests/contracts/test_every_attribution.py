@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 import convscope
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.inspect.attribution import METHODS, Place, StoppedError, attribute, looking
+from convscope.graph.training_modes import looking
+from convscope.inspect.attribution import METHODS, Place, StoppedError, attribute
 from convscope.inspect.attribution.checks import randomise
 
 with warnings.catch_warnings():

@@ -21,7 +21,8 @@ from convscope.spec import Answers, Input, Preprocessing
 from convscope.training import Config, Figures
 from convscope.training.inference import prepare_inference
 from convscope.training.preparing import description_of
-from convscope.training.task import Examined, Objective, Prepared, Scalar, Task, model_inputs, two_examples
+from convscope.training.task import Examined, Objective, Prepared, Scalar, Task, model_inputs
+from convscope.training.trying import two_examples
 
 PIXELS = Preprocessing(1, (6, 5), (0.4,), (0.3,))
 CLOSE = 0.5

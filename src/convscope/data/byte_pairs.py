@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convscope.data.vocabulary import END, PADDING, SPECIAL, START, UNKNOWN
+from convscope.data.vocabulary import SPECIAL, UNKNOWN, tokens_of
 from convscope.errors import ArgumentError
 
 _SPACE = "▁"  # at the beginning of a word's first piece
@@ -81,15 +81,7 @@ class BytePairs:
     def decode(self, numbers: Sequence[int] | Tensor) -> str:
         """The text of the pieces up to the first ``END``, padding and start left out. ArgumentError for a number that
         no piece has."""
-        tokens: list[str] = []
-        for number in numbers.tolist() if isinstance(numbers, Tensor) else numbers:
-            if not 0 <= number < len(self):
-                raise ArgumentError("numbers", number, f"numbers of tokens, 0 … {len(self) - 1}")
-            if number == END:
-                break
-            if number not in (PADDING, START):
-                tokens.append(self.tokens[number])
-        return self.join(tokens)
+        return self.join(tokens_of(numbers, self.tokens))
 
     def join(self, tokens: Sequence[str]) -> str:
         """A text of ``tokens``: the opposite of ``split``."""

@@ -55,7 +55,12 @@ def read_lines(path: Path, encoding: str = "utf-8", limit: int = UNPACKED_LIMIT)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(path, f"line {line} is not {encoding}", "Give encoding=, or save it as UTF-8") from error
-    lines = text.removeprefix("\ufeff").split("\n")
+    return lines_of(text.removeprefix("\ufeff"))
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text without their ends, as ``read_lines`` has them."""
+    lines = text.split("\n")
     if lines[-1] == "":
         del lines[-1]
     return [line.removesuffix("\r") for line in lines]

@@ -27,6 +27,11 @@ class GivenPicture:
     path: Path | None = None
     content: torch.Tensor | None = None
 
+    @property
+    def flat_name(self) -> str:
+        """The name for a file: its path with - for /."""
+        return "-".join(part for part in Path(self.name).parts if part not in ("/", "..", "."))
+
     def pixels(self) -> torch.Tensor:
         """uint8 (c, h, w)."""
         if self.content is not None:

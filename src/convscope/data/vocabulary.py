@@ -22,6 +22,20 @@ _CLOSING = frozenset(".,;:!?)]}%»”’'…")
 _OPENING = frozenset("([{«“‘$#")
 
 
+def tokens_of(numbers: Sequence[int] | Tensor, tokens: Sequence[str]) -> list[str]:
+    """The tokens of ``numbers`` up to the first ``END``, padding and start left out; ``tokens`` are all there are.
+    ArgumentError for a number that no token has."""
+    found: list[str] = []
+    for number in numbers.tolist() if isinstance(numbers, Tensor) else numbers:
+        if not 0 <= number < len(tokens):
+            raise ArgumentError("numbers", number, f"numbers of tokens, 0 … {len(tokens) - 1}")
+        if number == END:
+            break
+        if number not in (PADDING, START):
+            found.append(tokens[number])
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
     """Tokens and their numbers; a token's number is its place in ``tokens``.
@@ -89,15 +103,7 @@ class Vocabulary:
     def decode(self, numbers: Sequence[int] | Tensor) -> str:
         """A text of the tokens up to the first ``END``, padding and start left out. Words come with single spaces
         between them, marks close to their words. ArgumentError for a number that no token has."""
-        tokens: list[str] = []
-        for number in numbers.tolist() if isinstance(numbers, Tensor) else numbers:
-            if not 0 <= number < len(self):
-                raise ArgumentError("numbers", number, f"numbers of tokens, 0 … {len(self) - 1}")
-            if number == END:
-                break
-            if number not in (PADDING, START):
-                tokens.append(self.tokens[number])
-        return self.join(tokens)
+        return self.join(tokens_of(numbers, self.tokens))
 
     def join(self, tokens: Sequence[str]) -> str:
         """A text of ``tokens``: the opposite of ``split``, but for white space."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from convscope.exporting.extents import BATCHES, Extent, Sized, compared, fixed
 from convscope.exporting.recording import Recording, record
 from convscope.exporting.writer import CONVERTERS, Writer
 from convscope.files import replacing
-from convscope.graph.examples import example_inputs
+from convscope.graph.examples import example_inputs, needed_inputs
+from convscope.graph.training_modes import looking
 
 OPSET = 20
 """Of ONNX's operators (ONNX 1.15; ONNX Runtime 1.17 and later)."""
@@ -73,7 +73,7 @@ def export_onnx(
         raise ArgumentError("path", str(path), "a file in a folder that is there")
     described = spec.spec_of(model)
     scaling = _scaling(described) if preprocessing else None
-    with evaluating(model):
+    with looking(model):
         recording = _recorded(model, input_shape, inputs, dynamic_batch)
         written, names = _written(onnx, model, recording, scaling)
         _describe(onnx, written, described, scaling is not None)
@@ -97,20 +97,6 @@ def _onnx() -> Any:
         raise ArgumentError("export", "no package 'onnx'", "the optional extra 'onnx' to be installed", hint) from None
     importlib.import_module("onnx.numpy_helper")
     return found
-
-
-class evaluating:  # noqa: N801 - reads as a verb
-    """Evaluation mode while entered; every module's own mode comes back."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._modes = model, {module: module.training for module in model.modules()}
-
-    def __enter__(self) -> None:
-        self._model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for module, training in self._modes.items():
-            module.training = training
 
 
 def _recorded(model: nn.Module, shape: Sequence[Any] | None, inputs: Sequence[Tensor] | None, any_batch: bool) -> Any:
@@ -138,12 +124,7 @@ def examples_of(
             raise ArgumentError("inputs", inputs, "a tensor an argument of forward, the batch first")
         return tuple(torch.cat([each] * (-(-batch // len(each))))[:batch] for each in inputs)
     made = example_inputs(model, shape, batch)
-    needed = [
-        each
-        for each in inspect.signature(model.forward).parameters.values()
-        if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-    ]
-    while len(made) < len(needed):
+    while len(made) < len(needed_inputs(model)):
         made = (*made, made[-1].roll(1, -1))
     entries = [each.num_embeddings for each in model.modules() if isinstance(each, nn.Embedding)]
     if entries:

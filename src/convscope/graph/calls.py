@@ -19,6 +19,7 @@ from convscope.graph import memory, sizes, structure
 from convscope.graph.capture import FailedCallError, record
 from convscope.graph.examples import example
 from convscope.graph.kept import known_result
+from convscope.graph.training_modes import looking
 from convscope.spec import spec_of
 
 Shape = tuple[int, ...]
@@ -124,23 +125,19 @@ def walk(model: nn.Module, input_shape: Sequence[int] | None = None) -> Walk:
     Raises ArgumentError when the model refuses an input of that shape.
     """
     shape = input_shape_of(model, input_shape)
-    training = {name: module.training for name, module in model.named_modules()}
-    model.eval()  # before the capture, which follows the branches of the mode it finds
     results: dict[fx.Node, Any] = {}
     try:
-        x = torch.zeros_like(example(model, (1, *shape)))
-        captured = record(model, (x,), results=results)
-        recorder = _Recorder(captured, results)
-        placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
-        recorder.run(x)
+        with looking(model):  # before the capture, which follows the branches of the mode it finds
+            x = torch.zeros_like(example(model, (1, *shape)))
+            captured = record(model, (x,), results=results)
+            recorder = _Recorder(captured, results)
+            recorder.run(x)
     except FailedCallError as failed:
         first_line = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed.error).__name__
         raise ArgumentError(
             "input_shape", shape, "a shape this model takes", f"It stopped with: {first_line}"
         ) from failed.error
-    finally:
-        for name, module in model.named_modules():
-            module.training = training[name]
+    placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
     output = next(node for node in captured.graph.nodes if node.op == "output")
     outputs: list[str] = []
     fx.node.map_arg(output.args, lambda node: outputs.append(recorder.names[node]))

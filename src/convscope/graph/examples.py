@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,13 @@ def example(model: nn.Module, shape: Sequence[int], indices: bool | None = None)
         generator = torch.Generator().manual_seed(20)
         numbers = torch.randn(tuple(shape), generator=generator, dtype=torch.float32, device="cpu")
         return numbers.to(like.device, like.dtype)
+
+
+def needed_inputs(model: nn.Module) -> list[str]:
+    """The names of the inputs that the model cannot do without."""
+    taken = inspect.signature(model.forward).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each.name for each in taken if each.kind in kinds and each.default is each.empty]
 
 
 def _takes_boxes(model: nn.Module) -> bool:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from convscope.graph.calls import Walk, walk
+from convscope.graph.training_modes import looking
 from convscope.inspect.count import count
 from convscope.inspect.equivariance import SHIFTS, equivariance
 from convscope.inspect.files import write_whole
@@ -107,9 +108,7 @@ def _example(
     walked: Walk,
     position: dict[str, int],
 ) -> Iterator[Path]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with looking(model):
         forward = trace(model, example.x, loss=loss)
         target = example.target
         if target is None:
@@ -134,9 +133,6 @@ def _example(
             ran = trace(model, example.batch, loss=loss).logits
             targets = (-ran if loss == "rbf" else ran).argmax(1)
         statistics = layer_statistics(trace(model, example.batch, targets, loss=loss))
-    finally:
-        for module, training in modes.items():
-            module.training = training
     rows = [
         (
             item.name,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from convscope.columns import aligned
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.inspect.attribution.subject import looking
+from convscope.graph.training_modes import looking
 from convscope.inspect.receptive_field import ReceptiveField, ReceptiveFields
 from convscope.inspect.trace import batched
 from convscope.rules import tape

@@ -7,7 +7,6 @@ type, function or method name; what has none is refused by name.
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from torch import fx, nn
 from convscope.errors import ArgumentError, LoweringError
 from convscope.graph import memory, sizes
 from convscope.graph.capture import FailedCallError, facts, find_module, record
-from convscope.graph.examples import example
+from convscope.graph.examples import example, needed_inputs
 from convscope.graph.heard import is_in_place
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.lowering import operators  # fills the tables
@@ -82,8 +81,7 @@ def plan_of(builder: Builder, structure: Any, outputs: Sequence[Value]) -> Plan:
 
 def recorded(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     """A record of a call on images of ``shape``: two of them where layers may use the batch's statistics."""
-    taken = inspect.signature(model.forward).parameters.values()
-    needed = [each.name for each in taken if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    needed = needed_inputs(model)
     if len(needed) > 1:
         raise LoweringError(needed[1], "is a second input, the engine takes one image tensor")
     images = 2 if any(module.training for module in model.modules()) else 1

@@ -159,6 +159,13 @@ def checked_pooling(pooling: str | None, small: bool) -> Pooling:
     return pooling  # type: ignore[return-value]
 
 
+def chosen_units(hidden: int | None, small: bool) -> int:
+    """The units of ``fc6`` and ``fc7`` asked for; None: 256 of a small network, else the paper's 4096."""
+    if hidden is None:
+        return 256 if small else 4096
+    return whole_number(hidden, "hidden")
+
+
 def chosen_body(body: str | None, small: bool, in_channels: int, width: float) -> Body:
     """The body asked for; None: "small" of a small network, else the paper's VGG16."""
     return body_of(body or (SMALL if small else "vgg16"), in_channels, width)
@@ -197,6 +204,5 @@ def fast_rcnn(
 
     ``small=True`` is for a computer without a GPU: the small body, 256 hidden units, aligned regions, no dropout.
     """
-    units = whole_number(256 if small else 4096, "hidden") if hidden is None else hidden
-    chosen = chosen_body(body, small, in_channels, width)
+    units, chosen = chosen_units(hidden, small), chosen_body(body, small, in_channels, width)
     return FastRCNN(chosen, classes, units, 0.0 if small else dropout, checked_pooling(pooling, small))

@@ -24,6 +24,7 @@ from convscope.models.fast_rcnn import (
     carried_over,
     checked_pooling,
     chosen_body,
+    chosen_units,
     start,
 )
 
@@ -187,10 +188,9 @@ def faster_rcnn(
     ``small=True`` is for a computer without a GPU: the small body, anchors of 16 to 128 pixels, 256 hidden units,
     aligned regions, no dropout.
     """
-    units = hidden if hidden is not None else 256 if small else 4096
     sizes = anchor_sizes if anchor_sizes is not None else _SMALL_SIZES if small else _SIZES
     how = Proposing(before=600 if small else 6000, after=proposals)
-    chosen = chosen_body(body, small, in_channels, width)
+    units, chosen = chosen_units(hidden, small), chosen_body(body, small, in_channels, width)
     return FasterRCNN(
         chosen, classes, units, 0.0 if small else dropout, checked_pooling(pooling, small), sizes, anchor_ratios, how
     )

@@ -19,6 +19,7 @@ from convscope import spec
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture, facts
 from convscope.graph.examples import example_inputs
+from convscope.graph.training_modes import kept_modes
 from convscope.layers import TableConv2d
 from convscope.models.catalog import create_model
 from convscope.models.compressing import factorise
@@ -103,21 +104,17 @@ def rebuild(found: spec.ModelSpec) -> nn.Module:
 
 
 def _traced_in_both_modes(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, fx.GraphModule]:
-    modes = [(module, module.training) for module in model.modules()]
     found = {}
-    try:
+    with kept_modes(model):
         for mode in ("train", "eval"):
-            for module, _ in modes:  # not model.train(), which may do more
+            for module in model.modules():  # not model.train(), which may do more
                 module.training = mode == "train"
             found[mode] = capture(model, *inputs)
             changes = facts(found[mode]).changes
             if changes:
                 wanted = "a forward that changes no attributes, lists or objects of the model"
                 raise ArgumentError("model", f"a forward that changes {', '.join(changes)}", wanted)
-        return found
-    finally:
-        for module, training in modes:
-            module.training = training
+    return found
 
 
 def _describe_node(node: fx.Node) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.graph import structure
 from convscope.graph.capture import FailedCallError, record
+from convscope.graph.training_modes import kept_modes
 
 
 def given_shapes(inputs: Sequence[Any]) -> list[list[int]]:
@@ -27,11 +28,10 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, inputs: Sequence[Any]) -
     """
     own = {name: each.detach().clone() for name, each in model.state_dict().items()}
     rebuilt.load_state_dict(own, assign=True)  # in the precision that the model is in
-    modes = [(module, module.training) for module in model.modules()]
-    try:
+    with kept_modes(model):
         for training, tried in ((True, (tuple(inputs),)), (False, (tuple(inputs), _others(inputs)))):
             rebuilt.train(training)
-            for module, _ in modes:
+            for module in model.modules():
                 module.training = training
             for each in tried:
                 problem = _difference(model, rebuilt, each)
@@ -39,9 +39,6 @@ def check_rebuilt(model: nn.Module, rebuilt: nn.Module, inputs: Sequence[Any]) -
                     wanted = "a model that its layers and the calls between them describe"
                     raise ArgumentError("model", type(model).__name__, wanted, f"Rebuilt from them {problem}.")
         return _difference(model, rebuilt, _larger(inputs)) is None
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _difference(model: nn.Module, rebuilt: nn.Module, inputs: Sequence[Any]) -> str | None:

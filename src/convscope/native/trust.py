@@ -87,17 +87,8 @@ class Trust:
     def forward(self, network: AnyNetwork, ready: Ready, x: Tensor) -> Ready | None:
         """What ``network`` may answer ``x`` with, ``ready`` or its like; None: it may not. With gradients where
         autograd is on."""
-        if self.difference is not None:
-            return None
-        plan = _plan(ready)
         gradients = torch.is_grad_enabled()
-        key = id(plan), gradients, x.dtype, _size(len(x))
-        if not self.wanted or key in self._settled or not len(x):
-            return ready
-        network.accept(x)
-        if not self._judge(key, plan, lambda: self._outputs(network, ready, x, gradients)):
-            return None
-        return network.ready()
+        return self._asked(network, ready, gradients, x, lambda: self._outputs(network, ready, x, gradients))
 
     def loss(
         self,
@@ -109,15 +100,33 @@ class Trust:
         value: Callable[[Any, Tensor], Tensor],
     ) -> Compiled | None:
         """``forward`` for ``network.loss_and_grad``; ``value(outputs, targets)`` is the loss in torch."""
+        if self.difference is None and len(images) != len(targets):
+            return ready  # the network says so itself
+
+        def compare() -> tuple[int, str, str | None]:
+            return self._loss(network, ready, images, targets, seed, value)
+
+        found = self._asked(network, ready, "loss", images, compare)
+        assert found is None or isinstance(found, Compiled)
+        return found
+
+    def _asked(
+        self,
+        network: AnyNetwork,
+        ready: Ready,
+        kind: object,
+        x: Tensor,
+        compare: Callable[[], tuple[int, str, str | None]],
+    ) -> Ready | None:
+        """``ready`` or its like, compared once for each plan, ``kind`` of call, type and size of batch."""
         if self.difference is not None:
             return None
-        key = id(ready.plan), "loss", images.dtype, _size(len(images))
-        if not self.wanted or key in self._settled or not len(images) or len(images) != len(targets):
+        plan = _plan(ready)
+        key = id(plan), kind, x.dtype, _size(len(x))
+        if not self.wanted or key in self._settled or not len(x):
             return ready
-        network.accept(images)
-        if not self._judge(key, ready.plan, lambda: self._loss(network, ready, images, targets, seed, value)):
-            return None
-        return network.ready()
+        network.accept(x)
+        return network.ready() if self._judge(key, plan, compare) else None
 
     def report(self) -> str:
         """One line a comparison."""
@@ -137,7 +146,7 @@ class Trust:
                 f"the native engine differs from torch: {difference}. Torch is used from now on; check=False would "
                 "leave the comparison out",
                 DiffersFromTorchWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return difference is None
 

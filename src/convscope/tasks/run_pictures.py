@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import inspect
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from torch import nn
 
 from convscope.errors import ConvscopeError, DataError
 from convscope.graph.calls import walk
+from convscope.graph.examples import needed_inputs
 from convscope.inspect.statistics import Histogram
 from convscope.tasks.registry import TASKS
 from convscope.tensorfile import read_tensors
@@ -112,7 +112,9 @@ def _curves(folder: Path, title: str, task: str, history: Sequence[events.EpochD
 def _kernels(folder: Path, model: nn.Module) -> None:
     from convscope.inspect.pictures import kernels_figure, kernels_of, kernels_of_model, save_picture
 
-    if _inputs(model) > 1:  # their shapes hang together in ways that only the task knows; such models begin with a body
+    if (
+        len(needed_inputs(model)) > 1
+    ):  # their shapes hang together in ways that only the task knows; such models begin with a body
         sheets = (kernels_of(name, module, colour=True) for name, module in model.named_modules())
         found = [sheet for sheet in sheets if sheet is not None]
     else:
@@ -120,13 +122,6 @@ def _kernels(folder: Path, model: nn.Module) -> None:
     first = next((item for item in found if item.values.shape[2] * item.values.shape[3] > 1), None)
     if first is not None:
         save_picture(kernels_figure(first), folder / "kernels.png")
-
-
-def _inputs(model: nn.Module) -> int:
-    """How many inputs the model cannot do without."""
-    taken = inspect.signature(model.forward).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(each.kind in kinds and each.default is each.empty for each in taken)
 
 
 def _watched(folder: Path, title: str) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from convscope import native, spec
 from convscope.data.transforms import normalise_width
 from convscope.errors import ArgumentError, ConvscopeError, LoweringError
+from convscope.graph.training_modes import looking
 from convscope.models.committee import Committee, log_mean, own_preprocessing
 from convscope.models.probabilities import log_probabilities
 from convscope.native import Accelerated, NativeNetwork
@@ -198,13 +199,7 @@ def _with_torch(model: nn.Module, inputs: Sequence[Input]) -> Outputs:
     first = next(model.parameters(), torch.empty(0))
 
     def outputs(given: Sequence[torch.Tensor]) -> Any:
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
-            with torch.inference_mode():
-                return model(*model_inputs(inputs, [x.to(first.device) for x in given], first.dtype))
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        with torch.inference_mode(), looking(model):
+            return model(*model_inputs(inputs, [x.to(first.device) for x in given], first.dtype))
 
     return outputs

@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from convscope.data.feed import Feed
 from convscope.data.order import Order
 from convscope.errors import ArgumentError
+from convscope.graph.training_modes import kept_modes
 from convscope.training.task import Prepared, model_inputs
 
 # How torch says that a channel of one number has no variance.
@@ -33,10 +34,9 @@ def try_smallest_batch(model: nn.Module, prepared: Prepared, order: Order, share
         return
     one = prepared.train.select(torch.zeros(1, dtype=torch.int64))
     batch = next(iter(Feed(one, Order(1, 1, shuffle=False), prepared.test_stages, first.device)))
-    modes = {each: each.training for each in model.modules()}
     kept = {name: each.clone() for name, each in model.named_buffers()}
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(), torch.no_grad(), kept_modes(model):
             model.train()(*model_inputs(prepared.inputs, batch.inputs, first.dtype))
     except (RuntimeError, ValueError) as problem:
         if _SIGN not in str(problem):
@@ -50,8 +50,6 @@ def try_smallest_batch(model: nn.Module, prepared: Prepared, order: Order, share
         )
         raise ArgumentError("batch_size", order.batch_size, wanted, hint) from problem
     finally:
-        for module, training in modes.items():
-            module.training = training
         with torch.no_grad():
             for name, each in model.named_buffers():
                 each.copy_(kept[name])

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from convscope.data import Dataset
 from convscope.data.examples import Batch, Examples
-from convscope.data.feed import Feed, FixedStage, Stage
-from convscope.data.order import Order
+from convscope.data.feed import FixedStage, Stage
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.lowering.objective import Objective as LoweredObjective
 from convscope.spec import Input, Preprocessing
@@ -257,13 +256,6 @@ def figure_panels(history: Sequence[Mapping[str, Any]], shares: Sequence[str]) -
         }
         panels["loss J" if name == "loss" else f"{name} in %" if name in shares else name] = series
     return panels
-
-
-def two_examples(prepared: Prepared, device: torch.device) -> Batch:
-    """The first two training examples as the stages of evaluation leave them, for ``Task.ready``."""
-    count = len(prepared.train)
-    some = prepared.train.select(torch.arange(min(2, count)))
-    return next(iter(Feed(some, Order(len(some), 2, shuffle=False), prepared.test_stages, device)))
 
 
 def model_inputs(inputs: Sequence[Input], given: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:

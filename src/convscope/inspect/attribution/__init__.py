@@ -6,7 +6,7 @@ from convscope.inspect.attribution.checks import Honesty, honesty
 from convscope.inspect.attribution.examples import TopExample, top_examples
 from convscope.inspect.attribution.maximising import Maximised, maximise
 from convscope.inspect.attribution.registry import METHODS, Method, attribute, method
-from convscope.inspect.attribution.subject import StoppedError, Subject, looking
+from convscope.inspect.attribution.subject import StoppedError, Subject
 from convscope.inspect.attribution.target import Place, Target, place_of
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "TopExample",
     "attribute",
     "honesty",
-    "looking",
     "maximise",
     "method",
     "place_of",

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
+from convscope.graph.training_modes import looking
 from convscope.inspect.attribution.methods.integrated_gradients import baseline_of
 from convscope.inspect.attribution.registry import METHODS, attribute
-from convscope.inspect.attribution.subject import Subject, looking, pieces
+from convscope.inspect.attribution.subject import Subject, pieces
 from convscope.inspect.attribution.target import Place, Target
 from convscope.layers.losses import Loss
 

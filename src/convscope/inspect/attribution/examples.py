@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from convscope.data import Dataset, load_dataset, prepare
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.inspect.attribution.subject import StoppedError, looking
+from convscope.graph.training_modes import looking
+from convscope.inspect.attribution.subject import StoppedError
 from convscope.inspect.inputs import InputOfModel, input_of
 from convscope.inspect.receptive_field import ReceptiveFields
 from convscope.rules import tape

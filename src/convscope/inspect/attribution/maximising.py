@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
+from convscope.graph.training_modes import looking
 from convscope.inspect.attribution.checks import blur
-from convscope.inspect.attribution.subject import Subject, looking
+from convscope.inspect.attribution.subject import Subject
 from convscope.inspect.attribution.target import Index, Place
 from convscope.inspect.inputs import InputOfModel, input_of
 

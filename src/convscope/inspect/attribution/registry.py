@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.inspect.attribution.subject import Subject, looking
+from convscope.graph.training_modes import looking
+from convscope.inspect.attribution.subject import Subject
 from convscope.inspect.attribution.target import Target
 from convscope.layers.losses import Loss
 from convscope.registry import Registry

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -168,15 +167,3 @@ def first_tensor(output: Any) -> Tensor:
     if not found:
         raise ArgumentError("model", type(output).__name__, "a model that puts out a tensor")
     return found[0]
-
-
-@contextlib.contextmanager
-def looking(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, and afterwards in the modes that it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

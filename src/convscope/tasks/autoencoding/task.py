@@ -25,7 +25,8 @@ from convscope.tasks.registry import register
 from convscope.training.config import Config
 from convscope.training.figures import Figures
 from convscope.training.preparing import description_of, how_to_fit, preprocessing_for
-from convscope.training.task import Examined, Objective, Prepared, Scalar, Task, model_inputs, two_examples
+from convscope.training.task import Examined, Objective, Prepared, Scalar, Task, model_inputs
+from convscope.training.trying import two_examples
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from convscope.errors import ArgumentError
 from convscope.spec import Input, Preprocessing
 from convscope.training.config import Config
 from convscope.training.preparing import description_of, preprocessing_for, preprocessing_of
-from convscope.training.task import AnyStage, Examined, Objective, Prepared, model_inputs, two_examples
+from convscope.training.task import AnyStage, Examined, Objective, Prepared
+from convscope.training.trying import tried, two_inputs
 
 L = TypeVar("L", bound=Labelled | LabelledOnDisk)
 
@@ -89,21 +90,12 @@ def examine(
 
 def try_out(model: nn.Module, prepared: Prepared, objective: Objective, dataset: Dataset[Labelled]) -> None:
     """One forward pass of two pictures, in evaluation mode, to meet what does not fit before anything is written."""
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
-    batch = two_examples(prepared, first.device)
-    inputs = model_inputs(prepared.inputs, batch.inputs, first.dtype)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            scores = objective.scores(model(*inputs))  # type: ignore[attr-defined]
-    except (RuntimeError, ValueError) as problem:
-        shape = f"{dataset.name!r}, pictures of shape {tuple(inputs[0].shape[1:])}"
-        raise ArgumentError("data", shape, "pictures that the model can take", str(problem).split("\n")[0]) from problem
-    finally:
-        model.train(training)
+    _, inputs = two_inputs(model, prepared)
+    shape = f"{dataset.name!r}, pictures of shape {tuple(inputs[0].shape[1:])}"
+    scores = tried(
+        model, lambda: objective.scores(model(*inputs)), "data", shape,  # type: ignore[attr-defined]
+        "pictures that the model can take", (RuntimeError, ValueError),
+    )  # fmt: skip
     classes = len(prepared.train.classes)  # type: ignore[attr-defined]
     if not isinstance(scores, torch.Tensor) or scores.ndim != 2:
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__

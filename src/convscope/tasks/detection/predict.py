@@ -96,7 +96,7 @@ class Detection:
 
     def save(self, folder: Path) -> list[Path]:
         """``<name>-boxes.png``, ``<name>.json`` and ``<name>.xml``; a picture's name is its path with - for /."""
-        name = "-".join(part for part in Path(self.source).parts if part not in ("/", "..", "."))
+        name = self.picture.flat_name
         kept = self.found.above(self.shown)
         texts = [f"{thing} {score:.2f}" for thing, score, _ in self.things(self.shown)]
         drawn = with_boxes(self.picture.pixels()[:3], kept.boxes, kept.labels.tolist(), texts)

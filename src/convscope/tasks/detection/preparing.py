@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convscope import spec
 from convscope.data import Batch, Dataset, FixedStage
@@ -24,7 +23,8 @@ from convscope.tasks.detection.scaling import Scale, scaling
 from convscope.tasks.detection.settings import DetectionSettings
 from convscope.training.config import Config
 from convscope.training.preparing import description_of
-from convscope.training.task import AnyStage, Examined, Prepared, model_inputs, two_examples
+from convscope.training.task import AnyStage, Examined, Prepared
+from convscope.training.trying import tried, two_inputs
 
 
 def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, settings: DetectionSettings) -> Prepared:
@@ -117,29 +117,13 @@ def numbered_as(examples: Boxes, classes: tuple[str, ...]) -> Boxes:
 
 def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Boxes]) -> None:
     """One forward pass of two pictures, in evaluation mode, to meet what does not fit before anything is written."""
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
-    batch = two_examples(prepared, first.device)
-    outputs = tried(model, model_inputs(prepared.inputs, batch.inputs, first.dtype), dataset.name)
+    _, inputs = two_inputs(model, prepared)
+    shape = f"{dataset.name!r}, pictures of shape {tuple(inputs[0].shape[1:])}"
+    wanted = "pictures that the model can take"
+    outputs = tried(model, lambda: model(*inputs), "data", shape, wanted, (RuntimeError, ValueError, TypeError))
+    if not isinstance(outputs, Regions):
+        raise ArgumentError("model", f"outputs of type {type(outputs).__name__}", "a detector's, Regions")
     classes = len(prepared.train.classes)  # type: ignore[attr-defined]
     if outputs.scores.shape[1] != classes + 1:
         got = f"scores of {outputs.scores.shape[1]} classes, background among them"
         raise ArgumentError("model", got, f"{classes + 1}", f"Build it with classes={classes}")
-
-
-def tried(model: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Regions:
-    """What the model answers in evaluation mode; ArgumentError where it cannot, or answers something else."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            outputs: Any = model(*inputs)
-    except (RuntimeError, ValueError, TypeError) as problem:
-        shape = f"{name!r}, pictures of shape {tuple(inputs[0].shape[1:])}"
-        raise ArgumentError("data", shape, "pictures that the model can take", str(problem).split("\n")[0]) from problem
-    finally:
-        model.train(training)
-    if not isinstance(outputs, Regions):
-        raise ArgumentError("model", f"outputs of type {type(outputs).__name__}", "a detector's, Regions")
-    return outputs

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convscope.columns import padded, shown, width
+from convscope.columns import padded, share, shown, width
 from convscope.tasks.detection.metrics import DetectionFigures
 
 _KINDS = {
@@ -21,8 +21,8 @@ _KINDS = {
 def summary(figures: DetectionFigures) -> str:
     """The figures in one line."""
     return (
-        f"mAP@0.5 {_share(figures.mean_ap)} (11-point {_share(figures.mean_ap_11point)}), mAP@[.5:.95] "
-        f"{_share(figures.coco_ap)}, recall {_share(figures.recall)}, loss {figures.loss:.4f}"
+        f"mAP@0.5 {share(figures.mean_ap)} (11-point {share(figures.mean_ap_11point)}), mAP@[.5:.95] "
+        f"{share(figures.coco_ap)}, recall {share(figures.recall)}, loss {figures.loss:.4f}"
     )
 
 
@@ -31,11 +31,11 @@ def report(figures: DetectionFigures) -> str:
     lines = [
         f"pictures           {figures.images:,}",
         f"boxes              {figures.boxes:,}",
-        f"mAP@0.5            {_share(figures.mean_ap)}",
-        f"  by 11 points     {_share(figures.mean_ap_11point)}",
-        f"mAP@0.75           {_share(figures.coco_ap_75)}",
-        f"mAP@[.5:.95]       {_share(figures.coco_ap)}",
-        f"recall             {_share(figures.recall)}",
+        f"mAP@0.5            {share(figures.mean_ap)}",
+        f"  by 11 points     {share(figures.mean_ap_11point)}",
+        f"mAP@0.75           {share(figures.coco_ap_75)}",
+        f"mAP@[.5:.95]       {share(figures.coco_ap)}",
+        f"recall             {share(figures.recall)}",
         f"loss               {figures.loss:.4f}",
         "",
     ]
@@ -46,7 +46,7 @@ def report(figures: DetectionFigures) -> str:
         figures.per_class_boxes, strict=True,
     )  # fmt: skip
     for name, area, eleven, recall, boxes in rows:
-        values = f"{_share(area):>8}  {_share(eleven):>8}  {_share(recall):>8}  {boxes:>7,}"
+        values = f"{share(area):>8}  {share(eleven):>8}  {share(recall):>8}  {boxes:>7,}"
         lines.append(f"{padded(name, cells)}  {values}")
     lines += ["", "of each class's best boxes, as many as there are of it"]
     for name, errors in zip(figures.classes, figures.errors, strict=True):
@@ -54,10 +54,6 @@ def report(figures: DetectionFigures) -> str:
         wrong = f"; {', '.join(told)}" if told else ""
         lines.append(f"{shown(name)}: {errors['right']} of {errors['truths']} right{wrong}")
     return "\n".join(lines)
-
-
-def _share(value: float) -> str:
-    return f"{value:.2%}" if value == value else "–"
 
 
 def draw(folder: Path, title: str, figures: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ from convscope.data.kinds.lines import STEP, Lines
 from convscope.errors import ArgumentError
 from convscope.spec import Answers, Input, Preprocessing
 from convscope.training.preparing import description_of
-from convscope.training.task import Prepared, model_inputs, two_examples
+from convscope.training.task import Prepared
+from convscope.training.trying import tried, two_inputs
 
 _log = logging.getLogger("convscope.tasks")
 # Background must be 0 for the network, as what lies beyond a picture's edge is; the deviation is MNIST's, roughly.
@@ -88,21 +89,10 @@ def fitted(lines: Lines, alphabet: tuple[str, ...]) -> Lines:
 
 def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Any]) -> None:
     """One forward pass of two lines, to meet what does not fit before anything is written."""
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
     assert isinstance(prepared.train, Lines)
-    batch = two_examples(prepared, first.device)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            scores = model(*model_inputs(prepared.inputs, batch.inputs, first.dtype))
-    except (RuntimeError, ValueError, TypeError, IndexError) as problem:
-        wanted = f"a model of pictures (n, 1, {prepared.train.height}, w) and widths (n,)"
-        raise ArgumentError("model", type(model).__name__, wanted, str(problem).split("\n")[0]) from problem
-    finally:
-        model.train(training)
+    wanted = f"a model of pictures (n, 1, {prepared.train.height}, w) and widths (n,)"
+    _, inputs = two_inputs(model, prepared)
+    scores = tried(model, lambda: model(*inputs), "model", type(model).__name__, wanted)
     classes = len(prepared.train.alphabet) + 1
     shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
     if not isinstance(scores, torch.Tensor) or scores.ndim != 3 or scores.shape[2] != classes:

@@ -57,7 +57,7 @@ class Segmentation:
     def save(self, folder: Path) -> list[Path]:
         """``<name>-labels.png`` (class numbers with their colours), ``<name>-overlay.png`` (the picture under them) and
         ``legend.png``; a picture's name is its path with - for /."""
-        name = "-".join(part for part in Path(self.source).parts if part not in ("/", "..", "."))
+        name = self.picture.flat_name
         drawn = overlay(self.picture.pixels(), self.labels, self.palette)
         return [
             write_labels(folder / f"{name}-labels.png", self.labels, self.palette),

@@ -22,7 +22,8 @@ from convscope.errors import ArgumentError
 from convscope.spec import Answers, Input, Preprocessing
 from convscope.training.config import Config
 from convscope.training.preparing import description_of, preprocessing_for
-from convscope.training.task import AnyStage, Examined, Prepared, model_inputs, two_examples
+from convscope.training.task import AnyStage, Examined, Prepared
+from convscope.training.trying import tried, two_inputs
 
 
 def prepare_data(model: nn.Module, dataset: Dataset[Maps], config: Config, balance: str) -> Prepared:
@@ -122,35 +123,19 @@ def class_weights(histogram: Tensor, balance: str) -> list[float]:
 
 def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Maps]) -> None:
     """One forward pass of two pictures, in evaluation mode, to meet what does not fit before anything is written."""
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
-    batch = two_examples(prepared, first.device)
-    scores = tried(model, model_inputs(prepared.inputs, batch.inputs, first.dtype), dataset.name)
-    classes = len(prepared.train.classes)  # type: ignore[attr-defined]
-    wanted = (batch.examples, classes, *batch.targets.shape[1:])
-    if scores.shape != wanted:
-        hint = "" if scores.shape[1:2] == wanted[1:2] else f"Build it with classes={classes}"
-        got = f"outputs of shape {tuple(scores.shape)}"
-        raise ArgumentError("model", got, f"{wanted}: scores of {classes} classes for every pixel", hint)
-
-
-def tried(model: nn.Module, inputs: Sequence[Tensor], name: str) -> Tensor:
-    """What the model answers in evaluation mode; ArgumentError where it cannot, or answers something else."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            scores = model(*inputs)
-    except (RuntimeError, ValueError) as problem:
-        shape = f"{name!r}, pictures of shape {tuple(inputs[0].shape[1:])}"
-        raise ArgumentError("data", shape, "pictures that the model can take", str(problem).split("\n")[0]) from problem
-    finally:
-        model.train(training)
+    batch, inputs = two_inputs(model, prepared)
+    shape = f"{dataset.name!r}, pictures of shape {tuple(inputs[0].shape[1:])}"
+    wanted = "pictures that the model can take"
+    scores = tried(model, lambda: model(*inputs), "data", shape, wanted, (RuntimeError, ValueError))
     if not isinstance(scores, Tensor) or scores.ndim != 4:
-        got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        got = str(tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__)
         raise ArgumentError("model", f"outputs of shape {got}", "scores of every pixel, (n, classes, h, w)")
-    return scores
+    classes = len(prepared.train.classes)  # type: ignore[attr-defined]
+    right = (batch.examples, classes, *batch.targets.shape[1:])
+    if scores.shape != right:
+        hint = "" if scores.shape[1:2] == right[1:2] else f"Build it with classes={classes}"
+        got = f"outputs of shape {tuple(scores.shape)}"
+        raise ArgumentError("model", got, f"{right}: scores of {classes} classes for every pixel", hint)
 
 
 def _own_size(examples: Maps, preprocessing: Preprocessing) -> tuple[int, int]:

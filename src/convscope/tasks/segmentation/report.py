@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from convscope.columns import padded, shown, width
+from convscope.columns import padded, share, shown, width
 from convscope.tasks.segmentation.drawing import write_bars
 from convscope.tasks.segmentation.metrics import SegmentationFigures
 
@@ -36,8 +36,8 @@ def report(figures: SegmentationFigures) -> str:
     for name, iou, accuracy, row in zip(
         figures.classes, figures.per_class_iou, figures.per_class, figures.confusion, strict=True
     ):
-        share = sum(row) / figures.pixels
-        lines.append(f"{padded(name, cells)}  {_share(iou):>8}  {_share(accuracy):>8}  {share:>13.2%}")
+        of_all = sum(row) / figures.pixels
+        lines.append(f"{padded(name, cells)}  {share(iou):>8}  {share(accuracy):>8}  {of_all:>13.2%}")
     mistakes = [
         (count, figures.classes[true], figures.classes[taken])
         for true, row in enumerate(figures.confusion)
@@ -49,10 +49,6 @@ def report(figures: SegmentationFigures) -> str:
         for count, true, taken in sorted(mistakes, key=lambda item: -item[0])[:8]:
             lines.append(f"{count:>10,} of {shown(true)} taken for {shown(taken)}")
     return "\n".join(lines)
-
-
-def _share(value: float) -> str:
-    return f"{value:.2%}" if value == value else "–"
 
 
 def draw(folder: Path, title: str, figures: Mapping[str, Any]) -> None:

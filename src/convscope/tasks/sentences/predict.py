@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 
 from convscope import spec
 from convscope.columns import shown
-from convscope.data.files import read_lines
+from convscope.data.given_texts import given_texts
 from convscope.data.ragged import Ragged
 from convscope.data.vocabulary import PADDING, UNKNOWN
 from convscope.errors import ArgumentError
@@ -88,7 +87,7 @@ def predict(
     """
     described = spec.spec_of(model)
     vocabulary = known_vocabulary(model)
-    sentences = list(_sentences(inputs))
+    sentences = list(given_texts(inputs, empty_lines=False))
     if not sentences:
         raise ArgumentError("inputs", inputs, "at least one sentence")
     assert described is not None
@@ -116,30 +115,3 @@ def predict(
                 unknown=tuple(token for token, number in zip(tokens, numbers, strict=True) if number == UNKNOWN),
                 shares=functools.partial(word_shares, model, numbers, best),
             )
-
-
-def _sentences(inputs: Any) -> Iterator[tuple[str, str]]:
-    """(where it is from, sentence)."""
-    several = not isinstance(inputs, str | Path) and isinstance(inputs, Sequence)
-    for place, item in enumerate(inputs if several else [inputs], 1):
-        if isinstance(item, str) and item == "-":
-            yield from _numbered("standard input", sys.stdin.read().split("\n"))
-        elif isinstance(item, Path) or (isinstance(item, str) and _is_file(item)):
-            yield from _numbered(Path(item).name, read_lines(Path(item)))
-        elif isinstance(item, str):
-            yield str(place), item.strip()
-        else:
-            raise ArgumentError(
-                "inputs", type(item).__name__, "sentences, names of text files, or - for standard input"
-            )
-
-
-def _numbered(name: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    return ((f"{name}:{number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip())
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:  # too long for a name
-        return False

@@ -15,7 +15,8 @@ from convscope.data.vocabulary import Vocabulary
 from convscope.errors import ArgumentError
 from convscope.spec import Answers, Input
 from convscope.training.preparing import description_of
-from convscope.training.task import Prepared, model_inputs, two_examples
+from convscope.training.task import Prepared
+from convscope.training.trying import tried, two_inputs
 
 
 def prepare_data(model: nn.Module, dataset: Dataset[Sentences]) -> Prepared:
@@ -78,9 +79,6 @@ def fitted(sentences: Sentences, vocabulary: Vocabulary, classes: tuple[str, ...
 
 def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Any]) -> None:
     """One forward pass of two sentences, to meet what does not fit before anything is written."""
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
     assert isinstance(prepared.train, Sentences)
     table = next((each for each in model.modules() if isinstance(each, nn.Embedding)), None)
     words, classes = len(prepared.train.vocabulary), len(prepared.train.classes)
@@ -89,17 +87,9 @@ def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Any]) -> None
             "model", f"{table.num_embeddings} word vectors", f"one for each of the {words} tokens of {dataset.name!r}",
             f"Build it with vocabulary={words}",
         )  # fmt: skip
-    batch = two_examples(prepared, first.device)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            scores = model(*model_inputs(prepared.inputs, batch.inputs, first.dtype))
-    except (RuntimeError, ValueError, TypeError, IndexError) as problem:
-        wanted = "a model of token numbers (n, t) and lengths (n,)"
-        raise ArgumentError("model", type(model).__name__, wanted, str(problem).split("\n")[0]) from problem
-    finally:
-        model.train(training)
+    wanted = "a model of token numbers (n, t) and lengths (n,)"
+    batch, inputs = two_inputs(model, prepared)
+    scores = tried(model, lambda: model(*inputs), "model", type(model).__name__, wanted)
     shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
     if shape != (batch.examples, classes):
         raise ArgumentError(

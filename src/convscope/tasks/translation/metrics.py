@@ -13,8 +13,8 @@ from convscope.data.kinds.parallel import Parallel
 from convscope.data.vocabulary import PADDING
 from convscope.errors import ArgumentError
 from convscope.models.searching import Search
+from convscope.tasks.bleu import bleu
 from convscope.tasks.translation.translating import translate
-from convscope.training.bleu import bleu
 from convscope.training.figures import Figures
 
 _SHOWN = 5

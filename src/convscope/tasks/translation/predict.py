@@ -6,15 +6,14 @@ import dataclasses
 import functools
 import logging
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from convscope.columns import shown
-from convscope.data.files import read_lines
+from convscope.data.given_texts import given_texts
 from convscope.data.vocabulary import UNKNOWN
 from convscope.errors import ArgumentError
 from convscope.models.searching import Found, Search
@@ -82,7 +81,7 @@ def predict(
     if engine not in ("auto", "torch"):
         raise ArgumentError("engine", engine, "auto or torch: translations are made token by token, in torch")
     source, target = known_to(model)
-    sentences = list(_sentences(inputs))
+    sentences = list(given_texts(inputs))
     if not sentences:
         raise ArgumentError("inputs", inputs, "at least one sentence")
     told(Inference("torch", "translations are made token by token", lambda given: None))
@@ -113,30 +112,3 @@ def predict(
             )
     if count:
         _log.warning("%d sentences of more than %d tokens were cut", count, most)
-
-
-def _sentences(inputs: Any) -> Iterator[tuple[str, str]]:
-    """(where it is from, sentence)."""
-    several = not isinstance(inputs, str | Path) and isinstance(inputs, Sequence)
-    for place, item in enumerate(inputs if several else [inputs], 1):
-        if isinstance(item, str) and item == "-":
-            yield from _numbered("standard input", sys.stdin.read().splitlines())
-        elif isinstance(item, Path) or (isinstance(item, str) and _is_file(item)):
-            yield from _numbered(Path(item).name, read_lines(Path(item)))
-        elif isinstance(item, str):
-            yield str(place), item.strip()
-        else:
-            raise ArgumentError(
-                "inputs", type(item).__name__, "sentences, names of text files, or - for standard input"
-            )
-
-
-def _numbered(name: str, lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    return ((f"{name}:{number}", line.strip()) for number, line in enumerate(lines, 1))
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:  # too long for a name
-        return False

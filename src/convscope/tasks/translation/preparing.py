@@ -20,7 +20,8 @@ from convscope.errors import ArgumentError
 from convscope.spec import Answers, Input
 from convscope.tasks.translation.translating import places_of
 from convscope.training.preparing import description_of
-from convscope.training.task import Prepared, model_inputs, two_examples
+from convscope.training.task import Prepared
+from convscope.training.trying import tried, two_inputs
 
 _log = logging.getLogger("convscope.tasks")
 Coding = Vocabulary | BytePairs
@@ -134,9 +135,6 @@ def _coding(given: Input) -> Coding:
 
 def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Any]) -> None:
     """One forward pass of two pairs, to meet what does not fit before anything is written."""
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ArgumentError("model", type(model).__name__, "a model with at least one parameter that is trained")
     assert isinstance(prepared.train, Parallel)
     table = next((each for each in model.modules() if isinstance(each, nn.Embedding)), None)
     words, classes = len(prepared.train.source_vocabulary), len(prepared.train.target_vocabulary)
@@ -148,17 +146,9 @@ def try_out(model: nn.Module, prepared: Prepared, dataset: Dataset[Any]) -> None
     if prepared.tokens is not None and prepared.tokens < int(prepared.train.lengths.max()):
         longest = int(prepared.train.lengths.max())
         raise ArgumentError("tokens", prepared.tokens, f"room for the longest sentence, {longest} tokens")
-    batch = two_examples(prepared, first.device)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            scores = model(*model_inputs(prepared.inputs, batch.inputs, first.dtype))
-    except (RuntimeError, ValueError, TypeError, IndexError) as problem:
-        wanted = "a model of source tokens (n, s) and target tokens (n, t)"
-        raise ArgumentError("model", type(model).__name__, wanted, str(problem).split("\n")[0]) from problem
-    finally:
-        model.train(training)
+    wanted = "a model of source tokens (n, s) and target tokens (n, t)"
+    batch, inputs = two_inputs(model, prepared)
+    scores = tried(model, lambda: model(*inputs), "model", type(model).__name__, wanted)
     shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
     if shape != (*batch.targets.shape, classes):
         wanted = f"(sentences, tokens, {classes}): so many tokens the target has"

@@ -27,7 +27,8 @@ from convscope.tasks.verification.predict import Verdict, predict
 from convscope.training.config import Config
 from convscope.training.figures import Figures
 from convscope.training.preparing import description_of, how_to_fit, preprocessing_for
-from convscope.training.task import AnyStage, Examined, Objective, Prepared, Scalar, Task, model_inputs, two_examples
+from convscope.training.task import AnyStage, Examined, Objective, Prepared, Scalar, Task, model_inputs
+from convscope.training.trying import two_examples
 
 
 @dataclasses.dataclass(frozen=True)

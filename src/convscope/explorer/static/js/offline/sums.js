@@ -1,33 +1,11 @@
 // A number written out as the page draws it: the largest terms, the rest as a subtotal, the steps to the value.
 
+import { after } from "../core/steps.js";
 import { total } from "./tensor.js";
 
 const COLUMNS = ["coefficient", "value", "product", "source", "origin", "weight", "at", "padding"];
 
 export const line = (operation, symbol, value, note = "") => ({ operation, symbol, value, note });
-
-export function follow(start, steps) {
-  return steps.reduce((value, step) => {
-    switch (step.operation) {
-      case "+":
-        return value + step.value;
-      case "−":
-        return value - step.value;
-      case "×":
-        return value * step.value;
-      case "÷":
-        return value / step.value;
-      case "^":
-        return value ** step.value;
-      case "√":
-        return Math.sqrt(value);
-      case "f":
-        return step.value;
-      default:
-        return value;
-    }
-  }, start);
-}
 
 // found: {layer, direction, family, index, formula, headings, terms: [row], steps, value, origins, …}
 export function page(found, offset = 0, limit = 24) {
@@ -46,6 +24,6 @@ export function page(found, offset = 0, limit = 24) {
     padding_count: ordered.filter((row) => row.padding).length,
     before: total(ordered.slice(0, offset).map((row) => row.product)),
     rest: total(ordered.slice(offset + shown.length).map((row) => row.product)),
-    sum, computed: follow(sum, found.steps),
+    sum, computed: found.steps.reduce(after, sum),
   };
 }

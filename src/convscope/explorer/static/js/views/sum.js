@@ -4,6 +4,7 @@
 import { h, num } from "../core/dom.js";
 import { digitsFor, fixed, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { after } from "../core/steps.js";
 
 // options: {where(row) → text, light(row | null), weightOf(row) → weight selection, go(row)}
 export function sumTable(page, options = {}) {
@@ -54,7 +55,7 @@ export function sumTable(page, options = {}) {
       running = step.value;
       return;
     }
-    running = apply(running, step);
+    running = after(running, step);
     if (simple) printed.total += step.operation === "−" ? -round(step.value, digits) : round(step.value, digits);
     const label = label_of(step);
     if (["f", "√", "^"].includes(step.operation)) body.push(line("step", label, running, short(running, 6)));
@@ -81,25 +82,6 @@ function label_of(step) {
       return "√";
     default:
       return `${step.symbol}(·)`;
-  }
-}
-
-function apply(value, step) {
-  switch (step.operation) {
-    case "+":
-      return value + step.value;
-    case "−":
-      return value - step.value;
-    case "×":
-      return value * step.value;
-    case "÷":
-      return value / step.value;
-    case "^":
-      return value ** step.value;
-    case "√":
-      return Math.sqrt(value);
-    default:
-      return step.value;
   }
 }
 
