@@ -158,13 +158,13 @@ class Feed(Generic[E]):
 
     def _chance(self, stage: Stage, index: int) -> torch.Generator:
         order = self.order
-        seed = seeding.derive(order.seed, stage.name, order.epoch, index, 0)
+        names = (stage.name, order.epoch, index, 0)
         if order.world == 1:
-            return torch.Generator().manual_seed(seed)
+            return seeding.generator(order.seed, *names)
         first, last = order.share(index)
         if first == last:  # one example in their place, which nobody looks at
             first, last = 0, 1
-        return seeding.SharedChance.of(seed, first, last, order.size(index))
+        return seeding.SharedChance.of(seeding.derive(order.seed, *names), first, last, order.size(index))
 
 
 def fitting(preprocessing: Preprocessing) -> FixedStage:

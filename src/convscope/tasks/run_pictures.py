@@ -112,9 +112,8 @@ def _curves(folder: Path, title: str, task: str, history: Sequence[events.EpochD
 def _kernels(folder: Path, model: nn.Module) -> None:
     from convscope.inspect.pictures import kernels_figure, kernels_of, kernels_of_model, save_picture
 
-    if (
-        len(needed_inputs(model)) > 1
-    ):  # their shapes hang together in ways that only the task knows; such models begin with a body
+    # How the shapes of several inputs hang together only the task knows; such models begin with a body.
+    if len(needed_inputs(model)) > 1:
         sheets = (kernels_of(name, module, colour=True) for name, module in model.named_modules())
         found = [sheet for sheet in sheets if sheet is not None]
     else:

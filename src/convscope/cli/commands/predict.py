@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -55,6 +55,7 @@ def command(
       convscope predict model.safetensors pictures/ --top 1 --csv > classes.csv
     """
     from convscope.models.modelfile import load
+    from convscope.native.trust import checking
     from convscope.tasks import task_of
 
     model = load(file)
@@ -66,24 +67,13 @@ def command(
     def tell(inference: Inference) -> None:
         click.echo(f"engine {inference.engine}: {inference.reason}", err=True)
 
-    for answer in _answers(check, task.predict(model, list(inputs), batch_size, engine=engine, told=tell)):
-        if layout == "json":
-            click.echo(json_text(answer.to_json()))
-        elif layout == "csv":
-            writer.writerows(answer.rows(top))
-        else:
-            click.echo(answer.line(top))
-        for path in answer.save(out) if out is not None else []:
-            click.echo(f"written {path}", err=True)
-
-
-def _answers(check: bool, answers: Iterator[Any]) -> Iterator[Any]:
-    """The answers, worked out with or without comparing the engine's first ones with torch's."""
-    from convscope.native.trust import checking
-
-    while True:
-        with checking(check):
-            answer = next(answers, None)
-        if answer is None:
-            return
-        yield answer
+    with checking(check):
+        for answer in task.predict(model, list(inputs), batch_size, engine=engine, told=tell):
+            if layout == "json":
+                click.echo(json_text(answer.to_json()))
+            elif layout == "csv":
+                writer.writerows(answer.rows(top))
+            else:
+                click.echo(answer.line(top))
+            for path in answer.save(out) if out is not None else []:
+                click.echo(f"written {path}", err=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import median_high
 
 import torch
 from torch import Tensor, nn
 
 from convscope.data.kinds.boxes import Boxes
+from convscope.graph.training_modes import looking
 from convscope.tasks.detection.proposals import method_of, propose
 from convscope.tasks.detection.scaling import Scale, on_canvas, on_one, scaled
 from convscope.tasks.detection.settings import DetectionSettings
@@ -24,19 +26,18 @@ def seconds_a_picture(
     method = None if getattr(model, "proposes", False) else method_of(settings.proposals)
     proposing, network = [], []
     places = torch.linspace(0, len(examples) - 1, count).round().long().tolist()
-    model.eval()
-    for place in [places[0], *places]:
-        picture = scaled(examples.pictures.picture(place), scale, preprocessing)
-        begun = time.perf_counter()
-        rois = [] if method is None else [nn.functional.pad(propose(picture, method, settings.regions), (1, 0))]
-        proposing.append(time.perf_counter() - begun)
-        height, width = picture.shape[1:]
-        canvas = preprocessing.normalise(on_one([picture], preprocessing, (on_canvas(height), on_canvas(width))))
-        begun = time.perf_counter()
-        with torch.inference_mode():
+    with looking(model), torch.inference_mode():
+        for place in [places[0], *places]:
+            picture = scaled(examples.pictures.picture(place), scale, preprocessing)
+            begun = time.perf_counter()
+            rois = [] if method is None else [nn.functional.pad(propose(picture, method, settings.regions), (1, 0))]
+            proposing.append(time.perf_counter() - begun)
+            height, width = picture.shape[1:]
+            canvas = preprocessing.normalise(on_one([picture], preprocessing, (on_canvas(height), on_canvas(width))))
+            begun = time.perf_counter()
             model(canvas, torch.tensor([[height, width]]), *rois)
-        network.append(time.perf_counter() - begun)
-    return (_median(proposing[1:]) if method is not None else 0.0), _median(network[1:])
+            network.append(time.perf_counter() - begun)
+    return (median_high(proposing[1:]) if method is not None else 0.0), median_high(network[1:])
 
 
 def head_seconds(models: Sequence[nn.Module], features: int, regions: int = 1000, rounds: int = 7) -> list[float]:
@@ -52,8 +53,4 @@ def head_seconds(models: Sequence[nn.Module], features: int, regions: int = 1000
                 call(x)
                 if turn:
                     taken[place].append(time.perf_counter() - begun)
-    return [_median(each) for each in taken]
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    return [median_high(each) for each in taken]
