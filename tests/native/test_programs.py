@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.native.comparing import pictures, randomised, relative
 from torch import Tensor, nn
@@ -133,15 +133,16 @@ STATEMENTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.tuples(st.sampled_from(STATEMENTS), st.sampled_from([2, 15, 16, 17])), min_size=1, max_size=10),
-    st.sampled_from(sorted(OPTIMISERS)),
-    st.sampled_from([nn.Identity, Foreign]),
-)
-def test_it_goes_through_any_program(
-    any_engine: str, statements: list[tuple[str, int]], optimiser: str, part: type[nn.Module]
-) -> None:
+@pytest.mark.parametrize("examples", [12, pytest.param(60, marks=pytest.mark.long)])
+def test_it_goes_through_any_program(any_engine: str, examples: int) -> None:
+    programs = st.lists(
+        st.tuples(st.sampled_from(STATEMENTS), st.sampled_from([2, 15, 16, 17])), min_size=1, max_size=10
+    )
+    optimisers, parts = st.sampled_from(sorted(OPTIMISERS)), st.sampled_from([nn.Identity, Foreign])
+    settings(max_examples=examples, deadline=None)(given(programs, optimisers, parts)(run_beside_torch))()
+
+
+def run_beside_torch(statements: list[tuple[str, int]], optimiser: str, part: type[nn.Module]) -> None:
     plain = Program(network(1, part), optimiser, part)
     fast = Program(accelerate(network(1, part)), optimiser, part)
     for what, count in statements:
