@@ -122,6 +122,7 @@ class Session:
         self.cancelled = threading.Event()
         self.growing: Climb | None = None
         self.unfolded: set[str] = set()
+        self.lesson: Mapping[str, Any] | None = None  # as lessons.lesson_of makes it; the page opens with it
         first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.example()
         self.picture: Picture = first
         self.snapshot = self.make_snapshot(first)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     "--save", "saved", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
     help="Write one file that works without a server and without a network, and end.",
 )  # fmt: skip
+@click.option(
+    "--lesson", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.toml",
+    help="Open with a lesson: texts and questions step by step; with --save it is in the page.",
+)  # fmt: skip
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page. [default: the browser's]")
 def command(
     model: str,
@@ -51,6 +55,7 @@ def command(
     port: int | None,
     no_browser: bool,
     saved: Path | None,
+    lesson: Path | None,
     lang: str | None,
 ) -> None:
     """Open a model in the browser: every number of it, forward and backward, and where it comes from.
@@ -63,6 +68,7 @@ def command(
       convscope explore runs/lenet5-mnist-001/model.safetensors --data mnist
       convscope explore lenet5 -o activation=relu --data mnist --lang zh
       convscope explore model.safetensors --data mnist --save lesson.html
+      convscope explore model.safetensors --data mnist --lesson convolution.toml
       convscope explore late.safetensors --beside early.safetensors --beside middle.safetensors
     """
     from convscope.explorer import serve
@@ -74,12 +80,24 @@ def command(
     session = _session(model, architecture, pairs, dataset, item)
     if not isinstance(session, UnopenedFile):
         session.besides = [placed_beside(session.network, load(path), str(path)) for path in others]
+    if lesson is not None:
+        _teach(session, lesson)
     if saved is not None:
         _save(session, saved, lang)
         return
     with serve(session, port, lang, browser=not no_browser) as handle:
         click.echo(f"{handle.url}\nThe explorer runs until Ctrl-C.")
         handle.wait()
+
+
+def _teach(session: Session | UnopenedFile, path: Path) -> None:
+    """The lesson worked out on the model; an error names the file, the step, the line and the key."""
+    from convscope.explorer.lessons import lesson_of
+    from convscope.explorer.unopened import UnopenedFile
+
+    if isinstance(session, UnopenedFile):
+        raise click.UsageError("--lesson needs a model: give the name of the architecture with --model.")
+    session.lesson = lesson_of(session, path)
 
 
 def _save(session: Session | UnopenedFile, path: Path, lang: str | None) -> None:

@@ -1,5 +1,7 @@
 """Lessons to hand out: the explorer as one file that computes by itself, lessons as plain files, sheets to fill in."""
 
+from convscope.explorer.lessons.file import LessonFile, read_lesson
+from convscope.explorer.lessons.lesson import lesson_of
 from convscope.explorer.lessons.page import Page, page_of, save_page
 
-__all__ = ["Page", "page_of", "save_page"]
+__all__ = ["LessonFile", "Page", "lesson_of", "page_of", "read_lesson", "save_page"]

@@ -19,7 +19,7 @@ from convscope.files import write_text
 
 LANGUAGES = ("en", "zh")
 FRAME_HEIGHT = 780  # of the page within a notebook, in pixels
-_STYLES = ("base", "page", "detail")
+_STYLES = ("base", "page", "detail", "lesson")
 _IMPORT = re.compile(r"""((?:\bfrom|\bimport)\s*\(?\s*)"(\.[^"]+)\"""")
 # Nothing leaves the page: scripts and pictures come from within it, connections are forbidden.
 _POLICY = (
@@ -34,9 +34,7 @@ def page_of(session: Session, lang: str | None = None, lesson: Mapping[str, Any]
     Scripts are ES modules at data addresses under an import map, so that they run from a file and within another page.
     Raises ArgumentError by ``plan_of`` for a model that the page cannot compute.
     """
-    plan = plan_of(session, lang)
-    if lesson is not None:
-        plan["hello"]["lesson"] = dict(lesson)
+    plan = plan_of(session, lang, lesson)
     page = _shell()
     model = f'<script type="application/json" id="convscope-model">{_json(plan)}</script>'
     title = f"<title>{html.escape(session.name)}</title>"

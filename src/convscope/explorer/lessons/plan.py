@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,8 @@ _PICTURES = 24
 _PICTURE_BYTES = 1_000_000
 
 
-def plan_of(session: Session, lang: str | None = None) -> dict[str, Any]:
-    """The model, the picture shown and some pictures of the data, as JSON values.
+def plan_of(session: Session, lang: str | None = None, lesson: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The model, the picture shown and some pictures of the data, as JSON values; the ``lesson``'s among them.
 
     Raises ArgumentError for a layer, a loss or an output that the page cannot compute, by its name.
     """
@@ -61,11 +62,13 @@ def plan_of(session: Session, lang: str | None = None) -> dict[str, Any]:
     weights = _Weights()
     described = finite(dict(hello(session, Arguments({}), b"").values))
     ops = {name: _op(layer, weights) for name, layer in session.snapshot.layers.items()}
-    items, source = _pictures(session)
+    lesson = lesson if lesson is not None else session.lesson
+    items, source = _pictures(session, items_of(lesson) if lesson is not None else [])
     data = session.desk.data
     described |= {
         "losses": list(LOSSES),
         "attributions": [],
+        **({} if lesson is None else {"lesson": dict(lesson)}),
         "data": {"name": data.name, "train": 0, "test": len(items), "classes": list(data.train.classes)}
         if data is not None and items
         else None,
@@ -240,8 +243,15 @@ def _exact_logits(session: Session) -> list[float]:
     return found
 
 
-def _pictures(session: Session) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Some test pictures of every class, the one that is shown first; and where the shown one comes from."""
+def items_of(lesson: Mapping[str, Any]) -> list[int]:
+    """The test pictures that a lesson shows, by their numbers in the data set."""
+    states = [state for stop in lesson["steps"] for state in (stop["state"], stop["then"]) if state]
+    states += [state["train"] for state in states if "train" in state]
+    return list(dict.fromkeys(state["item"] for state in states if "item" in state))
+
+
+def _pictures(session: Session, needed: Sequence[int]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The test pictures needed and some more of every class, the one that is shown first; where that one comes from."""
     shown, data = session.picture, session.desk.data
     source = dict(shown.source)
     if data is None:
@@ -250,11 +260,12 @@ def _pictures(session: Session) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if source.get("kind") == "data" and source.get("split") == "test" and not source.get("edited"):
         indices.append(int(source["index"]))
         source["index"] = 0
+    indices += needed
     labels = data.test.labels
     each = max(1, _PICTURES // max(1, len(data.test.classes)))
     for label in range(len(data.test.classes)):
         indices += torch.nonzero(labels == label).flatten()[:each].tolist()
-    most = max(1, min(_PICTURES, _PICTURE_BYTES // shown.pixels.numel()))
+    most = max(1 + len(needed), min(_PICTURES, _PICTURE_BYTES // shown.pixels.numel()))
     items = []
     for index in list(dict.fromkeys(indices))[:most]:
         picture = session.desk.from_data("test", index)

@@ -59,6 +59,7 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
                 "test": len(data.test),
                 "classes": list(data.train.classes),
             },
+            **({} if session.lesson is None else {"lesson": dict(session.lesson)}),
         }
     )
 

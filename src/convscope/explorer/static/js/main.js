@@ -9,6 +9,7 @@ import { fromAddress } from "./core/store.js";
 import { Offline, embedded } from "./offline/source.js";
 import { applyTheme, rememberedTheme } from "./views/tools.js";
 import { showCard } from "./views/card.js";
+import { mountLesson } from "./views/lesson.js";
 import { maybeTour } from "./views/tour.js";
 
 const saved = embedded();
@@ -55,8 +56,9 @@ async function opened(asked) {
   app = new App(connection, hello);
   window.convscope = app; // for tests and the curious
   await app.begin(fromAddress(location.hash));
+  if (hello.lesson) await mountLesson(app);
   document.body.dataset.ready = "true";
-  maybeTour(app);
+  if (!hello.lesson) maybeTour(app);
 }
 
 function failed(error) {

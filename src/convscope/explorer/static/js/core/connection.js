@@ -39,6 +39,11 @@ export class Connection {
     };
   }
 
+  // Which number the data set's item has here; a saved page holds some of them only.
+  itemOf(number) {
+    return number;
+  }
+
   receive(data) {
     let header;
     let bytes = null;

@@ -52,6 +52,10 @@ export class Offline {
     return { bytes: null, ...answer };
   }
 
+  itemOf(number) {
+    return this.items.findIndex((item) => item.index === number);
+  }
+
   askLatest(kind, op, args = {}, payload = null) {
     return this.ask(op, args, payload);
   }

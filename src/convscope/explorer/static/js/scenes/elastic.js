@@ -217,7 +217,7 @@ function drawValues(app, painter, plan, data, alpha) {
     if (!one && !cell) continue;
     const value = one ? panel.values[0] : panel.full[0] === panel.height ? panel.values[cell[0] * panel.width + cell[1]] : null;
     if (value === null) continue;
-    painter.text(short(value, plan.narrow ? 3 : 4), at.x + at.w / 2, at.y + at.h + 15, { size: plan.narrow ? 11 : 13, mono: true, weight: 600, colour: palette.ink, align: "center", alpha });
+    painter.text(app.lesson?.covered ? "?" : short(value, plan.narrow ? 3 : 4), at.x + at.w / 2, at.y + at.h + 15, { size: plan.narrow ? 11 : 13, mono: true, weight: 600, colour: palette.ink, align: "center", alpha });
   }
 }
 
@@ -249,7 +249,7 @@ function drawUnit(app, painter, plan, data, late) {
     drawWindow(painter, at, panel, box, strong ? palette.warn : palette.soft, strong ? 2.2 : 1.2);
     if (data.panels.some((p) => p.role === "kernel")) {
       const sum = subtotal(data, panel, box);
-      if (sum !== null) {
+      if (sum !== null && !app.lesson?.covered) {
         const x = at.x + at.w + 10;
         painter.text(`${sum < 0 ? "" : "+"}${short(sum, 3)}`, plan.narrow ? x - 5 : x, at.y + at.h / 2, { size: plan.narrow ? 10.5 : 12, mono: true, weight: strong ? 700 : 400, colour: strong ? palette.ink : palette.soft });
       }

@@ -43,7 +43,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
       h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "field" }) }, t("tab_field"))),
     back ? h("p.note", {}, t(page.family === "loss" ? "loss_delta_text" : "delta_text")) : null,
   );
-  if (page.direction === "forward" && !node.shape.length) return;
+  if ((page.direction === "forward" && !node.shape.length) || app.lesson?.covered) return;
   say(t(back ? "say_delta" : "say_unit", { layer, unit: unit.join(", "), value: short(page.value), count: page.count }));
 }
 

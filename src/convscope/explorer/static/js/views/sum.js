@@ -58,7 +58,7 @@ export function sumTable(page, options = {}) {
     running = after(running, step);
     if (simple) printed.total += step.operation === "−" ? -round(step.value, digits) : round(step.value, digits);
     const label = label_of(step);
-    if (["f", "√", "^"].includes(step.operation)) body.push(line("step", label, running, short(running, 6)));
+    if (["f", "√", "^"].includes(step.operation)) body.push(line("step.worked", label, running, short(running, 6)));
     else body.push(h("tr.step", { title: `→ ${short(running, 6)}` }, h("td", { colSpan: span }, label), h("td", {}, num(step.value, { text: simple ? fixed(step.operation === "−" ? -step.value : step.value, digits) : short(step.value, 6) })), h("td")));
   });
   return h("table.sum", {},
