@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_answers_are_autograd_s_in_float64(session: Session, tmp_path: Path) -> 
     }  # fmt: skip
 
 
-NUMBERS = {
+NUMBERS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "delta": ('at = "c3/5/4/6"', lambda s, t: t.grad_y["c3"][0, 5, 4, 6]),
     "gradient": ('weight = "c1.weight/2/0/1/3"', lambda s, t: t.gradients["c1.weight"][2, 0, 1, 3]),
     "weight": ('weight = "c1.bias/2"', lambda s, t: s.model.c1.bias.detach()[2]),

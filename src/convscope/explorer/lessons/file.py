@@ -274,12 +274,12 @@ def _choices(table: Table, languages: tuple[str, ...]) -> tuple[Choice, ...]:
 def _check_kind(question: Question) -> None:
     """That the question has what its kind needs, and nothing of another kind."""
     table, kind, answer = question.table, question.kind, question.answer
-    foreign = {
+    kinds: dict[str, dict[str, Any]] = {
         "number": {"choices": question.choices, "pick": question.pick, "within": question.within},
         "choice": {"tolerance": question.tolerance is not None, "within": question.within},
         "click": {"tolerance": question.tolerance is not None, "choices": question.choices},
-    }[kind]
-    for key, value in foreign.items():
+    }
+    for key, value in kinds[kind].items():
         if value:
             raise table.wrong(key, f"{key} of a {kind} question", f"none: a {kind} question has no {key}")
     if question.pick is not None and question.of is None:
