@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.pages import select
 from tests.explorer.lessons_at_hand import LESSON
 from torch import nn
 
 from convscope.data import Dataset
 from convscope.explorer import Handle
-from convscope.explorer.lessons import lesson_of, save_page
+from convscope.explorer.lessons import lesson_of, save_page, sheet_of
 from convscope.explorer.serve import serve
 from convscope.explorer.session import Session
 
@@ -136,6 +138,43 @@ def test_a_saved_lesson_by_keys_alone_and_its_progress(open_file: Callable[..., 
     assert page.locator("#lesson-title").inner_text() == "一步"
     page.evaluate("convscope.lesson.go(0)")
     page.wait_for_function("() => window.convscope?.store.get('frame').steps === 0")
+
+
+ASKED: list[tuple[str, list[int], str]] = [
+    ("c3", [5, 3, 7], "forward"), ("c3", [5, 3, 6], "backward"), ("c1", [0, 0, 2, 2], "gradient"),
+    ("s2", [1, 3, 4], "forward"), ("output", [3], "backward"), ("c1_activation", [0, 3, 4], "forward"),
+]  # fmt: skip
+SPEAK = """async (lang) => {
+  const inside = location.protocol === 'file:' ? 'convscope/core/i18n.js' : '/js/core/i18n.js';
+  (await import(inside)).setLanguage(lang);
+}"""
+
+
+def test_the_page_s_sheets_are_the_server_s(
+    open_file: Callable[..., Any], saved: Path, visit: Callable[..., Any], taught: Handle
+) -> None:
+    offline, served = open_file(saved), visit(taught)
+    session = taught.session
+    assert isinstance(session, Session)
+    for layer, index, direction in ASKED:
+        name = f"{layer}.weight" if direction == "gradient" else layer
+        of = {"forward": "value", "backward": "delta", "gradient": "gradient"}[direction]
+        for lang in ("en", "zh")[: 2 if layer == "c3" else 1]:
+            wanted = sheet_of(session, "/".join([name, *map(str, index)]), of, lang=lang)
+            for page in (offline, served):
+                page.evaluate(SPEAK, lang)
+                asked = {"layer": layer, "index": index, "direction": direction, "lang": lang}
+                found = page.evaluate("async (asked) => (await convscope.connection.ask('sheet', asked)).html", asked)
+                assert without_picture(found) == without_picture(wanted), (layer, direction, lang)
+    select(served, "c3", 5, [5, 3, 7])
+    with served.expect_download() as caught:
+        served.locator(".sheet-button").click()
+    assert "c3/5/3/7" in Path(caught.value.path()).read_text("utf-8")
+
+
+def without_picture(page: str) -> str:
+    assert page.count("data:image/png;base64,") == 1
+    return re.sub(r'src="data:[^"]+"', "", page)
 
 
 def test_what_the_reader_changes_is_taken_back(visit: Callable[..., Any], taught: Handle) -> None:

@@ -42,6 +42,19 @@ if TYPE_CHECKING:
     "--lesson", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.toml",
     help="Open with a lesson: texts and questions step by step; with --save it is in the page.",
 )  # fmt: skip
+@click.option(
+    "--sheet", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.html",
+    help="Write a sheet to fill in by hand, with its key, of the number that --unit names, and end.",
+)  # fmt: skip
+@click.option("--unit", metavar="PLACE", help="c3/5/3/7: layer, map, row, column; c1.weight/0/0/2/2 for a gradient.")
+@click.option(
+    "--of", type=click.Choice(["value", "delta", "gradient"]), default="value", show_default=True,
+    help="The number that the sheet is about.",
+)  # fmt: skip
+@click.option(
+    "--terms", type=click.IntRange(1, 60), default=12, show_default=True, metavar="N",
+    help="Products of the sheet left blank, the largest first; the others are given as one subtotal.",
+)  # fmt: skip
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page. [default: the browser's]")
 def command(
     model: str,
@@ -56,6 +69,10 @@ def command(
     no_browser: bool,
     saved: Path | None,
     lesson: Path | None,
+    sheet: Path | None,
+    unit: str | None,
+    of: str,
+    terms: int,
     lang: str | None,
 ) -> None:
     """Open a model in the browser: every number of it, forward and backward, and where it comes from.
@@ -69,6 +86,7 @@ def command(
       convscope explore lenet5 -o activation=relu --data mnist --lang zh
       convscope explore model.safetensors --data mnist --save lesson.html
       convscope explore model.safetensors --data mnist --lesson convolution.toml
+      convscope explore model.safetensors --data mnist --sheet sheet.html --unit c3/5/3/7
       convscope explore late.safetensors --beside early.safetensors --beside middle.safetensors
     """
     from convscope.explorer import serve
@@ -82,6 +100,9 @@ def command(
         session.besides = [placed_beside(session.network, load(path), str(path)) for path in others]
     if lesson is not None:
         _teach(session, lesson)
+    if unit is not None or sheet is not None:
+        _sheet(session, sheet, unit, of, terms, lang)
+        return
     if saved is not None:
         _save(session, saved, lang)
         return
@@ -98,6 +119,20 @@ def _teach(session: Session | UnopenedFile, path: Path) -> None:
     if isinstance(session, UnopenedFile):
         raise click.UsageError("--lesson needs a model: give the name of the architecture with --model.")
     session.lesson = lesson_of(session, path)
+
+
+def _sheet(
+    session: Session | UnopenedFile, path: Path | None, unit: str | None, of: str, terms: int, lang: str | None
+) -> None:
+    from convscope.explorer.lessons import save_sheet
+    from convscope.explorer.unopened import UnopenedFile
+
+    if isinstance(session, UnopenedFile):
+        raise click.UsageError("--sheet needs a model: give the name of the architecture with --model.")
+    if path is None or unit is None:
+        raise click.UsageError("--sheet FILE.html and --unit PLACE belong together.")
+    save_sheet(session, path, unit, of, terms, lang or "en")
+    click.echo(f"{path}: {of} of {unit}, the sheet and its key.")
 
 
 def _save(session: Session | UnopenedFile, path: Path, lang: str | None) -> None:

@@ -49,7 +49,7 @@ class Page:
 
     def save(self, path: str | Path) -> Path:
         """Write the page to ``path``, whole or not at all. ArgumentError where there is no such folder."""
-        return _written(self.html, path)
+        return write_page(self.html, path)
 
     def _repr_html_(self) -> str:
         return (
@@ -65,15 +65,16 @@ def save_page(
 
     Raises ArgumentError where the folder does not exist or the model cannot be computed by the page.
     """
-    return _written(page_of(session, lang, lesson), path)
+    return write_page(page_of(session, lang, lesson), path)
 
 
-def _written(text: str, path: str | Path) -> Path:
+def write_page(text: str, path: str | Path, argument: str = "save") -> Path:
+    """``text`` at ``path``, whole or not at all. ArgumentError where there is no such folder."""
     target = Path(path)
     if not target.parent.is_dir():
-        raise ArgumentError("save", str(path), "a file in a folder that exists")
+        raise ArgumentError(argument, str(path), "a file in a folder that exists")
     if target.is_dir():
-        raise ArgumentError("save", str(path), "a file, such as lesson.html")
+        raise ArgumentError(argument, str(path), "a file, such as lesson.html")
     write_text(target, text)
     return target
 
@@ -92,6 +93,8 @@ def _shell() -> str:
         f"{_json(json.loads((root / f'locales/{name}.json').read_text('utf-8')))}</script>\n"
         for name in LANGUAGES
     )
+    blank = _json((root / "sheet.html").read_text("utf-8"))
+    sheet = f'<script type="application/json" id="convscope-sheet">{blank}</script>\n'
     scripts = f'<script type="importmap">{json.dumps({"imports": _modules(root / "js")})}</script>\n'
     start = '<script type="module">import "convscope/main.js";</script>\n'
     page = re.sub(r'<link rel="(?:icon|stylesheet)"[^>]*>\n', "", page)
@@ -99,7 +102,7 @@ def _shell() -> str:
     page = page.replace('<use href="/icon.svg#mark"></use>', mark[1].strip())
     head = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n<style>\n{styles}\n</style>\n{scripts}'
     page = page.replace("<!--scripts-->\n", head)
-    return page.replace("</body>", f"{texts}<!--model-->\n{start}</body>")
+    return page.replace("</body>", f"{texts}{sheet}<!--model-->\n{start}</body>")
 
 
 def _modules(root: Path) -> dict[str, str]:

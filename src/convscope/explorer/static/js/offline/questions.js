@@ -6,6 +6,8 @@ import { explainBackward, explainGradient } from "./backward.js";
 import { explainForward } from "./forward.js";
 import { asMaps, joined, kernelPictures, mapOf, robustLimit, tiles, OVERVIEW_TILES } from "./pictures.js";
 import { page } from "./sums.js";
+import { sheet } from "../lesson/sheet.js";
+import { pictureCanvas } from "../draw/atlas.js";
 import { placeOf } from "./tensor.js";
 
 function picturesOf(session, name, quantity, rule) {
@@ -113,6 +115,17 @@ function explain(session, { layer, index, direction = "forward", rule = "plain",
     found.activation = { layer: after, kind: node.kind, value: y.data[placeOf(y.shape, index)] };
   }
   return { ...found, shape: session.layer(layer).node.shape, version: session.version };
+}
+
+// The sheet to fill in of one number, as the server writes it.
+function handSheet(session, { layer, index, direction = "forward", rule = "plain", parameter = "weight", terms = 12, lang }) {
+  const found = explain(session, { layer, index, direction, rule, parameter, limit: terms });
+  const place = [direction === "gradient" ? `${layer}.${parameter}` : layer, ...index].join("/");
+  const { hello } = session.plan;
+  const about = { model: hello.model.name, class: session.snapshot.loss === null ? "" : hello.classes[session.snapshot.target] };
+  const shell = JSON.parse(document.getElementById("convscope-sheet").textContent);
+  const picture = pictureCanvas(session.pixels, hello.picture_shape).toDataURL("image/png");
+  return { html: sheet(found, place, about, picture, shell, lang === "zh" ? "zh-CN" : "en") };
 }
 
 function item(session, args) {
@@ -223,6 +236,7 @@ function stages(session) {
 export const QUESTIONS = {
   hello: ({ plan }) => ({ ...plan.hello, answers: Object.keys(QUESTIONS) }),
   layout: ({ plan }) => ({ layout: plan.hello.layout }),
+  sheet: handSheet,
   frame, grid, values, explain, field, effective, nudge, preview, step, configure, rewind, stages, ask, poke,
   fingerprint: ({ plan, stepper }) => ({ name: plan.hello.model.name, hash: stepper.hash() }),
   training: ({ stepper }) => ({ training: stepper.describe() }),

@@ -3,7 +3,7 @@
 import { h, num, replace, say } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
-import { copyButton, pager, sumTable } from "./sum.js";
+import { copyButton, pager, sheetButton, sumTable } from "./sum.js";
 
 const explained = { offset: 0, limit: 12 };
 
@@ -38,6 +38,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     sumTable(page, options),
     pager(page, load),
     h("div.more", {},
+      sheetButton(app, { layer, index: unit, direction, rule }),
       copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit }),
       back || !page.activation ? null : h("button.button.small", { type: "button", onclick: () => app.selection.select(page.activation.layer, app.store.get("map"), unit) }, t("to_activation")),
       h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "field" }) }, t("tab_field"))),

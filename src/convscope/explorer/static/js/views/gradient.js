@@ -4,7 +4,7 @@ import { h, num, replace } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
-import { copyButton, pager, sumTable } from "./sum.js";
+import { copyButton, pager, sheetButton, sumTable } from "./sum.js";
 import { where } from "./arithmetic.js";
 
 export async function showGradient(app, body, { offset = 0, limit = 12 } = {}) {
@@ -43,7 +43,7 @@ export async function showGradient(app, body, { offset = 0, limit = 12 } = {}) {
     pager(page, (from, count) => showGradient(app, body, { offset: from, limit: count })),
     h("div.more", {}, nudgeControls(app, layer, weight, result)),
     result,
-    h("div.more", {}, copyButton(app, { kind: "gradient", layer, index: weight.index, parameter: weight.parameter }),
+    h("div.more", {}, sheetButton(app, { layer, index: weight.index, direction: "gradient", parameter: weight.parameter }), copyButton(app, { kind: "gradient", layer, index: weight.index, parameter: weight.parameter }),
       h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "training" }) }, t("tab_training"))),
   );
 }

@@ -138,7 +138,7 @@ async function download(path, name) {
   save(await answer.blob(), name);
 }
 
-function save(blob, name) {
+export function save(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = h("a", { href: url, download: name });
   document.body.append(link);

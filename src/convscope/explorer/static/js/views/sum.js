@@ -97,6 +97,17 @@ export function pager(page, load) {
   return buttons.length ? h("div.more", {}, buttons) : null;
 }
 
+// The same sum as a sheet to fill in by hand, with its key.
+export function sheetButton(app, asked) {
+  return h("button.button.small", {
+    type: "button", className: "button small sheet-button", onclick: async () => {
+      const { html } = await app.connection.ask("sheet", { ...asked, lang: app.store.get("lang") });
+      const { save } = await import("./share.js");
+      save(new Blob([html], { type: "text/html" }), "sheet.html");
+    },
+  }, t("sheet_button"));
+}
+
 export function copyButton(app, asked) {
   if (!app.model.can("snippet")) return null;
   return h("button.button.small", {
