@@ -190,7 +190,7 @@ def _bound(page: Mapping[str, Any], digits: Sequence[int]) -> float:
     """How far a hand calculation with the printed numbers, each product rounded, can be from the sum's own value."""
     terms = page["terms"]
     half = 0.5 * 10.0 ** -digits[2]
-    total = half * (page["shown"] + 2)  # every product, the subtotal, the sum
+    total: float = half * (page["shown"] + 2)  # every product, the subtotal, the sum
     if "coefficient" in terms:
         for w, x, product in zip(terms["coefficient"], terms["value"], terms["product"], strict=True):
             total += abs(round(w, digits[0]) * round(x, digits[1]) - product)
