@@ -95,6 +95,7 @@ class FastRCNN(nn.Module):
     """
 
     proposes = False
+    picture_part = "backbone"  # what takes pictures alone, so that the native engine can do it
     deviations = DEVIATIONS
     background = 0.1  # the least overlap of a region that is learned as background (section 2.3)
 

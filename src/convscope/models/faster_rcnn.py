@@ -105,6 +105,7 @@ class FasterRCNN(nn.Module):
     """
 
     proposes = True
+    picture_part = "backbone"  # what takes pictures alone, so that the native engine can do it
     deviations = DEVIATIONS
 
     def __init__(

@@ -32,6 +32,7 @@ class RCNN(nn.Module):
     """
 
     proposes = False
+    picture_part = "features"  # what takes pictures alone, so that the native engine can do it
     deviations = (1.0, 1.0, 1.0, 1.0)
     learned = ("class",)  # the parts of the loss that the network learns by; boxes come from a regression
     background = 0.0

@@ -23,6 +23,7 @@ from convscope.native.memory import SharedMemory
 from convscope.native.mixed import MixedNetwork
 from convscope.native.trust import Trust
 from convscope.spec import Input
+from convscope.training.part_inference import with_part_on_engine
 from convscope.training.task import model_inputs
 
 ENGINES = ("auto", "native", "torch")
@@ -66,6 +67,8 @@ def prepare_inference(
     by_torch = _with_torch(model, inputs)
     if engine == "torch":
         return Inference("torch", "asked for", by_torch)
+    if hasattr(model, "picture_part"):
+        return _by_part(model, inputs, engine, by_torch, examples)
     obstacle = _obstacle(model) or _unlike_a_picture(inputs)
     if obstacle is None and engine == "auto" and examples is not None and examples < _FEW:
         obstacle = f"{examples} pictures are few, and the native engine computes 16 at a time"
@@ -76,6 +79,21 @@ def prepare_inference(
         return Inference("native", "asked for" if engine == "native" else found.reason, found.outputs)
     if not isinstance(found, str):
         return Inference("native", "asked for" if engine == "native" else "every layer has a native kernel", found)
+    if engine == "native":
+        raise ArgumentError("engine", "native", f"another engine: {found}", "engine='auto' chooses one")
+    return Inference("torch", found, by_torch)
+
+
+def _by_part(model: nn.Module, inputs: Sequence[Input], engine: str, by_torch: Outputs, few: int | None) -> Inference:
+    """The part that takes the pictures on the native engine, the rest in torch; not for ``few`` pictures, which torch
+    has answered before a plan is made and compared."""
+    found: tuple[nn.Module, str] | str | None = _obstacle(model)
+    if found is None and few is not None:
+        found = f"{few} pictures are few: torch has answered before the native engine's plan is made and compared"
+    found = found or with_part_on_engine(model, inputs[0])
+    if not isinstance(found, str):
+        twin, name = found
+        return Inference("native", f"{name} has native kernels, torch does the rest", _with_torch(twin, inputs))
     if engine == "native":
         raise ArgumentError("engine", "native", f"another engine: {found}", "engine='auto' chooses one")
     return Inference("torch", found, by_torch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from convscope.training.inference import Inference, prepare_inference
 from convscope.training.preparing import preprocessing_for
 
 _TOGETHER = 8  # pictures of one size that are answered at once
+_READ = 1 << 27  # numbers of those that are read at once: of pictures of 8,000×6,000 one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ def predict(
     if not getattr(network, "proposes", False):
         kept = KeptProposals(method_of(settings.proposals), settings.regions)
     for group in _groups(sources, min(batch_size, _TOGETHER)):
-        pictures = [source.pixels() for source in group]
+        pictures = [pixels for _, pixels in group]
         ready = [scaled(picture, scale, preprocessing) for picture in pictures]
         height, width = ready[0].shape[1:]
         canvas = on_one(ready, preprocessing, (on_canvas(height), on_canvas(width)))
@@ -145,9 +145,8 @@ def predict(
         regions = [] if kept is None else [_regions(kept, ready)]
         outputs = checked(inference.outputs((canvas, sizes, *regions)))
         classes = names or tuple(map(str, range(outputs.scores.shape[1] - 1)))
-        for source, picture, found in zip(
-            group, pictures, found_in(outputs, sizes, settings, deviations, margins), strict=True
-        ):
+        answers = found_in(outputs, sizes, settings, deviations, margins)
+        for (source, picture), found in zip(group, answers, strict=True):
             size = (picture.shape[1], picture.shape[2])
             own = Found(_enlarged(found.boxes.cpu(), (height, width), size), found.labels.cpu(), found.scores.cpu())
             yield Detection(source.name, classes, own, source, size, settings.shown)
@@ -176,8 +175,16 @@ def _enlarged(boxes: Tensor, own: tuple[int, int], wanted: tuple[int, int]) -> T
     return boxes * boxes.new_tensor([x, y, x, y])
 
 
-def _groups(sources: Sequence[GivenPicture], most: int) -> Iterator[list[GivenPicture]]:
-    """Neighbours of one size, as many as are answered at once."""
-    for _, same in itertools.groupby(sources, lambda source: tuple(source.pixels().shape)):
-        together = list(same)
-        yield from (together[start : start + most] for start in range(0, len(together), most))
+def _groups(sources: Sequence[GivenPicture], most: int) -> Iterator[list[tuple[GivenPicture, Tensor]]]:
+    """Neighbours of one size with their pixels, read once, as many as are answered at once."""
+    group: list[tuple[GivenPicture, Tensor]] = []
+    for source in sources:
+        pixels = source.pixels()
+        if group and (
+            pixels.shape != group[0][1].shape or len(group) == most or (len(group) + 1) * pixels.numel() > _READ
+        ):
+            yield group
+            group = []
+        group.append((source, pixels))
+    if group:
+        yield group
