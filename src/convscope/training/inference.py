@@ -79,24 +79,29 @@ def prepare_inference(
         return Inference("native", "asked for" if engine == "native" else found.reason, found.outputs)
     if not isinstance(found, str):
         return Inference("native", "asked for" if engine == "native" else "every layer has a native kernel", found)
+    return _by_torch_alone(found, engine, by_torch)
+
+
+def _by_torch_alone(reason: str, engine: str, by_torch: Outputs) -> Inference:
+    """Torch, where the native engine was not insisted on."""
     if engine == "native":
-        raise ArgumentError("engine", "native", f"another engine: {found}", "engine='auto' chooses one")
-    return Inference("torch", found, by_torch)
+        raise ArgumentError("engine", "native", f"another engine: {reason}", "engine='auto' chooses one")
+    return Inference("torch", reason, by_torch)
 
 
-def _by_part(model: nn.Module, inputs: Sequence[Input], engine: str, by_torch: Outputs, few: int | None) -> Inference:
-    """The part that takes the pictures on the native engine, the rest in torch; not for ``few`` pictures, which torch
-    has answered before a plan is made and compared."""
+def _by_part(
+    model: nn.Module, inputs: Sequence[Input], engine: str, by_torch: Outputs, examples: int | None
+) -> Inference:
+    """The part that takes the pictures on the native engine, the rest in torch; "auto" not for a few pictures, which
+    torch has answered before a plan is made and compared."""
     found: tuple[nn.Module, str] | str | None = _obstacle(model)
-    if found is None and few is not None:
-        found = f"{few} pictures are few: torch has answered before the native engine's plan is made and compared"
+    if found is None and engine == "auto" and examples is not None and examples < _FEW:
+        found = f"{examples} pictures are few: torch has answered before the native engine's plan is made and compared"
     found = found or with_part_on_engine(model, inputs[0])
     if not isinstance(found, str):
         twin, name = found
         return Inference("native", f"{name} has native kernels, torch does the rest", _with_torch(twin, inputs))
-    if engine == "native":
-        raise ArgumentError("engine", "native", f"another engine: {found}", "engine='auto' chooses one")
-    return Inference("torch", found, by_torch)
+    return _by_torch_alone(found, engine, by_torch)
 
 
 def _by_members(model: Committee, inputs: Sequence[Input], engine: str, examples: int | None) -> Inference | None:
