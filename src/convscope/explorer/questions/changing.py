@@ -34,7 +34,7 @@ def show_data(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 @operation(job=True, latest=True)
 def show_pixels(session: Session, args: Arguments, payload: bytes) -> Reply:
-    session.show(session.desk.from_pixels(payload, args.text("kind", "drawn", ("drawn", "shared", "blank"))))
+    session.show(session.desk.from_pixels(payload, args.text("kind", "drawn", ("drawn", "shared", "blank", "lesson"))))
     return frame(session, args, payload)
 
 

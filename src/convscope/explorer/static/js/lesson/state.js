@@ -45,7 +45,7 @@ async function showPicture(app, { item, pixels }) {
   const wanted = fromBase64(pixels);
   const now = app.frames.pixels;
   if (now.length === wanted.length && now.every((value, at) => value === wanted[at])) return;
-  await app.frames.change("show_pixels", { kind: "shared" }, wanted, "pixels");
+  await app.frames.change("show_pixels", { kind: "lesson" }, wanted, "pixels");
 }
 
 // The class asked for, or what the network says itself; and the loss.

@@ -86,6 +86,7 @@ class Lesson {
     this.box.setAttribute("aria-busy", "true");
     await enter(this.app, this.settled && step.then ? step.then : step.state);
     this.box.removeAttribute("aria-busy");
+    if (innerWidth <= 760 && this.step?.state.layer) $("#board").scrollIntoView({ block: "start" }); // above the sheet
     this.follow();
   }
 
