@@ -1,4 +1,4 @@
-"""A hook of the site's builder: the ready lessons, as pages and as the files that they are made of, beside docs/lessons.md."""
+"""A hook of the site's builder: the ready lessons, as pages and as files, beside docs/lessons.md."""
 
 from __future__ import annotations
 

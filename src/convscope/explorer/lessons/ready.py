@@ -45,8 +45,8 @@ def build_lessons(
 ) -> list[Path]:
     """Each lesson, a ready one's name or a file, as one page in ``folder``; the paths, in order.
 
-    Raises DataError and ArgumentError as ``read_lesson``, ``session_of`` and ``lesson_of`` do; pages of lessons before a
-    refused one are there.
+    Raises DataError and ArgumentError as ``read_lesson``, ``session_of`` and ``lesson_of`` do; the pages before are
+    there then.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
