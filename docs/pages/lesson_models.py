@@ -32,16 +32,15 @@ OUTPUT = [
 
 def by_hand() -> nn.Module:
     """A network of two kernels whose every number can be worked out on paper; float32 holds all its weights exactly."""
-    model = nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(1, 2, 3), relu=nn.ReLU(), pool=nn.MaxPool2d(2), flatten=nn.Flatten(), output=nn.Linear(8, 2)
-        )
-    )
+    conv, output = nn.Conv2d(1, 2, 3), nn.Linear(8, 2)
     with torch.no_grad():
-        model.conv.weight.copy_(torch.tensor([[UPRIGHT], [FLAT]]))
-        model.conv.bias.copy_(torch.tensor([-1.0, -0.5]))
-        model.output.weight.copy_(torch.tensor(OUTPUT))
-        model.output.bias.zero_()
+        conv.weight.copy_(torch.tensor([[UPRIGHT], [FLAT]]))
+        conv.bias.copy_(torch.tensor([-1.0, -0.5]))  # type: ignore[union-attr]
+        output.weight.copy_(torch.tensor(OUTPUT))
+        output.bias.zero_()
+    layers: list[tuple[str, nn.Module]] = [("conv", conv), ("relu", nn.ReLU()), ("pool", nn.MaxPool2d(2))]
+    layers += [("flatten", nn.Flatten()), ("output", output)]
+    model = nn.Sequential(OrderedDict(layers))
     preprocessing = Preprocessing(1, (6, 6), (0.0,), (1.0,))
     described = ModelSpec(
         "graph", describe(model, example_inputs(model, SHAPE)), SHAPE, ("upright", "flat"), preprocessing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,12 @@ def test_a_changed_model_is_noticed(tmp_path: Path) -> None:
         changed.model.get_parameter("conv.bias")[0] += 0.1
     with pytest.raises(ArgumentError, match=r"backpropagation.toml, line \d+, step 2, question.answer: got 1.8"):
         lesson_of(changed, lesson)
+
+
+def test_the_model_for_pencil_and_paper_is_what_its_program_makes() -> None:
+    path = Path(__file__).parents[2] / "docs/pages/lesson_models.py"
+    made = runpy.run_path(str(path))["by_hand"]()
+    kept = session_of(read_lesson(ready_lesson("backpropagation"))).model
+    assert {name: value.tolist() for name, value in kept.state_dict().items()} == {
+        name: value.tolist() for name, value in made.state_dict().items()
+    }
