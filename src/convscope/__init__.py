@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from convscope import kernels as kernels
     from convscope import metrics as metrics
     from convscope import ops as ops
+    from convscope import sklearn as sklearn
     from convscope.data import list_datasets as list_datasets
     from convscope.data import load_dataset as load_dataset
     from convscope.explorer import explore as explore
@@ -63,7 +64,7 @@ _ROOMS = {
     "export_onnx": "exporting",
 }
 
-_MODULES = ("kernels", "metrics", "ops")
+_MODULES = ("kernels", "metrics", "ops", "sklearn")
 
 __all__ = [*sorted([*_ROOMS, *_MODULES]), "__version__"]
 
