@@ -1,5 +1,5 @@
-"""R-CNN, with and without its box regression, Fast R-CNN, with and without truncated SVD, and Faster R-CNN, on the same
-pictures of blood cells.
+"""R-CNN, with and without its box regression, Fast R-CNN, with and without truncated SVD, and Faster R-CNN, trained
+jointly and in four steps, on the same pictures of blood cells.
 
 Girshick et al.: Rich feature hierarchies (2014); Girshick: Fast R-CNN (2015); Ren et al.: Faster R-CNN (2015).
 """
@@ -15,17 +15,19 @@ from torch import nn
 
 from convscope.data import Dataset
 from convscope.data.kinds.boxes import Boxes
-from convscope.experiments.base import Outcomes, Report, Row, Setting, data_set, register, trained
+from convscope.experiments.base import Outcomes, Report, Row, Setting, data_set, register, settings, trained
 from convscope.models.compressing import compress
 from convscope.models.modelfile import save
 from convscope.models.rcnn import RCNN
 from convscope.spec import attach, spec_of
 from convscope.tasks.detection import rcnn
+from convscope.tasks.detection.four_steps import STEPS, four_steps
 from convscope.tasks.detection.metrics import DetectionFigures
 from convscope.tasks.detection.recipes import RECIPES
 from convscope.tasks.detection.task import DetectionTask
 from convscope.tasks.detection.timing import head_seconds, seconds_a_picture
 from convscope.tasks.dispatch import evaluate
+from convscope.tasks.run_pictures import RunPictures
 from convscope.tasks.stages import Stage
 from convscope.tasks.stages.folder import MODEL
 from convscope.tasks.stages.stage import Here
@@ -45,16 +47,18 @@ _TITLES = {
     "fast": ("Fast R-CNN", 68.4, "VOC 2012"),
     "fast_svd": ("Fast R-CNN + truncated SVD", None, ""),
     "faster": ("Faster R-CNN", 70.4, "VOC 2012"),
+    "faster_4step/whole": ("Faster R-CNN in four steps", 70.4, "VOC 2012"),
 }
 
 
 def stages(setting: Setting) -> list[Stage]:
-    """Three trainings; the stages of R-CNN after its network; the compressed head; figures and times of each."""
+    """Three trainings and one of four steps; the stages of R-CNN after its network; the compressed head; figures and times of each."""
     found = [_training(name, recipe, setting) for name, recipe in _TRAINED.items()]
+    found += _in_steps(setting)
     data = {"data": DATA, "seed": setting.seed}
 
-    def stage(name: str, work: Any, after: list[str], **settings: Any) -> Stage:
-        return Stage(name, functools.partial(work, setting), {**data, **settings}, after, setting.threads)
+    def stage(name: str, work: Any, after: list[str], **more: Any) -> Stage:
+        return Stage(name, functools.partial(work, setting), {**data, **more}, after, setting.threads)
 
     found += [
         stage("rcnn/features", _features, ["rcnn/network"], windows=WINDOWS),
@@ -70,6 +74,15 @@ def _training(name: str, recipe: str, setting: Setting) -> Stage:
     chosen = next(each for each in RECIPES if each.name == recipe)
     options = {**chosen.options, "classes": 3, "in_channels": 3}
     return trained(name, chosen.model, DATA, chosen.settings, setting, model_options=options, threads=1)
+
+
+def _in_steps(setting: Setting) -> list[Stage]:
+    chosen = next(each for each in RECIPES if each.name == _TRAINED["faster"])
+    given = settings(chosen.settings, setting)
+    return four_steps(
+        functools.partial(data_set, DATA, setting), {"name": DATA}, chosen.options, given, "faster_4step",
+        threads=setting.threads or 1, listeners=[RunPictures()],
+    )  # fmt: skip
 
 
 def _features(setting: Setting, here: Here) -> Mapping[str, Any]:
@@ -144,6 +157,7 @@ def report(setting: Setting, outcomes: Outcomes) -> Report:
         "fast": outcomes["fast"].seconds,
         "fast_svd": outcomes["fast"].seconds + outcomes["fast_svd"].seconds,
         "faster": outcomes["faster"].seconds,
+        "faster_4step/whole": sum(outcomes[f"faster_4step/{step.name}"].seconds for step in STEPS),
     }
     for name, (title, published, where) in _TITLES.items():
         found = outcomes[f"figures/{name}"]

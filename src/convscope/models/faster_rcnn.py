@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from convscope.errors import UnknownNameError
 from convscope.layers.anchors import anchors, shapes
 from convscope.layers.box_coding import DEVIATIONS, decode
 from convscope.layers.box_matching import drawn_regions
@@ -32,6 +33,8 @@ PAPER = "Ren, He, Girshick, Sun: Faster R-CNN, NIPS 2015"
 RATIOS = (0.5, 1.0, 2.0)
 _SIZES = (128, 256, 512)
 _SMALL_SIZES = (16, 32, 64, 128)
+#: The parts of the loss by which each half learns (``tasks.detection.objective``).
+HALVES = {"proposals": ("rpn_class", "rpn_box"), "regions": ("class", "box")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +121,21 @@ class FasterRCNN(nn.Module):
         sizes: Sequence[float],
         ratios: Sequence[float],
         proposing: Proposing,
+        learned: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.stride = body.stride
+        self.stride, self.learned = body.stride, learned
         self.backbone = nn.Sequential(*body.layers)
         self.rpn = RegionProposalNetwork(body, sizes, ratios, proposing)
         self.roi_heads = RoIHeads(body, classes, hidden, dropout, pooling)
         start(self)
+
+    def train(self, mode: bool = True) -> FasterRCNN:
+        """A body of which nothing is trained stays as it is, its running statistics too: two networks share it."""
+        super().train(mode)
+        if mode and not any(each.requires_grad for each in self.backbone.parameters()):
+            self.backbone.eval()
+        return self
 
     def forward(self, pictures: Tensor, sizes: Tensor | None = None, boxes: Tensor | None = None) -> Regions:
         if sizes is None:
@@ -182,16 +193,21 @@ def faster_rcnn(
     anchor_sizes: Sequence[float] | None = None,
     anchor_ratios: Sequence[float] = RATIOS,
     proposals: int = 300,
+    learned: str | None = None,
 ) -> nn.Module:
     """``body``, ``width``, ``hidden``, ``dropout``, ``pooling`` as of ``fast_rcnn``; ``anchor_sizes`` in pixels of the
-    network's input, ``anchor_ratios`` height over width; at most ``proposals`` regions a picture.
+    network's input, ``anchor_ratios`` height over width; at most ``proposals`` regions a picture. ``learned``: the half
+    that learns, "proposals" or "regions", for training in steps; None: both, jointly.
 
     ``small=True`` is for a computer without a GPU: the small body, anchors of 16 to 128 pixels, 256 hidden units,
     aligned regions, no dropout.
     """
     sizes = anchor_sizes if anchor_sizes is not None else _SMALL_SIZES if small else _SIZES
+    if learned is not None and learned not in HALVES:
+        raise UnknownNameError("learned", learned, HALVES)
     how = Proposing(before=600 if small else 6000, after=proposals)
     units, chosen = chosen_units(hidden, small), chosen_body(body, small, in_channels, width)
     return FasterRCNN(
-        chosen, classes, units, 0.0 if small else dropout, checked_pooling(pooling, small), sizes, anchor_ratios, how
-    )
+        chosen, classes, units, 0.0 if small else dropout, checked_pooling(pooling, small), sizes, anchor_ratios, how,
+        None if learned is None else HALVES[learned],
+    )  # fmt: skip

@@ -31,8 +31,11 @@ def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, sett
     """Make the data set fit ``model``, and attach scale, class names and thresholds to its description.
 
     A model that knows all classes of the data set by name keeps its own numbers for them; else it takes the data set's.
-    Raises ArgumentError without pictures or boxes to learn from, or without pictures to evaluate on.
+    Examples that come with regions keep these. Raises ArgumentError without pictures or boxes to learn from, or without
+    pictures to evaluate on.
     """
+    given = [each.regions if isinstance(each, Proposed) else None for each in (dataset.train, dataset.test)]
+    dataset = dataclasses.replace(dataset, train=alone(dataset.train), test=alone(dataset.test))
     if len(dataset.train) == 0 or len(dataset.train.labels) == 0:
         raise ArgumentError("data", f"{dataset.name!r} without boxes to learn from", "at least one picture with a box")
     if len(dataset.test) == 0:
@@ -59,8 +62,16 @@ def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, sett
     inputs = detector_inputs(preprocessing)
     if getattr(model, "proposes", False):
         return Prepared(train, test, (*stages, FixedStage("things", with_things)), (fit,), inputs)
-    own, its = (with_regions(each, scale, preprocessing, settings) for each in (train, test))
+    own, its = (
+        with_regions(each, scale, preprocessing, settings) if regions is None else Proposed(each, regions)
+        for each, regions in zip((train, test), given, strict=True)
+    )
     return Prepared(own, its, (*stages, drawing(getattr(model, "background", 0.0))), (fit, EVERY), inputs)
+
+
+def alone(examples: Boxes | Proposed) -> Boxes:
+    """The examples without regions."""
+    return examples.examples if isinstance(examples, Proposed) else examples
 
 
 def with_regions(examples: Boxes, scale: Scale, preprocessing: Preprocessing, settings: DetectionSettings) -> Proposed:
@@ -82,7 +93,8 @@ def examine(
     model: nn.Module, examples: Examples, preprocessing: Preprocessing | None, settings: DetectionSettings
 ) -> Examined:
     """Pictures as a trained ``model`` takes them; ArgumentError for classes that it does not have."""
-    assert isinstance(examples, Boxes)
+    assert isinstance(examples, Boxes | Proposed)
+    given, examples = examples.regions if isinstance(examples, Proposed) else None, alone(examples)
     described = spec.spec_of(model)
     preprocessing = preprocessing or (described.preprocessing if described is not None else None)
     if preprocessing is None:
@@ -97,7 +109,7 @@ def examine(
     numbered = numbered_as(examples, classes)
     if getattr(model, "proposes", False):
         return Examined(numbered, (stage,), detector_inputs(preprocessing))
-    proposed = with_regions(numbered, scale, preprocessing, settings)
+    proposed = with_regions(numbered, scale, preprocessing, settings) if given is None else Proposed(numbered, given)
     return Examined(proposed, (stage, EVERY), detector_inputs(preprocessing))
 
 

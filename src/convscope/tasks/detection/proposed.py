@@ -44,6 +44,10 @@ class Proposed:
         return self.examples.classes
 
     @property
+    def channels(self) -> int:
+        return self.examples.channels
+
+    @property
     def pictures(self) -> Any:
         return self.examples.pictures
 
