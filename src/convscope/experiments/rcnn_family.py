@@ -52,7 +52,8 @@ _TITLES = {
 
 
 def stages(setting: Setting) -> list[Stage]:
-    """Three trainings and one of four steps; the stages of R-CNN after its network; the compressed head; figures and times of each."""
+    """Three trainings and one of four steps; the stages of R-CNN after its network; the compressed head; figures and
+    times of each."""
     found = [_training(name, recipe, setting) for name, recipe in _TRAINED.items()]
     found += _in_steps(setting)
     data = {"data": DATA, "seed": setting.seed}

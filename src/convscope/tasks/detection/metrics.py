@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
 from torch import Tensor
@@ -14,6 +15,7 @@ from convscope.models.fast_rcnn import Regions
 from convscope.tasks.average_precision import Curve, coco_figures, voc_curves
 from convscope.tasks.detection.answers import Found, found_in
 from convscope.tasks.detection.objective import DetectionObjective
+from convscope.tasks.detection.region_recall import RegionRecall
 from convscope.tasks.detection.settings import DetectionSettings
 from convscope.tasks.detection_errors import errors_of
 from convscope.training.figures import Figures
@@ -30,7 +32,8 @@ class DetectionFigures(Figures):
     2010), ``mean_ap_11point`` that by eleven recalls (VOC 2007), ``coco_ap`` the mean over overlaps 0.5 to 0.95.
     ``boxes`` are those there, difficult ones not counted, ``recall`` the share of them that any answer found, however
     low its score. ``precisions`` are a class's at recalls 0, 0.01, … 1; ``errors`` say of its best boxes, as many as
-    there are of it, how many are right, and what is wrong with the others (``tasks.detection_errors``).
+    there are of it, how many are right, and what is wrong with the others (``tasks.detection_errors``). ``regions`` is
+    how many of the things the proposed regions reach (``region_recall``), {} where that is not known.
     """
 
     headline = "mean_ap"
@@ -51,6 +54,7 @@ class DetectionFigures(Figures):
     precisions: tuple[tuple[float, ...], ...]
     errors: tuple[dict[str, int], ...]
     classes: tuple[str, ...]
+    regions: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Tally:
@@ -60,6 +64,7 @@ class Tally:
         self.objective, self.classes, self.settings = objective, classes, settings
         self.found: list[tuple[Tensor, Tensor, Tensor]] = []
         self.there: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._regions = RegionRecall()
         self._loss = 0.0
 
     def add(self, outputs: Regions, batch: Batch) -> None:
@@ -68,15 +73,16 @@ class Tally:
             outputs, batch.inputs[1], self.settings, self.objective.deviations, self.objective.margins
         ):
             self.found.append(_on_cpu(each))
-        self.there += [
-            (boxes.float().cpu(), labels.cpu(), hard.cpu()) for boxes, labels, hard in batch.targets.of_each()
-        ]
+        for place, (boxes, labels, hard) in enumerate(batch.targets.of_each()):
+            self.there.append((boxes.float().cpu(), labels.cpu(), hard.cpu()))
+            self._regions.add(outputs.rois[outputs.rois[:, 0] == place, 1:], boxes, hard)
         self._loss += float(self.objective.value(outputs, batch.targets)) * batch.examples
 
     def figures(self) -> DetectionFigures:
         if not self.there:
             raise ArgumentError("split", "no picture", "pictures to evaluate on")
-        return measured(self.found, self.there, self.classes, self._loss / len(self.there))
+        found = measured(self.found, self.there, self.classes, self._loss / len(self.there))
+        return dataclasses.replace(found, regions=self._regions.figures())
 
 
 def measured(

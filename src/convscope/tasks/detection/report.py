@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.columns import padded, share, shown, width
+from convscope.tasks.detection import region_recall
 from convscope.tasks.detection.metrics import DetectionFigures
 
 _KINDS = {
@@ -37,8 +38,10 @@ def report(figures: DetectionFigures) -> str:
         f"mAP@[.5:.95]       {share(figures.coco_ap)}",
         f"recall             {share(figures.recall)}",
         f"loss               {figures.loss:.4f}",
-        "",
     ]
+    if figures.regions:
+        lines.append(f"regions reach      {region_recall.line(figures.regions)}")
+    lines.append("")
     cells = max(width(name) for name in ("class", *figures.classes))
     lines.append(f"{padded('class', cells)}  {'AP@0.5':>8}  {'11-point':>8}  {'recall':>8}  {'boxes':>7}")
     rows = zip(
@@ -57,7 +60,8 @@ def report(figures: DetectionFigures) -> str:
 
 
 def draw(folder: Path, title: str, figures: Mapping[str, Any]) -> None:
-    """precision-recall.png: every class's curve; errors.png: what its best boxes are."""
+    """precision-recall.png: every class's curve; errors.png: what its best boxes are; regions.png and .csv: what the
+    regions reach."""
     from convscope.inspect.pictures import save_picture
     from convscope.inspect.pictures.canvas import SERIES, new_figure, plain_axes
 
@@ -78,6 +82,8 @@ def draw(folder: Path, title: str, figures: Mapping[str, Any]) -> None:
     axes.set_title(title if mean is None else f"{title}: mAP@0.5 {100 * mean:.2f} %", loc="left", fontsize=11)
     save_picture(drawn, folder / "precision-recall.png")
     _draw_errors(folder / "errors.png", title, figures)
+    if figures.get("regions"):
+        region_recall.draw(folder, title, figures["regions"])
 
 
 def _draw_errors(path: Path, title: str, figures: Mapping[str, Any]) -> None:
