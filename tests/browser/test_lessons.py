@@ -124,6 +124,7 @@ def test_a_served_lesson_by_keys_alone(visit: Callable[..., Any], taught: Handle
     walk_through(visit(taught))
 
 
+@pytest.mark.long
 def test_a_saved_lesson_by_keys_alone_and_its_progress(open_file: Callable[..., Any], saved: Path) -> None:
     page = open_file(saved)
     walk_through(page)
@@ -150,6 +151,7 @@ SPEAK = """async (lang) => {
 }"""
 
 
+@pytest.mark.long
 def test_the_page_s_sheets_are_the_server_s(
     open_file: Callable[..., Any], saved: Path, visit: Callable[..., Any], taught: Handle
 ) -> None:

@@ -14,6 +14,13 @@ from convscope.explorer.lessons import READY, build_lessons
 SIZES = {"convolution": (1440, 900), "pooling": (390, 844), "backpropagation": (1024, 768), "training": (1440, 900)}
 
 
+IN_SIGHT = """() => {
+  const verdict = document.querySelector('#lesson-verdict p').getBoundingClientRect();
+  const body = document.querySelector('#lesson-body').getBoundingClientRect();
+  return verdict.top >= body.top - 1 && verdict.bottom <= body.bottom + 1;
+}"""
+
+
 def answer(page: Any, question: dict[str, Any]) -> None:
     """The right answer by keys, from where the focus is put."""
     if question["kind"] == "number":
@@ -65,6 +72,7 @@ def test_followed_by_keys_alone(name: str, open_file: Callable[..., Any], tmp_pa
             answer(page, question)
             page.wait_for_selector("#lesson-verdict[data-right='true']")
             at_step(page, number)
+            assert page.evaluate(IN_SIGHT)
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[name][0]
         assert focused(page) == "lesson-next"
         press(page, "Enter")

@@ -15,6 +15,7 @@ from tests.explorer.fixtures import reference
 from tests.explorer.lessons_at_hand import LESSON
 from torch import nn
 
+import convscope
 from convscope.cli.commands import explore
 from convscope.data import load_dataset
 from convscope.errors import ArgumentError, DataError
@@ -216,6 +217,9 @@ def test_the_command_and_the_page_hold_the_lesson(session: Session, tmp_path: Pa
     assert plan["hello"]["lesson"] == found
     assert 3 in [item["index"] for item in plan["items"]]
     assert re.search("A first lesson", Page(session, None, found).html)
+    inline = convscope.explore(copy.deepcopy(session.model), "digits", lesson=path, inline=True)
+    assert '"lesson":{"title":{"en":"A first lesson"' in inline.html
+    assert "A first lesson" in inline._repr_html_()  # what a notebook keeps of the cell
     bare = tmp_path / "bare.safetensors"
     from safetensors.torch import save_file
 

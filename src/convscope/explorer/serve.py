@@ -20,7 +20,7 @@ from torch import nn
 from convscope.data import Dataset, Labelled, load_dataset
 from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer.application import Explorer
-from convscope.explorer.lessons import Page
+from convscope.explorer.lessons import Page, lesson_of
 from convscope.explorer.protocol import MAX_BINARY
 from convscope.explorer.security import LOOPBACK, check_origins
 from convscope.explorer.session import Session
@@ -124,6 +124,7 @@ def explore(
     input_shape: Sequence[int] | None = None,
     beside: Mapping[str, nn.Module] | None = None,
     framed_by: Sequence[str] = (),
+    lesson: str | Path | None = None,
     save: None = None,
     inline: Literal[False] = False,
 ) -> Handle: ...
@@ -138,6 +139,7 @@ def explore(
     lang: str | None = None,
     name: str = "",
     input_shape: Sequence[int] | None = None,
+    lesson: str | Path | None = None,
     save: str | Path | None = None,
     inline: bool = False,
 ) -> Page: ...
@@ -155,6 +157,7 @@ def explore(
     input_shape: Sequence[int] | None = None,
     beside: Mapping[str, nn.Module] | None = None,
     framed_by: Sequence[str] = (),
+    lesson: str | Path | None = None,
     save: str | Path | None = None,
     inline: bool = False,
 ) -> Handle | Page:
@@ -169,6 +172,8 @@ def explore(
     only; through a tunnel it is reached under any local port. The model is put into evaluation mode, and training steps
     made on the page change its weights.
 
+    ``lesson`` is a lesson file (``convscope.explorer.lessons.read_lesson``) that the page opens with.
+
     ``save="lesson.html"`` writes one file instead, which computes the model by itself: it opens from a disk, with the
     network off, and starts no server. ``inline=True`` gives the same as a ``Page``, which a notebook shows inline.
 
@@ -182,6 +187,8 @@ def explore(
         raise ArgumentError("lang", lang, '"en" or "zh"')
     chosen = load_dataset(data) if isinstance(data, str) else data
     session = Session(model, chosen, name, item, input_shape, beside=beside)
+    if lesson is not None:
+        session.lesson = lesson_of(session, lesson)
     if save is None and not inline:
         return serve(session, port, lang, browser, framed_by=framed_by)
     if port is not None or browser or beside or framed_by:

@@ -276,8 +276,9 @@ class Lesson {
     this.keep();
     this.cover();
     this.draw();
-    $("#lesson-next").focus();
-    say([$("#lesson-verdict").textContent].join(""));
+    $("#lesson-next").focus({ preventScroll: true });
+    $("#lesson-verdict").scrollIntoView({ block: "nearest" });
+    say($("#lesson-verdict").textContent);
     if (step.then) await this.arrange();
   }
 
