@@ -2,16 +2,19 @@
 
     python -m tests.programs 20000 [--first 0]      so many programs; differences are printed and counted
 
-A program is drawn from a seed: a model whose forward carries out statements drawn from ``STATEMENTS`` (layers, writes
-in place, views, aliases, blocks without gradients or under autocast, functions of one's own, branches, buffers that
-are counted on, outputs in dicts and tuples), and a session of calls with ``CHANGES`` between them (attributes, weights,
-hooks, modes, layers). After every change
+A program is drawn from a seed: a model of one input or two whose forward carries out statements drawn from
+``STATEMENTS`` (layers, writes in place, views, aliases, blocks without gradients or under autocast, functions of one's
+own, branches, buffers that are counted on) and, one in six, from ``ODDITIES`` (memory, chance, iterators, inference
+mode), with outputs in dicts and tuples; and a session of calls with ``CHANGES`` between them (attributes, weights,
+hooks, modes, layers, copies), each made in one of several ``WAYS``. After every change
 
 - ``trace`` in float64 must give the outputs and derivatives that autograd gives, to 1e-9, and leave the model as one
-  call of it does;
-- ``accelerate``, its comparison with torch switched off, must give in float32 what torch gives, or refuse by name.
+  call of it does, or refuse by name where the model uses what cannot be put back;
+- ``accelerate``, its comparison with torch switched off, must give in float32 what torch gives, or refuse by name and
+  leave the model as it was.
 
-A difference in float32 counts where three other batches show it too: a unit may be within rounding of a kink.
+A difference in float32 counts where three other batches show it too: a unit may be within rounding of a kink. What
+torch itself refuses (a tensor written over that the way back needs) is counted and left.
 """
 
 from __future__ import annotations
@@ -25,23 +28,37 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from tests.program_changes import CHANGES
+from tests.program_oddities import CHANCE, HIDDEN, ODDITIES, SETTINGS, Seen
 from tests.program_statements import CHANNELS, STATEMENTS, Gated
 from torch import Tensor, nn
 
 from convscope import accelerate, trace
 from convscope.errors import ConvscopeError, LoweringError
 from convscope.graph import structure
+from convscope.graph.capture import HiddenStateError
 
 SIDE = 5
 EXACT = 1e-9
 ROUGH = 2e-3  # of float32's gradients, in parts of the largest
 
 
+WAYS = ("plain", "plain", "plain", "no_grad", "inference", "penalty", "twice", "functional")
+
+
+class Named(NamedTuple):
+    y: Tensor
+    x: Tensor
+
+
 class Program(nn.Module):
     """A model that carries out statements one after another."""
+
+    factor = 1.25
 
     steps: Tensor
     centre: Tensor
@@ -63,111 +80,112 @@ class Program(nn.Module):
         self.options = {"gain": 1.25}
         self.settings = types.SimpleNamespace(shift=0.3)
         self.head = nn.Linear(CHANNELS, 3)
+        self.seen, self.last, self.table = Seen(), None, np.array([0.5, 1.5])
+        self.numbers, self.chance = np.random.default_rng(0), torch.Generator()
+        self.functions: list[Callable[[Tensor], Tensor]] = [torch.tanh, self.gated]
+        self.guests = [nn.BatchNorm2d(CHANNELS)]
+        self.gains = iter([0.5, 1.5, -0.5, 2.0] * 50)
+        if "walked" in statements:
+            self.options["gains"] = iter([0.5, 1.5, -0.5, 2.0] * 50)  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Any:
         for name in self.statements:
-            x = STATEMENTS[name](self, x)
+            x = EVERY[name](self, x)
         y = self.head(x.mean((2, 3)))
         if self.answer == "plain":
             return y
+        if self.answer == "named":
+            return Named(y, x)
         return {"y": y, "x": x} if self.answer == "dict" else (y, x)
 
 
-def _swap(m: Any) -> None:
-    m.conv.weight.data = m.conv.weight.data * 0.5
+class Second(Program):
+    """Takes two inputs."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x + z.tanh() * self.scale)
 
 
-def _write(m: Any) -> None:
-    with torch.no_grad():
-        m.conv.weight.mul_(1.5)
-        m.head.bias.add_(0.5)
-
-
-def _reload(m: Any) -> None:
-    m.load_state_dict({name: each * 0.9 for name, each in m.state_dict().items()})
-
-
-def _another(m: Any) -> None:
-    fresh = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(m.conv.weight.dtype)
-    with torch.no_grad():
-        fresh.weight.fill_(0.05)
-        fresh.bias.zero_()  # type: ignore[union-attr]
-    m.conv = fresh
-
-
-def _patched(m: Any) -> None:
-    m.gated.forward = lambda x, gain=1.0: x * gain * 0.5
-
-
-CHANGES: dict[str, Callable[[Any], object]] = {
-    "nothing": lambda m: None,
-    "scale": lambda m: setattr(m, "scale", -0.5),
-    "option": lambda m: m.options.update(gain=0.5),
-    "setting": lambda m: setattr(m.settings, "shift", -0.7),
-    "depth": lambda m: setattr(m, "depth", 1),
-    "way": lambda m: setattr(m, "deep", False),
-    "cast": lambda m: setattr(m, "cast", False),
-    "gate": lambda m: setattr(m.gated, "gate", None),
-    "bound": lambda m: setattr(m, "bound", -5.0),
-    "offset": lambda m: m.offset.fill_(3.0),
-    "evaluation": lambda m: m.eval(),
-    "training": lambda m: m.train(),
-    "one layer's mode": lambda m: m.norm.eval(),
-    "frozen": lambda m: m.conv.requires_grad_(False),
-    "thawed": lambda m: m.conv.requires_grad_(True),
-    "epsilon": lambda m: setattr(m.norm, "eps", 0.3),
-    "padding": lambda m: vars(m.conv).update(padding=(2, 2), dilation=(2, 2), _reversed_padding_repeated_twice=[2] * 4),
-    "activation": lambda m: setattr(m, "act", nn.Sigmoid()),
-    "hook": lambda m: m.act.register_forward_hook(lambda module, given, y: y * 0.5),
-    "hook before": lambda m: m.conv.register_forward_pre_hook(lambda module, given: (given[0] + 1,)),
-    "hook back": lambda m: m.norm.register_full_backward_hook(lambda module, dx, dy: (dx[0] * 2,)),
-    "hook on a parameter": lambda m: m.head.weight.register_hook(lambda delta: delta * 3),
-    "hook on the model": lambda m: m.register_forward_pre_hook(lambda module, given: (given[0] * 2,)),
-    "swap": _swap, "write": _write, "reload": _reload, "another layer": _another, "patched": _patched,
-}  # fmt: skip
+EVERY = STATEMENTS | ODDITIES
 
 
 class Session:
-    """A drawn program."""
+    """A drawn program; ``statements`` and ``changes`` where it is not drawn."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, statements: list[str] | None = None, changes: list[str] | None = None) -> None:
         chance = random.Random(seed)
         self.seed = seed
-        self.statements = [chance.choice([*STATEMENTS]) for _ in range(chance.randint(1, 5))]
-        self.answer = chance.choice(["plain", "plain", "dict", "tuple"])
+        tables = [chance.choice([*[STATEMENTS] * 5, ODDITIES]) for _ in range(chance.randint(1, 5))]
+        self.statements = [chance.choice([*table]) for table in tables]
+        self.answer = chance.choice(["plain", "plain", "dict", "tuple", "named"])
         self.training = chance.random() < 0.5
         self.changes = ["nothing", *(chance.choice([*CHANGES]) for _ in range(chance.randint(0, 2)))]
         self.images = chance.choice([2, 3, 5])
+        self.inputs = chance.choice([1, 1, 1, 1, 2])
+        self.statements, self.changes = statements or self.statements, changes or self.changes
+        self.ways = [chance.choice(WAYS) for _ in self.changes]
 
     def __str__(self) -> str:
         mode = "training" if self.training else "evaluation"
-        return f"program {self.seed}: {self.statements} → {self.answer}, {mode}, {self.images} pictures; {self.changes}"
+        given = f"{self.inputs} × {self.images} pictures"
+        return f"program {self.seed}: {self.statements} → {self.answer}, {mode}, {given}; {self.changes}, {self.ways}"
 
     def model(self) -> Program:
+        Program.factor = Second.factor = 1.25
+        SETTINGS.update(shift=0.2, gains=[0.9, 1.1])
         torch.manual_seed(self.seed)
-        made = Program(self.statements, self.answer).train(self.training)
+        made = (Program if self.inputs == 1 else Second)(self.statements, self.answer).train(self.training)
         with torch.no_grad():
             made.norm.running_mean.normal_()  # type: ignore[union-attr]
             made.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
         return made
 
-    def batch(self, number: int) -> Tensor:
+    def batch(self, number: int) -> tuple[Tensor, ...]:
         chance = torch.Generator().manual_seed(1000 * self.seed + number)
-        return torch.randn(self.images, CHANNELS, SIDE, SIDE, generator=chance)
+        return tuple(torch.randn(self.images, CHANNELS, SIDE, SIDE, generator=chance) for _ in range(self.inputs))
 
 
-def by_torch(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+def by_torch(model: Any, xs: tuple[Tensor, ...], way: str = "plain") -> dict[str, Tensor]:
     """Outputs, derivatives of a fixed combination of the first output, and buffers."""
-    leaf = x.clone().requires_grad_()
-    outputs = structure.tensors(model(leaf))
-    y = outputs[0]
-    weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
-    wanted = {"x": leaf, **{name: each for name, each in model.named_parameters() if each.requires_grad}}
-    found = torch.autograd.grad((y * weights.to(y.dtype)).sum(), list(wanted.values()), allow_unused=True)
-    pairs = zip(wanted.items(), found, strict=True)
-    given = {name: torch.zeros_like(each) if delta is None else delta for (name, each), delta in pairs}
+    _seed(model, len(xs[0]))
+    leaves = [x.clone().requires_grad_(way not in ("no_grad", "inference")) for x in xs]
+    given = tuple(leaf.clone() for leaf in leaves)
+    wanted = dict(zip("xz", leaves, strict=False)) | {
+        n: each for n, each in model.named_parameters() if each.requires_grad
+    }
+    if way in ("no_grad", "inference"):
+        with torch.no_grad() if way == "no_grad" else torch.inference_mode():
+            outputs, wanted = structure.tensors(model(*given)), {}
+    elif way == "functional":
+        wanted |= {name: (each.detach() * 0.9).requires_grad_() for name, each in wanted.items() if name not in "xz"}
+        others = {name: each for name, each in wanted.items() if name not in "xz"}
+        outputs = structure.tensors(torch.func.functional_call(model, others, given))
+    else:
+        outputs = structure.tensors(model(*given))
+    goal = _combined(outputs[0])
+    if way == "twice":
+        goal = goal + 2 * _combined(structure.tensors(model(*(leaf * 1.5 for leaf in leaves)))[0])
+    if way == "penalty":
+        (slope,) = torch.autograd.grad(goal, leaves[0], create_graph=True, allow_unused=True)
+        goal = goal if slope is None else goal + slope.square().sum()
+    found = torch.autograd.grad(goal, list(wanted.values()), allow_unused=True) if wanted and goal.requires_grad else []
+    deltas = {name: torch.zeros_like(each) for name, each in wanted.items()}
+    deltas |= {name: each for name, each in zip(wanted, found, strict=False) if each is not None}
     answers = {f"output {place}": each.detach() for place, each in enumerate(outputs)}
-    return answers | given | {f"buffer {name}": each.clone() for name, each in model.named_buffers()}
+    return answers | deltas | {f"buffer {name}": each.clone() for name, each in model.named_buffers()}
+
+
+def _combined(y: Tensor) -> Tensor:
+    weights = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape)
+    return (y * weights.to(y.dtype)).sum()
+
+
+def _seed(model: Any, number: int) -> None:
+    """All chance begins anew, so that a model and its copy draw alike."""
+    random.seed(number)
+    torch.manual_seed(number)
+    model.numbers.bit_generator.state = np.random.default_rng(number).bit_generator.state
+    model.chance.manual_seed(number)
 
 
 class Weighted:
@@ -180,65 +198,103 @@ class Weighted:
 
 def unlike(found: dict[str, Tensor], right: dict[str, Tensor], tolerance: float) -> list[str]:
     """The names that differ; gradients that cancel out are held against the largest."""
-    largest = max(
-        (float(e.abs().max()) for n, e in right.items() if "output" not in n and "buffer" not in n), default=0
-    )
+    largest = max((_largest(e) for n, e in right.items() if "output" not in n and "buffer" not in n), default=0)
     names = []
     for name, wanted in right.items():
         own = found.get(name)
         if own is None or own.shape != wanted.shape:
             names.append(name)
             continue
-        size = float(wanted.abs().max()) if wanted.numel() else 0.0
+        size = _largest(wanted)
         scale = max(size, 1e-3 * largest) if "buffer" not in name and "output" not in name else max(size, 1e-3)
-        if not bool(((own.double() - wanted.double()).abs() <= tolerance * scale).all()):
+        close = (own.double() - wanted.double()).abs() <= tolerance * scale
+        if not bool((close | (own == wanted) | (own.isnan() & wanted.isnan())).all()):
             names.append(name)
     return names
 
 
-def traced(model: nn.Module, x: Tensor) -> list[str]:
+def _largest(numbers: Tensor) -> float:
+    finite = numbers[numbers.isfinite()]
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def traced(model: Any, xs: tuple[Tensor, ...], hidden: bool) -> list[str]:
     """How a trace differs from autograd, and what it changed."""
     twin, other = (copy.deepcopy(model).double() for _ in range(2))
-    right = by_torch(other, x.double())
-    found = trace(twin, x.double(), torch.zeros(len(x), dtype=torch.int64), loss=Weighted())
+    xs = tuple(x.double() for x in xs)
+    right = by_torch(other, xs)
+    _seed(twin, len(xs[0]))
+    try:
+        given = xs[0] if len(xs) == 1 else xs
+        found = trace(twin, given, torch.zeros(len(xs[0]), dtype=torch.int64), loss=Weighted())
+    except HiddenStateError:
+        return unlike(by_torch(twin, xs), right, EXACT) if hidden else ["refused"]
+    if hidden:
+        return ["not refused"]
     zeros = {name: torch.zeros_like(each) for name, each in right.items()}
     state = {f"buffer {name}": each for name, each in twin.named_buffers()}
-    own = {**zeros, "output 0": found.logits, "x": found.grad_x, **found.gradients, **state}
+    grad_x = dict(zip("xz", [found.grad_x] if len(xs) == 1 else found.grad_x, strict=False))
+    own = {**zeros, "output 0": found.logits, **grad_x, **found.gradients, **state}
     right.pop("output 1", None)
     same = all(torch.equal(one, another) for one, another in zip(twin.parameters(), other.parameters(), strict=True))
     return unlike(own, right, EXACT) + ([] if same else ["parameters"])
 
 
+def accelerated(session: Session, plain: Any, fast: Any, number: int, counts: collections.Counter[str]) -> list[str]:
+    """How the engine differs from torch in one call; nothing where it refuses it by name."""
+    way, bad = session.ways[number], set[str]()
+    for attempt in range(4):
+        xs = session.batch(number + 10 * attempt)
+        own, tolerance = {}, ROUGH
+        try:
+            own = by_torch(fast, xs, way)
+        except LoweringError:
+            counts["refused"] += 1
+            own, tolerance = by_torch(fast.model, xs, way), ROUGH / 20  # it is as it was before the call
+        except ConvscopeError as problem:
+            if way != "penalty":
+                return [str(problem)]
+            counts["refused"] += 1
+            fast.__dict__.update(accelerate(copy.deepcopy(plain), check=False).__dict__)
+            by_torch(plain, xs, way)
+            fast.model.load_state_dict(plain.state_dict())
+            return []
+        right = by_torch(plain, xs, way)
+        if plain.training and CHANCE & set(session.statements):
+            counts["drew otherwise"] += 1
+            return []
+        counts["accelerated"] += tolerance == ROUGH
+        wrong = set(unlike(own, right, tolerance))
+        bad = wrong if not attempt else bad & wrong
+        if not bad:
+            return []
+    return sorted(bad)
+
+
 def differences(session: Session, counts: collections.Counter[str]) -> Iterator[str]:
     """Everything that is not as in torch."""
-    plain = session.model()
-    fast = accelerate(copy.deepcopy(plain), check=False)
+    plain: Any = session.model()
+    fast: Any = accelerate(copy.deepcopy(plain), check=False)
+    hidden = bool(HIDDEN & set(session.statements))
     for number, change in enumerate(session.changes):
-        for model in (plain, fast.model):
-            CHANGES[change](model)
-        fast.training = fast.model.training
-        x = session.batch(number)
-        yield from (f"trace after {change}: {name}" for name in traced(plain, x))
+        if change == "copied":
+            plain, fast = copy.deepcopy(plain), copy.deepcopy(fast)
+        xs = session.batch(number)
+        try:
+            for model in (plain, fast.model):
+                CHANGES[change](model)
+            fast.training = fast.model.training
+            for way in ("plain", session.ways[number]):
+                by_torch(copy.deepcopy(plain), xs, way)
+                by_torch(copy.deepcopy(plain).double(), tuple(x.double() for x in xs), "plain")
+        except RuntimeError:
+            counts["refused by torch"] += 1
+            return
+        yield from (f"trace after {change}: {name}" for name in traced(plain, xs, hidden))
         counts["traces"] += 1
-        bad: set[str] = set()
-        for attempt in range(4):
-            x = session.batch(number + 10 * attempt)
-            try:
-                own = by_torch(fast, x)
-            except LoweringError:
-                counts["refused"] += 1
-                fast.model.load_state_dict(plain.state_dict())
-                break
-            except ConvscopeError as problem:
-                yield f"accelerate after {change}: {problem}"
-                break
-            right = by_torch(plain, x)
-            counts["accelerated"] += 1
-            wrong = set(unlike(own, right, ROUGH))
-            bad = wrong if not attempt else bad & wrong
-            if not bad:
-                break
-        yield from (f"accelerate after {change}: {name}" for name in sorted(bad))
+        if session.inputs == 1:
+            found = accelerated(session, plain, fast, number, counts)
+            yield from (f"accelerate after {change}, {session.ways[number]}: {name}" for name in found)
 
 
 def run(first: int, last: int, seconds: float = 1e9) -> tuple[list[str], collections.Counter[str]]:

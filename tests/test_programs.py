@@ -13,8 +13,17 @@ from convscope.native import available
 
 pytestmark = pytest.mark.skipif(not available(), reason="the native engine is not built")
 
-#: A write where autograd is off, into what depends on the input alone; a step taken again over a buffer in use.
-ONCE_WRONG = [43, 148]
+ONCE_WRONG = {
+    "a write where autograd is off, into what depends on the input alone": (
+        43, ["no_grad write"], ["nothing", "hook on a parameter"]),
+    "a step taken again over a buffer in use": (
+        148, ["normalised", "tracked", "branch on attribute", "no_grad write"], ["nothing", "hook back"]),
+    "a global that is changed in place": (1, ["convolution", "global list"], ["nothing", "global list"]),
+    "an attribute of the class": (2, ["convolution", "class"], ["nothing", "class"]),
+    "an array": (3, ["convolution", "array"], ["nothing", "array"]),
+    "what is counted in slots": (4, ["convolution", "seen"], ["nothing", "nothing"]),
+    "an iterator": (5, ["convolution", "iterator"], ["nothing", "nothing"]),
+}  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
@@ -26,9 +35,13 @@ def test_random_programs() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True to a scalar")
-@pytest.mark.parametrize("seed", ONCE_WRONG)
-def test_programs_that_were_wrong(seed: int) -> None:
-    assert list(differences(Session(seed), collections.Counter())) == []
+@pytest.mark.parametrize("program", ONCE_WRONG.values(), ids=ONCE_WRONG)
+@pytest.mark.parametrize("way", ["plain", "twice"])
+def test_programs_that_were_wrong(program: tuple[int, list[str], list[str]], way: str) -> None:
+    session, counts = Session(*program), collections.Counter[str]()
+    session.inputs, session.ways = 1, [way] * len(session.changes)
+    assert list(differences(session, counts)) == []
+    assert counts["traces"] == 2
 
 
 def test_the_comparison_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,5 +51,5 @@ def test_the_comparison_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unlike({**right, "x": right["x"] * 1.0001}, right, programs.ROUGH / 100) == ["x"]
     assert unlike({**right, "x": torch.zeros(1)}, right, 1.0) == ["x"]
 
-    monkeypatch.setattr(programs, "by_torch", lambda model, x: {**right, "output 0": torch.rand(3, 3)})
+    monkeypatch.setattr(programs, "by_torch", lambda *_: {**right, "output 0": torch.rand(3, 3)})
     assert len(run(43, 44)[0]) == 1

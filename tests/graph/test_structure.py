@@ -16,7 +16,7 @@ from tests.graph.cases import (
 )
 from torch import Tensor, nn
 
-from convscope.graph.capture import capture
+from convscope.graph.capture import capture, record
 from convscope.graph.sizes import SizesChangedError
 
 
@@ -44,20 +44,18 @@ def test_sizes_are_numbers_like_any_other() -> None:
     import json
     import pickle
 
+    class Measures(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            size = x.shape[1]
+            assert isinstance(size, int)
+            assert f"{size:03d}" == "003"
+            assert [*range(size)] == [0, 1, 2]
+            assert max(size, 2) == 3
+            assert {3: "c"}[size] == "c"
+            return x, size, x.shape[0] / x.size(1)
+
     kept: list[Any] = []
-
-    class Keeps(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            kept.append(x.shape[1])
-            kept.append(x.shape[0] / x.size(1))
-            assert isinstance(kept[0], int)
-            assert f"{kept[0]:03d}" == "003"
-            assert [*range(kept[0])] == [0, 1, 2]
-            assert max(kept[0], 2) == 3
-            assert {3: "c"}[kept[0]] == "c"
-            return x
-
-    capture(Keeps(), X)
+    record(Measures(), (X,), look=lambda result, leaves: kept.extend(result[1:]))
     size, quotient = kept
     assert type(size + 1) is int
     assert json.dumps(size) == "3"

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.native.comparing import pictures, randomised, relative
@@ -18,15 +19,29 @@ from convscope.errors import LoweringError
 
 SHAPE = (3, 8, 8)
 STRENGTH = 1.0
+SETTINGS = {"bias": [0.25]}
+
+
+class Slotted:
+    __slots__ = ("gain",)
+
+    def __init__(self) -> None:
+        self.gain = 1.5
+
+
+class Settings:
+    slope = 1.25
 
 
 class Scaled(nn.Module):
     """Reads attributes of every kind in its forward."""
 
     offset: Tensor
+    factor = 1.0
 
     def __init__(self) -> None:
         super().__init__()
+        self.slotted, self.table, self.pair, self.own = Slotted(), np.array([0.5]), ([1.0],), Settings()
         self.a, self.norm, self.drop, self.b = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.0), nn.Linear(144, 5)
         self.scale = 1.0
         self.options = {"slope": [0.1, 0.2]}
@@ -34,7 +49,8 @@ class Scaled(nn.Module):
         self.gate = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(self.a(x)) * self.scale * STRENGTH
+        h = self.norm(self.a(x)) * self.scale * STRENGTH * self.factor * self.slotted.gain
+        h = h * self.pair[0][0] * Settings.slope * self.own.slope + SETTINGS["bias"][0] + float(self.table[0])
         h = F.leaky_relu(self.drop(h), self.options["slope"][1]) + self.settings.shift
         found: Tensor = self.b(self.gate(h).flatten(1))
         return found
@@ -49,6 +65,12 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "number": lambda m: setattr(m, "scale", 3.0),
     "in a list in a dict": lambda m: m.options["slope"].__setitem__(1, 0.7),
     "in an object": lambda m: setattr(m.settings, "shift", -0.5),
+    "of the class": lambda m: setattr(type(m), "factor", type(m).factor + 1),
+    "of another class": lambda m: setattr(Settings, "slope", Settings.slope + 0.5),
+    "in a global": lambda m: SETTINGS["bias"].__setitem__(0, SETTINGS["bias"][0] + 1),
+    "in slots": lambda m: setattr(m.slotted, "gain", 0.5),
+    "in an array": lambda m: m.table.__setitem__(0, -2.0),
+    "in a tuple": lambda m: m.pair[0].__setitem__(0, 3.0),
     "momentum": lambda m: setattr(m.norm, "momentum", 1.0),
     "eps": lambda m: setattr(m.norm, "eps", 1.0),
     "a layer's reach": lambda m: vars(m.a).update(dilation=(2, 2), padding=(1, 1)),

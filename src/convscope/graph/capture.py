@@ -16,7 +16,7 @@ from convscope.errors import ArgumentError
 from convscope.graph import structure
 from convscope.graph.examples import example_inputs
 from convscope.graph.leaves import has_global_hooks, is_layer, why_opaque
-from convscope.graph.recorder import Recorder
+from convscope.graph.recorder import Recorder, StoppedCall
 from convscope.graph.untouched import Untouched
 
 _ONE_AT_A_TIME = threading.RLock()  # two records of one model would each put back what the other is doing
@@ -32,6 +32,20 @@ class FailedCallError(Exception):
     ) -> None:
         self.error, self.path, self.module, self.args_given, self.keywords = error, path, module, args, keywords
         super().__init__(str(error))
+
+
+class HiddenStateError(ArgumentError):
+    """The model uses something, at ``path``, whose state cannot be put back: an iterator, a generator, a file, a queue.
+    A call that is only made to look at the model would take from it. It was not called to the end."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            "model",
+            path,
+            "a model whose state can be put back after a call",
+            "It is an iterator, a file or a queue, which a call moves on for good: hold a list and a position in it",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +80,8 @@ def capture(model: nn.Module, *inputs: Any, **named: Any) -> fx.GraphModule:
     nor the inputs nor the states of generators. ``source_model(graph)`` gives the model back, ``facts(graph)`` what
     else is known.
 
-    Raises ArgumentError when ``model`` is not an ``nn.Module`` or no example can be made, and whatever the model
-    raises.
+    Raises ArgumentError when ``model`` is not an ``nn.Module`` or no example can be made, HiddenStateError where it
+    uses an iterator or the like, and whatever the model raises.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")
@@ -135,8 +149,13 @@ def _record(
     try:
         with recorder, recorder.boundaries:
             result = model(*args, **keywords)
+    except StoppedCall as stopped:
+        raise HiddenStateError(str(stopped)) from None
     except Exception as error:
-        raise _failed(model, error) from None
+        if recorder.stopped is None:
+            raise _failed(model, error) from None
+    if recorder.stopped is not None:
+        raise HiddenStateError(recorder.stopped)
     if look is not None:
         look(result, [leaf for leaf, _ in copied.values() if leaf.is_floating_point()])
     if whole is None:

@@ -1,12 +1,16 @@
 """What a graph or plan was made from, and whether it is still so.
 
 A record of a call is true for the state in which the model was then: its modules' classes, methods, attributes and
-hooks, what their lists and dicts hold, the globals and closures that their forwards name, and torch's modes.
+hooks, what their lists, dicts, arrays and objects hold, the globals and closures that their forwards name, and torch's
+modes.
 """
 
 from __future__ import annotations
 
 import inspect
+import operator
+import os
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from convscope.graph.heard import is_library
+from convscope.graph.holding import CONTAINERS, PLAIN, content, holds, is_plain_object, parts, same
 from convscope.graph.leaves import global_hook_registries, hook_registries
-from convscope.graph.untouched import CONTAINERS, is_plain_object
+from convscope.graph.untouched import is_librarys
 
-_LONG = 1000  # items of a list, dict or set beyond which only their number is looked at
-_DEEP = 4  # lists in lists that are looked into
+_LONG = 10_000  # items of a list, dict or set beyond which only their number is looked at
+_DEEP = 16  # lists in lists that are looked into
 _METHODS = ("forward", "__call__", "__getattr__")
 _OWN = frozenset(("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"))
 
@@ -39,7 +44,10 @@ class Guard:
         self._tensors: list[tuple[str, Tensor, int]] = []
         self._read: list[tuple[str, Any, str, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
+        self._functions: list[tuple[types.FunctionType, Any, Any]] = []
+        self._other: list[tuple[str, Any, Any]] = []  # what holds something, but not as attributes or items
         self._seen = set(map(id, self._hooks))
+        self._alive: list[Any] = []  # so that no other thing gets the number of one that was seen
         self._codes: set[tuple[types.CodeType, type | None]] = set()
         for path, module in model.named_modules():
             self._held.append((path, vars(module), dict(vars(module))))
@@ -48,6 +56,7 @@ class Guard:
                     self._note(f"{path}.{name}" if path else name, item, _DEEP)
             if not isinstance(module, nn.modules.batchnorm._NormBase):
                 self._note_tensors(path, module._buffers.values())
+            self._note_classes(type(module))
             self._note_function(getattr(type(module).forward, "__wrapped__", type(module).forward), type(module))
         self._modes = modes()
 
@@ -57,7 +66,8 @@ class Guard:
             self._note_tensors(path, [item])
         elif isinstance(item, types.FunctionType | types.MethodType):
             self._note_function(item)
-        elif id(item) in self._seen or not deep:
+            self._note_parts(path, item, deep)
+        elif isinstance(item, PLAIN) or id(item) in self._seen or not deep:
             return
         elif isinstance(item, CONTAINERS):
             self._seen.add(id(item))
@@ -67,11 +77,52 @@ class Guard:
             self._held.append((path, item, item.copy()))
             for each in item.values() if isinstance(item, dict) else item:
                 self._note(path, each, deep - 1)
-        elif is_plain_object(item):
+        elif isinstance(item, type):
+            self._note_classes(item)
+        elif is_plain_object(item) and hasattr(item, "__dict__"):
+            self._note_attributes(path, item, deep)
+            self._note_classes(type(item))
+        elif isinstance(item, nn.Module):
+            for name, module in item.named_modules():
+                self._note_attributes(f"{path}.{name}" if name else path, module, deep)
+        elif holds(item):
             self._seen.add(id(item))
-            self._held.append((path, vars(item), dict(vars(item))))
-            for name, each in vars(item).items():
-                self._note(f"{path}.{name}", each, deep - 1)
+            found = content(item)
+            self._other.append((path, item, found))
+            if isinstance(found, dict | list):
+                for each in found.values() if isinstance(found, dict) else found:
+                    self._note(path, each, deep - 1)
+        else:
+            self._note_parts(path, item, deep)
+
+    def _note_attributes(self, path: str, item: Any, deep: int) -> None:
+        if id(item) in self._seen:
+            return
+        self._seen.add(id(item))
+        self._held.append((path, vars(item), dict(vars(item))))
+        for name, each in vars(item).items():
+            self._note(f"{path}.{name}", each, deep - 1)
+
+    def _note_parts(self, path: str, item: Any, deep: int) -> None:
+        """What is in a tuple, a function, a method."""
+        if deep and id(item) not in self._seen:
+            self._seen.add(id(item))
+            self._alive.append(item)
+            if isinstance(item, types.FunctionType):
+                self._functions.append((item, item.__code__, item.__defaults__))
+            for _, part in parts(item):
+                self._note(path, part, deep - 1)
+
+    def _note_classes(self, kind: type) -> None:
+        """Attributes of a module's class, and of those that it inherits from."""
+        for each in kind.__mro__:
+            if id(each) in self._seen or is_librarys(each):
+                continue
+            self._seen.add(id(each))
+            self._held.append((each.__name__, vars(each), dict(vars(each))))
+            for name, item in vars(each).items():
+                if not isinstance(item, types.FunctionType) and not name.startswith("__"):
+                    self._note(f"{each.__name__}.{name}", item, _DEEP)
 
     def _note_tensors(self, path: str, tensors: Any) -> None:
         """Tensors whose numbers may be part of a plan."""
@@ -92,21 +143,42 @@ class Guard:
         for name in function.__code__.co_names:
             if name in function.__globals__:
                 found = function.__globals__[name]
-                if not isinstance(found, types.ModuleType | type):
+                if isinstance(found, types.ModuleType):
+                    self._note_module(found, function.__code__)
+                elif isinstance(found, type):
+                    self._note_classes(found)
+                else:
                     self._read.append((name, function.__globals__, name, found))
                     named.append(found)
+                    if not is_librarys(type(found)) or type(found).__module__ == "builtins":
+                        self._note(name, found, _DEEP)
             elif owner is not None:
                 found = inspect.getattr_static(owner, name, None)
                 named.append(found.fget if isinstance(found, property) else getattr(found, "__func__", found))
         for cell in function.__closure__ or ():
             try:
                 self._cells.append((cell, cell.cell_contents))
+                self._note("a variable of a closure", cell.cell_contents, _DEEP)
             except ValueError:  # not filled yet
                 continue
             named.append(cell.cell_contents)
         for each in named:
             if isinstance(each, types.FunctionType) and not is_library(each.__code__.co_filename):
                 self._note_function(each, owner)
+
+    def _note_module(self, module: types.ModuleType, code: types.CodeType) -> None:
+        """What code may read of a module that is no library's, or of the environment."""
+        if module is os and {"environ", "getenv"} & set(code.co_names):
+            names: Any = vars(os.environ)["_data"]
+            self._held.append(("os.environ", names, dict(names)))
+        file = getattr(module, "__file__", None)
+        if (file is not None and is_library(file)) or module.__name__ in sys.builtin_module_names:
+            return
+        for name in code.co_names:
+            found = vars(module).get(name, module)
+            if found is not module and not isinstance(found, types.ModuleType):
+                self._read.append((name, vars(module), name, found))
+                self._note(name, found, _DEEP)
 
     def _methods_now(self) -> list[Any]:
         return [getattr(kind, name, None) for kind in dict.fromkeys(self._kinds) for name in _METHODS]
@@ -123,8 +195,11 @@ class Guard:
         if self._modes != modes() or [*map(bool, self._hooks)] != self._hooked:
             yield "modes or hooks"
         for path, live, before in self._held:
-            if live != before:
+            if not _unchanged(live, before):
                 yield path
+        for function, code, defaults in self._functions:
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                yield function.__name__
         for path, tensor, version in self._tensors:
             if tensor._version != version:
                 yield path
@@ -134,11 +209,33 @@ class Guard:
         for cell, value in self._cells:
             if cell.cell_contents is not value and cell.cell_contents != value:
                 yield "a variable of a closure"
+        for path, holder, before in self._other:
+            if not same(before, content(holder)):
+                yield path
         for path, live, length in self._long:
             if len(live) != length:
                 yield path
         if [*map(type, self._modules)] != self._kinds or self._methods_now() != self._methods:
             yield "the class of a module"
+
+
+def _unchanged(live: Any, before: Any) -> bool:
+    """Whether a dict, list, set or queue holds what it held: the same things, or equal ones of the same class, in the
+    same order."""
+    if len(live) != len(before):
+        return False
+    if isinstance(live, set):
+        return bool(live == before)
+    keys_stay = all(map(operator.is_, live, before))
+    if isinstance(before, dict):
+        if keys_stay and all(map(operator.is_, live.values(), before.values())):
+            return True
+        return list(live) == list(before) and all(map(_equal, live.values(), before.values()))
+    return keys_stay or all(map(_equal, live, before))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and bool(one == other) and repr(one) == repr(other))
 
 
 def modes() -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import types
 from collections.abc import Callable
@@ -17,11 +18,15 @@ from convscope.graph.custom import Applied
 from convscope.graph.heard import Heard
 from convscope.graph.leaves import is_layer, why_opaque
 from convscope.graph.sizes import Size
-from convscope.graph.untouched import Untouched, foreign_chance, generator_of, same_chance
+from convscope.graph.untouched import Untouched, foreign_chance, same_chance
 from convscope.graph.values import UnseenError, Value
 from convscope.graph.writer import Frame, Writer
 
 _NO_DEFAULT = object()
+
+
+class StoppedCall(BaseException):
+    """The call would use up something that cannot be put back."""
 
 
 class Recorder(TorchFunctionMode):
@@ -39,7 +44,12 @@ class Recorder(TorchFunctionMode):
         self.boundaries = Boundaries(self)
         self.listening = False
         self.codes: dict[types.CodeType, Any] = {}
+        self.stopped: str | None = None  # what is used that cannot be put back
+        self._begun: set[types.CodeType] = set()
         self._paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
+        self._tensors = {
+            id(module): (*module._parameters.values(), *module._buffers.values()) for module in model.modules()
+        }
         self._stack: list[Frame] = []
         self._compared: set[Any] = set()
         self._sizes: dict[tuple[int, Any], Size] = {}
@@ -108,6 +118,9 @@ class Recorder(TorchFunctionMode):
         if self._has_drawn(self._stack[-1]):
             self.notice("draws chance of its own")
             return
+        if not whole and self._is_lent(module):
+            self.notice("exchanges the parameters or buffers of a part for a while")
+            return
         self._push(place, module, path)
         frame = self._stack[-1]
         frame.given = args, keywords
@@ -159,15 +172,21 @@ class Recorder(TorchFunctionMode):
                 return
 
     def code(self, place: types.FrameType) -> None:
-        """A Python function begins: generators of random numbers that it names are looked after."""
+        """A Python function begins: what it can reach is noted, to be put back; what never could be ends the call.
+
+        Raises StoppedCall, before anything has been taken.
+        """
         code = place.f_code
-        if not self.listening or code in self.codes or heard.is_library(code.co_filename):
+        if code in self._begun or heard.is_library(code.co_filename):
             return
-        self.codes[code] = place.f_globals
-        named = [place.f_globals.get(name) for name in code.co_names]
-        for item in (*named, *(place.f_locals.get(name) for name in code.co_freevars)):
-            if (generator := generator_of(item)) is not None:
-                self.untouched.keep_generator(generator)
+        self._begun.add(code)
+        if self.listening:
+            self.codes[code] = place.f_globals
+        self.untouched.keep_names(place.f_globals, code, place.f_locals)
+        for name in (*code.co_names, *code.co_freevars, code.co_name):
+            if name in self.untouched.hidden:
+                self.stopped = self.untouched.hidden[name]
+                raise StoppedCall(self.stopped)
 
     # From torch
 
@@ -194,6 +213,8 @@ class Recorder(TorchFunctionMode):
             if call.kind == "opaque":
                 raise UnseenError(call.reason)
             self._check_autocast()
+            if torch.is_inference_mode_enabled():
+                raise UnseenError("computes in inference mode")
             named = self.writer.name((call.args, call.keywords))
             values = [self.writer.value(tensor) for tensor in structure.tensors((args, keywords))]
             writes = [self.writer.value(tensor) for tensor in call.writes]
@@ -256,6 +277,15 @@ class Recorder(TorchFunctionMode):
         return self._sizes[key]
 
     # Frames
+
+    def _is_lent(self, module: nn.Module) -> bool:
+        """Whether a module that is called has other tensors than before the call (``torch.func.functional_call``)."""
+        for part in module.modules():
+            before = self._tensors.get(id(part))
+            now = (*part._parameters.values(), *part._buffers.values())
+            if before is not None and (len(before) != len(now) or any(map(operator.is_not, before, now))):
+                return True
+        return False
 
     def _push(self, place: types.FrameType | None, module: nn.Module | None, path: str | None) -> None:
         chance = self._chance() if not self._stack else self._stack[-1].chance

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-import collections
 import random
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-CONTAINERS = (dict, list, set, collections.deque)
-_PLAIN = (str, bytes, int, float, complex, bool, type(None), torch.dtype, torch.device, torch.Size)
-_NOT_LOOKED_INTO = (
-    type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, nn.Module, Tensor,
-    torch.Generator, torch.optim.Optimizer,
-)  # fmt: skip
+from convscope.graph.heard import is_library
+from convscope.graph.holding import (
+    CONTAINERS,
+    PLAIN,
+    Globals,
+    content,
+    equal,
+    generator_of,
+    hides,
+    holds,
+    numpy_random,
+    parts,
+    put_back,
+    same,
+)
+from convscope.graph.values import version
+
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
+_HOOK = "_hooks.["  # in the path of what a hook holds
 _MOST = 20_000  # objects of a model's own that are looked into
+_DEEP = 16  # containers in containers that are looked into
+_FAR = 4  # an object, a closure or a method is as deep as so many containers: by a few of them one gets anywhere
 
 
 class Untouched:
-    """What a model holds now: attributes of its modules, what their lists, dicts and plain objects hold, numbers of its
-    buffers, gradients, and the states of all generators of random numbers that it can reach or everybody shares.
+    """What a model holds now: attributes of its modules and their classes, what their lists, dicts, arrays, objects and
+    functions hold, numbers of its buffers, gradients, and the states of all generators of random numbers that it can
+    reach or everybody shares. ``keep_names`` adds globals.
 
     ``restore`` puts it back. ``changes`` tells in words what of it is not as it was, buffers and chance left aside.
+    ``hidden``: what could not be put back once it is used, its path by the name under which code gets at it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._modules = list(model.named_modules())
+        self._guests: dict[int, nn.Module] = {}  # modules that are held elsewhere than as a part: in a list, say
         self._held: dict[int, tuple[str, Any, Any]] = {}  # containers and objects: (path, it, copy of what it holds)
+        self._walked: dict[int, Any] = {}
         self._generators: dict[int, tuple[Any, Any]] = {}
+        self.hidden: dict[str, str] = {}
         for name, module in self._modules:
             self._look_into(name, module)
+            for kind in type(module).__mro__:
+                if id(kind) not in self._held and not is_librarys(kind):
+                    self._look_into(kind.__name__, kind)
         self._buffers = [
-            (buffer, buffer.detach().clone(), buffer._version)
-            for _, module in self._modules
+            (buffer, buffer.detach().clone(), version(buffer))
+            for module in [*(each for _, each in self._modules), *self._guests.values()]
             for buffer in module._buffers.values()
             if buffer is not None and not buffer.is_meta
         ]
@@ -68,20 +88,34 @@ class Untouched:
             not _same(before.get(key, state), _state(generator)) for key, (generator, state) in self._generators.items()
         )
 
+    def keep_names(self, names: dict[str, Any], code: types.CodeType, variables: dict[str, Any]) -> None:
+        """Note what a function that begins can reach by its globals ``names`` and its free variables."""
+        modules = [each for each in (names.get(name) for name in code.co_names) if isinstance(each, types.ModuleType)]
+        for held in (names, *(vars(each) for each in modules if not _is_librarys_module(each))):
+            some = [name for name in code.co_names if name in held and _matters(held[name])]
+            if some:
+                self._look_into("", Globals(held, some))
+        for name in code.co_freevars:
+            if _matters(variables.get(name)):
+                self._look(name, variables[name], name)
+
     def changes(self) -> list[str]:
-        """The attributes, lists and objects that hold something else than before, by path."""
+        """The attributes, lists and objects that hold something else than before, by path. What hooks keep is left
+        aside: they are part of a step that is called again as a whole."""
         found = []
         for path, holder, before in self._held.values():
-            now = _content(holder)
-            if isinstance(before, dict) and isinstance(now, dict):
-                for key in before.keys() | now.keys():
-                    if key in before and key in now and (before[key] is now[key] or _equal(before[key], now[key])):
-                        continue
-                    found.append(_path(path, key))
-            elif len(before) != len(now) or any(
-                one is not other and not _equal(one, other) for one, other in zip(before, now, strict=True)
-            ):
+            now = content(holder)
+            if same(before, now) or _HOOK in path:
+                continue
+            if not isinstance(before, dict):
                 found.append(path)
+                continue
+            if isinstance(holder, dict) and before.keys() == now.keys() and list(before) != list(now):
+                found.append(path)
+            for key in before.keys() | now.keys():
+                if key in before and key in now and (before[key] is now[key] or equal(before[key], now[key])):
+                    continue
+                found.append(_path(path, key))
         return sorted(set(found) - self._expressed)
 
     def exchanged_buffers(self) -> list[tuple[str, Any, Any]]:
@@ -102,11 +136,12 @@ class Untouched:
     def restore(self) -> None:
         """Put everything back."""
         for _, holder, before in self._held.values():
-            _put_back(holder, before)
+            put_back(holder, before)
         with torch.no_grad():
-            for buffer, numbers, version in self._buffers:
-                if buffer._version != version or not _bitwise(buffer, numbers):
-                    buffer.detach().copy_(numbers)
+            for buffer, numbers, before in self._buffers:
+                if version(buffer) != before or not _bitwise(buffer, numbers):
+                    with torch.inference_mode(buffer.is_inference()):
+                        buffer.detach().copy_(numbers)
             for tensor, numbers in self._tensors.values():
                 tensor.detach().copy_(numbers)
         for parameter, gradient in self._gradients:
@@ -117,25 +152,68 @@ class Untouched:
             if not _same(state, _state(generator)):
                 _set_state(generator, state)
 
-    def _look_into(self, path: str, holder: Any) -> None:
-        """Note what ``holder`` holds, and what is in it in turn."""
+    def _look_into(self, path: str, holder: Any, root: str | None = None, deep: int = _DEEP) -> None:
+        """Note what ``holder`` holds, and what is in it in turn. ``root``: the name by which code gets at it; None: by
+        the name of what it holds."""
         if id(holder) in self._held or len(self._held) >= _MOST:
             return
-        content = _content(holder)
-        self._held[id(holder)] = path, holder, content
-        items: Iterator[tuple[Any, Any]] = iter(content.items() if isinstance(content, dict) else enumerate(content))
-        for key, item in items:
-            if isinstance(item, _PLAIN):
-                continue
-            if (generator := generator_of(item)) is not None:
-                self.keep_generator(generator)
-            elif isinstance(item, CONTAINERS) or is_plain_object(item):
-                self._look_into(path if key in _REGISTRIES else _path(path, key), item)
+        found = content(holder)
+        self._held[id(holder)] = path, holder, found
+        if not isinstance(found, dict | list):
+            return
+        for key, item in found.items() if isinstance(found, dict) else enumerate(found):
+            if not isinstance(item, PLAIN):
+                here = path if key in _REGISTRIES or isinstance(holder, types.CellType) else _path(path, key)
+                self._look(here, item, root or str(key), deep - 1)
+
+    def _look(self, path: str, item: Any, root: str, deep: int = _DEEP) -> None:
+        if isinstance(item, PLAIN) or id(item) in self._walked or deep < 0:
+            return
+        if (generator := generator_of(item)) is not None:
+            self.keep_generator(generator)
+        elif hides(item):
+            self.hidden.setdefault(root, path)
+        elif isinstance(item, nn.Module):
+            self._look_at_guest(path, item)
+        elif isinstance(item, type):
+            if not is_librarys(item):
+                self._look_into(item.__name__, item, root, deep - _FAR)
+        elif holds(item):
+            self._look_into(path, item, root, deep if isinstance(item, CONTAINERS) else deep - _FAR)
+        elif not (isinstance(item, types.FunctionType) and is_library(item.__code__.co_filename)):
+            self._walked[id(item)] = item
+            for key, part in parts(item):
+                here = path if key in ("__dict__", "__func__") else _path(path, key)
+                self._look(here, part, root, deep - (1 if isinstance(item, tuple) else _FAR))
+
+    def _look_at_guest(self, path: str, guest: nn.Module) -> None:
+        own = {id(module) for _, module in self._modules}
+        for name, module in guest.named_modules():
+            if id(module) not in own and id(module) not in self._guests:
+                self._guests[id(module)] = module
+                self._look_into(_path(path, name) if name else path, module)
 
 
-def is_plain_object(item: Any) -> bool:
-    """Whether it is an object of some class that keeps its state in attributes."""
-    return hasattr(item, "__dict__") and not isinstance(item, _NOT_LOOKED_INTO) and type(item).__module__ != "builtins"
+def is_librarys(kind: type) -> bool:
+    """Whether a class is Python's, torch's or our own."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return kind.__module__ == "builtins" or (file is not None and is_library(file))
+
+
+def _is_librarys_module(module: types.ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return module.__name__ in sys.builtin_module_names or (file is not None and is_library(file))
+
+
+def _matters(item: Any) -> bool:
+    """Whether code may change what is behind a global or free variable, and we may put it back."""
+    if isinstance(item, type):
+        return not is_librarys(item)
+    if isinstance(item, types.ModuleType | types.BuiltinFunctionType):
+        return hides(item)
+    if isinstance(item, types.FunctionType):
+        return not is_library(item.__code__.co_filename)
+    return isinstance(item, PLAIN) or hides(item) or not is_librarys(type(item)) or type(item).__module__ == "builtins"
 
 
 def _path(path: str, key: Any) -> str:
@@ -143,65 +221,8 @@ def _path(path: str, key: Any) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _content(holder: Any) -> Any:
-    if isinstance(holder, dict):
-        return dict(holder)
-    if isinstance(holder, CONTAINERS):
-        return list(holder)
-    return dict(vars(holder))
-
-
-def _put_back(holder: Any, before: Any) -> None:
-    now = _content(holder)
-    if isinstance(before, dict) and isinstance(now, dict):
-        if list(before) == list(now) and all(before[key] is now[key] for key in before):
-            return
-        target = holder if isinstance(holder, dict) else vars(holder)
-        for key in [key for key in now if key not in before]:
-            dict.__delitem__(target, key)
-        if list(before)[: len(target)] != list(target):
-            dict.clear(target)
-        for key, item in before.items():
-            if key not in target or target[key] is not item:
-                dict.__setitem__(target, key, item)
-    elif len(before) != len(now) or any(one is not other for one, other in zip(before, now, strict=True)):
-        holder.clear()
-        if isinstance(holder, set):
-            holder.update(before)
-        else:
-            holder.extend(before)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Equal plain values; of everything else only identity counts."""
-    if type(one) is not type(other) or not isinstance(one, _PLAIN):
-        return False
-    return bool(one == other) or (one != one and other != other)
-
-
 def _bitwise(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
-
-
-def generator_of(item: Any) -> Any:
-    """The generator of random numbers that ``item`` is, or is a method of; None."""
-    if is_generator(item):
-        return item
-    owner = getattr(item, "__self__", None) if callable(item) else None
-    return owner if owner is not None and is_generator(owner) else None
-
-
-def is_generator(item: Any) -> bool:
-    """Whether it is a generator of random numbers, of torch, Python or numpy."""
-    if isinstance(item, torch.Generator | random.Random):
-        return True
-    kinds = [getattr(_numpy_random(), name, None) for name in ("Generator", "RandomState", "BitGenerator")]
-    return any(kind is not None and isinstance(item, kind) for kind in kinds)
-
-
-def _numpy_random() -> Any:
-    """numpy's module, where it is loaded (to the end: threads may be at it)."""
-    return sys.modules.get("numpy.random")
 
 
 def _state(generator: Any) -> Any:
@@ -243,7 +264,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def foreign_chance() -> tuple[Any, Any]:
     """The states of Python's and numpy's shared generators."""
-    get_state = getattr(_numpy_random(), "get_state", None)
+    get_state = getattr(numpy_random(), "get_state", None)
     return random.getstate(), None if get_state is None else get_state()
 
 
@@ -268,6 +289,6 @@ def _set_shared_chance(states: dict[str, Any]) -> None:
         python, numpy = states["foreign"]
         random.setstate(python)
         if numpy is not None:
-            _numpy_random().set_state(numpy)
+            numpy_random().set_state(numpy)
     if "cuda" in states:
         torch.cuda.set_rng_state_all(states["cuda"])

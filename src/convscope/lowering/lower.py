@@ -16,7 +16,7 @@ from torch import fx, nn
 
 from convscope.errors import ArgumentError, LoweringError
 from convscope.graph import memory, sizes
-from convscope.graph.capture import FailedCallError, facts, find_module, record
+from convscope.graph.capture import FailedCallError, HiddenStateError, facts, find_module, record
 from convscope.graph.examples import example, needed_inputs
 from convscope.graph.heard import is_in_place
 from convscope.layers import AuxiliaryOutputs, Loss
@@ -88,6 +88,8 @@ def recorded(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     try:
         # A write in place where autograd is off is one thing for what requires a gradient, another for what does not.
         return record(model, (example(model, (images, *shape)).requires_grad_(),))
+    except HiddenStateError as hidden:
+        raise LoweringError(hidden.path, "is an iterator, a file or a queue, which every call moves on") from None
     except FailedCallError as failed:
         problem = f"{type(failed.error).__name__}: {failed.error}"
         raise LoweringError(failed.path or "model", f"the model itself fails here ({problem})") from failed.error

@@ -48,9 +48,10 @@ def observe(graph: fx.GraphModule, shape: Shape) -> Observed:
     before = torch.get_rng_state()
     found = []
     try:
-        for images in BATCHES:
-            twin = copy.deepcopy(graph, dict(shared))
-            found.append(_call(twin, torch.randn(images, *shape, dtype=torch.float32, device="cpu")))
+        with torch.inference_mode(False):  # else the copy's buffers could never be changed
+            for images in BATCHES:
+                twin = copy.deepcopy(graph, dict(shared))
+                found.append(_call(twin, torch.randn(images, *shape, dtype=torch.float32, device="cpu")))
     except Exception as problem:  # whatever the model's own code raises
         raise LoweringError("model", f"cannot be called on {BATCHES} images of {shape}: {problem}") from problem
     finally:
