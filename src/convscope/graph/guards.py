@@ -77,7 +77,11 @@ class Guard:
             self._held.append((path, item, item.copy()))
             for each in item.values() if isinstance(item, dict) else item:
                 self._note(path, each, deep - 1)
-        elif isinstance(item, type):
+        else:
+            self._note_object(path, item, deep)
+
+    def _note_object(self, path: str, item: Any, deep: int) -> None:
+        if isinstance(item, type):
             self._note_classes(item)
         elif is_plain_object(item) and hasattr(item, "__dict__"):
             self._note_attributes(path, item, deep)
@@ -166,6 +170,14 @@ class Guard:
             if isinstance(each, types.FunctionType) and not is_library(each.__code__.co_filename):
                 self._note_function(each, owner)
 
+    def _other_changes(self) -> Iterator[str]:
+        for function, code, defaults in self._functions:
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                yield function.__name__
+        for path, holder, before in self._other:
+            if not same(before, content(holder)):
+                yield path
+
     def _note_module(self, module: types.ModuleType, code: types.CodeType) -> None:
         """What code may read of a module that is no library's, or of the environment."""
         if module is os and {"environ", "getenv"} & set(code.co_names):
@@ -197,9 +209,7 @@ class Guard:
         for path, live, before in self._held:
             if not _unchanged(live, before):
                 yield path
-        for function, code, defaults in self._functions:
-            if function.__code__ is not code or function.__defaults__ is not defaults:
-                yield function.__name__
+        yield from self._other_changes()
         for path, tensor, version in self._tensors:
             if tensor._version != version:
                 yield path
@@ -209,9 +219,6 @@ class Guard:
         for cell, value in self._cells:
             if cell.cell_contents is not value and cell.cell_contents != value:
                 yield "a variable of a closure"
-        for path, holder, before in self._other:
-            if not same(before, content(holder)):
-                yield path
         for path, live, length in self._long:
             if len(live) != length:
                 yield path

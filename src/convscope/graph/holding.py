@@ -178,12 +178,7 @@ def _put_items_back(holder: Any, before: dict[Any, Any], now: dict[Any, Any]) ->
         names = tuple(before.keys() | now.keys())
     elif not isinstance(holder, dict):
         names = _slots(type(holder))
-    for name in names:
-        if name not in before:
-            if name in now:
-                delattr(holder, name)
-        elif name not in now or now[name] is not before[name]:
-            (setattr if isinstance(holder, type) else object.__setattr__)(holder, name, before[name])
+    _put_names_back(holder, names, before, now)
     if isinstance(holder, type) or not (isinstance(holder, dict) or hasattr(holder, "__dict__")):
         return
     target = holder if isinstance(holder, dict) else vars(holder)
@@ -197,6 +192,16 @@ def _put_items_back(holder: Any, before: dict[Any, Any], now: dict[Any, Any]) ->
     for key, item in wanted.items():
         if key not in target or target[key] is not item:
             kind.__setitem__(target, key, item)
+
+
+def _put_names_back(holder: Any, names: tuple[str, ...], before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Attributes of a class, or in slots."""
+    for name in names:
+        if name not in before:
+            if name in now:
+                delattr(holder, name)
+        elif name not in now or now[name] is not before[name]:
+            (setattr if isinstance(holder, type) else object.__setattr__)(holder, name, before[name])
 
 
 _SLOTS: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()

@@ -212,9 +212,7 @@ class Recorder(TorchFunctionMode):
                 return func(*plain_args, **plain_keywords)
             if call.kind == "opaque":
                 raise UnseenError(call.reason)
-            self._check_autocast()
-            if torch.is_inference_mode_enabled():
-                raise UnseenError("computes in inference mode")
+            self._check_modes()
             named = self.writer.name((call.args, call.keywords))
             values = [self.writer.value(tensor) for tensor in structure.tensors((args, keywords))]
             writes = [self.writer.value(tensor) for tensor in call.writes]
@@ -339,6 +337,11 @@ class Recorder(TorchFunctionMode):
         chance = self._chance()
         for frame in self._stack:
             frame.chance = chance
+
+    def _check_modes(self) -> None:
+        if torch.is_inference_mode_enabled():
+            raise UnseenError("computes in inference mode")
+        self._check_autocast()
 
     def _check_autocast(self) -> None:
         """The module that switched autocast must be one step: its nodes would be run without."""
