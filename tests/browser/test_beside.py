@@ -43,7 +43,7 @@ def test_a_model_beside_itself_and_beside_one_perturbed_kernel(
         assert set(figures(page, "#beside-parameters", "parameter").values()) == {0}
         page.locator("#beside-with").select_option("other")
         page.wait_for_function(
-            "() => Number(document.querySelector('#beside-layers [data-layer=c3] .num').dataset.exact) > 0"
+            "() => Number(document.querySelector('#beside-layers [data-layer=c3] .num')?.dataset.exact) > 0"
         )
         layers = figures(page, "#beside-layers", "layer")
         assert [name for name, value in layers.items() if value > 0] == DOWNSTREAM
@@ -68,7 +68,7 @@ def test_two_pictures(visit: Callable[..., Any], trained: nn.Module, digits: Dat
         assert set(figures(page, "#beside-layers", "layer").values()) == {0}
         page.locator("#next").click()
         page.wait_for_function(
-            "() => Number(document.querySelector('#beside-layers [data-layer=c1] .num').dataset.exact) > 0"
+            "() => Number(document.querySelector('#beside-layers [data-layer=c1] .num')?.dataset.exact) > 0"
         )
         assert isinstance(handle.session, Session)
         session = handle.session
@@ -108,7 +108,7 @@ def test_a_film_of_twenty_checkpoints(visit: Callable[..., Any], trained: nn.Mod
         assert text.startswith("step 19 · ")
         assert digits.test.classes[int(p.argmax())] in text
         page.locator("#film-kernels").click()
-        page.wait_for_function("() => document.querySelector('#film-at').value === '0'")
+        page.wait_for_function("() => document.querySelector('#film-at')?.value === '0'")
         assert page.locator("#film canvas").evaluate("(canvas) => canvas.width") > 0
 
 

@@ -60,7 +60,7 @@ def test_among_the_sensitivities_input_and_output_are_sensitivities(visit: Calla
     """The output column is p − t and the input ∂J/∂x, both autograd's; the pointer says the same numbers."""
     page = visit(lenet, "#/?target=5")
     page.evaluate("() => convscope.store.set({ show: 'delta' })")
-    page.wait_for_function("() => convscope.store.get('frame').output_delta && convscope.frames.atlases.has('input')")
+    page.wait_for_function("() => convscope.store.get('frame')?.output_delta && convscope.frames.atlases.has('input')")
     assert isinstance(lenet.session, Session)
     x = lenet.session.snapshot.question.x.double().requires_grad_()
     logits = lenet.session.model.double()(x)
@@ -82,5 +82,5 @@ def test_the_board_shows_the_map_of_the_weight(visit: Callable[..., Any], lenet:
     page = visit(lenet)
     select(page, "c3", 5, [5, 3, 7], tab="gradient")
     page.evaluate("() => convscope.store.set({ weight: { parameter: 'weight', index: [9, 2, 1, 1] } })")
-    page.wait_for_function("() => convscope.store.get('map') === 9 && convscope.selection.elastic.map === 9")
+    page.wait_for_function("() => convscope.store.get('map') === 9 && convscope.selection.elastic?.map === 9")
     assert page.evaluate("() => convscope.store.get('unit')") == [9, 3, 7]

@@ -138,7 +138,7 @@ def test_a_saved_lesson_by_keys_alone_and_its_progress(open_file: Callable[..., 
     page.locator("#language-button").click()
     assert page.locator("#lesson-title").inner_text() == "一步"
     page.evaluate("convscope.lesson.go(0)")
-    page.wait_for_function("() => window.convscope?.store.get('frame').steps === 0")
+    page.wait_for_function("() => window.convscope?.store.get('frame')?.steps === 0")
 
 
 ASKED: list[tuple[str, list[int], str]] = [
@@ -187,7 +187,7 @@ def test_what_the_reader_changes_is_taken_back(visit: Callable[..., Any], taught
     page.evaluate("convscope.connection.ask('step')")
     page.evaluate("convscope.frames.change('show_data', { split: 'test', index: 7 })")
     page.evaluate("convscope.selection.select('f5', 3)")
-    page.wait_for_function("() => window.convscope?.store.get('frame').source.index === 7")
+    page.wait_for_function("() => window.convscope?.store.get('frame')?.source?.index === 7")
     page.locator("#lesson-again").click()
     page.wait_for_function("() => window.convscope?.store.get('layer') === 'c1'")
     assert page.evaluate("[...convscope.store.get('frame').logits]") == before

@@ -85,7 +85,7 @@ def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) ->
     assert page.evaluate("() => document.activeElement.dataset.layer") == "c3"
     for _ in range(6):
         page.keyboard.press("ArrowDown")
-    page.wait_for_function("() => document.querySelector('#live').textContent.includes('map 5')")
+    page.wait_for_function("() => document.querySelector('#live')?.textContent.includes('map 5')")
     page.keyboard.press("Enter")
     page.wait_for_selector("body[data-shown$='/forward/c3/5/']")
     page.keyboard.press("Enter")
@@ -97,7 +97,7 @@ def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) ->
     assert isinstance(lenet.session, Session)
     true = float(lenet.session.snapshot.layers["c3"].y[0, 5, 3, 7])
     assert exact(page, "#result .num") == pytest.approx(true)
-    page.wait_for_function("() => document.querySelector('#live').textContent.includes('c3, unit 5, 3, 7')")
+    page.wait_for_function("() => document.querySelector('#live')?.textContent.includes('c3, unit 5, 3, 7')")
     page.keyboard.press("b")
     page.wait_for_selector("body[data-shown$='/backward/c3/5/5,3,7']")
     page.keyboard.press("Escape")
