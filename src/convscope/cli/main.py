@@ -22,6 +22,7 @@ from convscope.cli import commands, terminal
 from convscope.errors import ConvscopeError
 
 WRONG, INTERRUPTED = 2, 130
+VARIABLE = "_CONVSCOPE_COMPLETE"  # set where a shell asks how to go on
 
 
 class Commands(click.Group):
@@ -35,6 +36,10 @@ class Commands(click.Group):
             return None
         module = importlib.import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
+        if VARIABLE in os.environ:
+            from convscope.cli.completing import prepared
+
+            return prepared(command)
         return command
 
     def resolve_command(
