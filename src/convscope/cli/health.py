@@ -28,6 +28,7 @@ _OPTIONAL = {
     "onnxruntime": ("onnxruntime", "onnx", "checks of what was exported"),
     "pyarrow": ("pyarrow", "parquet", "data sets in parquet files"),
     "sacrebleu": ("sacrebleu", "text", "BLEU"),
+    "tensorboard": ("tensorboard", "tensorboard", "logs for TensorBoard"),
     "tokenizers": ("tokenizers", "text", "byte pairs"),
 }
 

@@ -17,6 +17,7 @@ from convscope.models.catalog import MODELS
 from convscope.models.modelfile import load
 from convscope.native.trust import checking
 from convscope.tasks.registry import TASKS, task_of
+from convscope.tasks.tensorboard_log import check_package, logged
 from convscope.training import begin, events
 from convscope.training.evaluation import evaluate_examples
 from convscope.training.events import Result
@@ -74,6 +75,8 @@ def run(
 ) -> Generator[events.Event, None, None]:
     """``fit`` as a generator of its events; the last is RunFinished or Interrupted."""
     config, begun = begin.configuration({**options, **({"settings": dict(settings)} if settings is not None else {})})
+    if config.log == "tensorboard":
+        check_package()
     if begun is not None:
         model, data = begun.model(model), data if data is not None else begun.data
         task = task if task is not None else begun.task
@@ -94,7 +97,8 @@ def run(
         chosen = task_of(model, dataset, task, config.settings)
         if begun is None:
             initialise_model(model, config)
-    yield from run_task(chosen, model, dataset, data, config)
+    told = run_task(chosen, model, dataset, data, config)
+    yield from told if config.log == "csv" else logged(told, model, config)
 
 
 def evaluate(

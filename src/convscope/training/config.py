@@ -73,6 +73,7 @@ class Config:
     checkpoint_seconds: float = 60.0  # least time between checkpoints inside an epoch; every epoch's end has one
     checkpoint_batches: int | None = None  # also one every so many batches, which does not depend on the clock
     keep_checkpoints: int = 2  # so that a damaged one is not the only one
+    log: Literal["csv", "tensorboard"] = "csv"  # tensorboard: history.csv as ever, and files for TensorBoard beside it
     watch: bool = True  # record activations, deltas and dead units of a few test examples after every epoch
 
     # Evaluation
@@ -133,6 +134,7 @@ class Config:
         _choice("engine", self.engine, get_args(Engine))
         _choice("precision", self.precision, get_args(Precision))
         _choice("fit", self.fit, ("auto", "resize", "pad", "crop"))
+        _choice("log", self.log, ("csv", "tensorboard"))
         for argument in ("resume", "watch", "check_engine"):
             if not isinstance(getattr(self, argument), bool):
                 raise ArgumentError(argument, getattr(self, argument), "True or False")
