@@ -265,3 +265,74 @@ def test_specs_rebuild_catalogue_models_and_users_own() -> None:
     assert known is spec_of(lenet)
     rebuilt = portable.rebuild(ModelSpec(known.architecture, json.loads(json.dumps(known.options)), known.input_shape))
     assert str(rebuilt) == str(lenet)
+
+
+class DropsPaths(nn.Module):
+    """Stochastic depth: noise of memory that is empty first, in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        if not self.training:
+            return x + y
+        noise = torch.empty([y.shape[0], 1, 1, 1], dtype=y.dtype, device=y.device).bernoulli_(0.5)
+        noise.div_(0.5)
+        return x + y * noise
+
+
+def test_a_path_that_is_dropped_by_noise_in_empty_memory() -> None:
+    torch.manual_seed(0)
+    model = DropsPaths()
+    again = copied(model, PICTURE)
+    again.load_state_dict(model.state_dict())
+    for training in (True, False):
+        answers = []
+        for each in (model, again):
+            torch.manual_seed(3)
+            answers.append(each.train(training)(PICTURE))
+        assert torch.equal(*answers)
+    torch.manual_seed(3)
+    noise = torch.empty(2, 1, 1, 1).bernoulli_(0.5) / 0.5
+    torch.manual_seed(3)
+    assert torch.equal(again.train()(PICTURE), PICTURE + model.conv(PICTURE) * noise)
+
+
+def test_describing_copies_no_description() -> None:
+    """The model that a description is tried on changes its numbers; the description itself stays as it was built."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten())
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    first = portable.describe(model, (PICTURE,))
+    assert json.dumps(first) == json.dumps(portable.describe(model, (PICTURE,)))
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+
+
+class ReadsByCells(nn.Module):
+    """Recurrent cells in a loop, and the distance to what the first of them says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.gru, self.lstm = (
+            nn.RNNCell(5, 4, nonlinearity="relu"),
+            nn.GRUCell(4, 4, bias=False),
+            nn.LSTMCell(4, 4),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = g = c = s = torch.zeros(x.size(0), 4, dtype=x.dtype)
+        for row in x.flatten(1, 2).unbind(1):
+            h = self.rnn(row, h)
+            g = self.gru(h, g)
+            s, c = self.lstm(g, (s, c))
+        return torch.pairwise_distance(h, s)
+
+
+def test_cells_in_a_loop_round_trip() -> None:
+    torch.manual_seed(0)
+    model = ReadsByCells()
+    again = copied(model, PICTURE)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again(PICTURE), model(PICTURE))
+    assert "nonlinearity=relu" in repr(again.get_submodule("rnn"))

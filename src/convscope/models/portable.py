@@ -65,8 +65,9 @@ def describe(model: nn.Module, inputs: Sequence[Any] | None = None) -> Descripti
         "tree": _tree(model, modules),
         "graph": nodes["eval"] if nodes["train"] == nodes["eval"] else nodes,
     }
-    _check_same_state(model, build(description))
-    if not check_rebuilt(model, build(description), given):
+    rebuilt = build(description)
+    _check_same_state(model, rebuilt)
+    if not check_rebuilt(model, rebuilt, given):
         description["shapes"] = given_shapes(given)
     return description
 

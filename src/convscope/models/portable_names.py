@@ -40,6 +40,7 @@ _TORCH_LAYERS = _words("""
     Flatten Unflatten ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d ReflectionPad1d
     ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d CircularPad2d
     Upsample UpsamplingNearest2d UpsamplingBilinear2d PixelShuffle PixelUnshuffle ChannelShuffle RNN LSTM GRU
+    RNNCell LSTMCell GRUCell
 """)
 
 #: Every public layer of ours but those that are looked into; the element-wise ones are in the table as well.
@@ -57,6 +58,7 @@ _FUNCTIONAL = _words("""
     instance_norm group_norm layer_norm local_response_norm dropout dropout1d dropout2d dropout3d alpha_dropout pad
     interpolate pixel_shuffle pixel_unshuffle channel_shuffle unfold fold grid_sample affine_grid
     scaled_dot_product_attention embedding one_hot cosine_similarity prelu
+    pairwise_distance
 """)
 
 _TORCH = _words("""
@@ -68,9 +70,9 @@ _TORCH = _words("""
     avg_pool1d conv1d conv2d conv3d max_pool1d max_pool2d channel_shuffle pixel_shuffle argsort baddbmm bernoulli
     bincount bucketize cdist cross cumprod diag_embed diagonal dot dstack empty_like full_like hstack isfinite isinf
     isnan layer_norm linalg_norm logical_and logical_not logical_or masked_select meshgrid multinomial mv nan_to_num
-    nonzero normal rand rand_like randint randint_like randn randn_like randperm repeat_interleave scatter scatter_add
-    searchsorted sort take_along_dim tensor tensordot topk trace unique vstack fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
-    any all count_nonzero clone detach addcmul addcdiv lerp fmod remainder heaviside addbmm sparse_coo_tensor
+    empty nonzero normal rand rand_like randint randint_like randn randn_like randperm repeat_interleave scatter
+    scatter_add searchsorted sort take_along_dim tensor tensordot topk trace unique vstack fft_fft2 fft_ifft2
+    fft_rfft2 fft_irfft2 any all count_nonzero clone detach addcmul addcdiv lerp fmod remainder heaviside addbmm sparse_coo_tensor
     _transformer_encoder_layer_fwd
 """)
 

@@ -82,7 +82,11 @@ class Accelerated(nn.Module):
         self.model.training = mode
         return self
 
-    def forward(self, x: torch.Tensor) -> Any:
+    def forward(self, x: torch.Tensor, *more: Any, **named: Any) -> Any:
+        if more or named:
+            got = ", ".join([f"{1 + len(more)} in order", *named])
+            wanted = "one tensor of images, (n, c, h, w)"
+            raise ArgumentError("inputs", got, wanted, "Call the model itself, without accelerate, on several inputs.")
         network, trust = self._networks.find(x)
         if trust.difference is not None:
             return in_torch(network, self.model)(x)
