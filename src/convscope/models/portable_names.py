@@ -72,8 +72,8 @@ _TORCH = _words("""
     isnan layer_norm linalg_norm logical_and logical_not logical_or masked_select meshgrid multinomial mv nan_to_num
     empty nonzero normal rand rand_like randint randint_like randn randn_like randperm repeat_interleave scatter
     scatter_add searchsorted sort take_along_dim tensor tensordot topk trace unique vstack fft_fft2 fft_ifft2
-    fft_rfft2 fft_irfft2 any all count_nonzero clone detach addcmul addcdiv lerp fmod remainder heaviside addbmm sparse_coo_tensor
-    _transformer_encoder_layer_fwd
+    fft_rfft2 fft_irfft2 any all count_nonzero clone detach addcmul addcdiv lerp fmod remainder heaviside addbmm
+    sparse_coo_tensor _transformer_encoder_layer_fwd
 """)
 
 _OPERATORS = _words("""
