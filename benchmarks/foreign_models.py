@@ -1,6 +1,6 @@
 """Other people's models: is what convscope says of them what torch says?
 
-    python benchmarks/foreign_models.py [--only PART] [--out foreign.jsonl] [--table docs/trust.md]
+    python -m benchmarks.foreign_models [--only PART] [--out foreign.jsonl] [--table docs/trust.md]
 
 Small models as people write them (``foreign_sets.py``), torchvision's model files and every family of timm, at small
 picture sizes and shallow where the family's builder allows, in evaluation mode, each in its turn:
@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from foreign_sets import OWN
+from benchmarks.foreign_sets import OWN
 from torch import Tensor, nn
 
 from convscope import accelerate, count, load, save, trace

@@ -24,9 +24,9 @@ class PreActivated(nn.Module):
                 self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False))
 
         def forward(self, x: Tensor) -> Tensor:
-            out = F.relu(self.bn1(x))
-            shortcut = self.shortcut(out) if hasattr(self, "shortcut") else x
-            out = self.conv2(F.relu(self.bn2(self.conv1(out))))
+            first = F.relu(self.bn1(x))
+            shortcut = self.shortcut(first) if hasattr(self, "shortcut") else x
+            out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(first))))
             out += shortcut
             return out
 
@@ -92,7 +92,8 @@ class VisionTransformer(nn.Module):
         x = x.reshape(n, c, h // 8, 8, w // 8, 8).permute(0, 2, 4, 3, 5, 1).reshape(n, -1, 64 * c)
         x = torch.cat((self.token.expand(n, -1, -1), self.patches(x)), dim=1)
         x = x + self.position[:, : x.shape[1]]
-        for norm, wide, out, feed in self.blocks:  # type: ignore[misc]
+        blocks: Any = self.blocks
+        for norm, wide, out, feed in blocks:
             q, k, v = (t.reshape(n, -1, 4, 8).transpose(1, 2) for t in wide(norm(x)).chunk(3, dim=-1))
             weights = (torch.matmul(q, k.transpose(-1, -2)) * 8**-0.5).softmax(dim=-1)
             x = out(torch.matmul(weights, v).transpose(1, 2).reshape(n, -1, 32)) + x

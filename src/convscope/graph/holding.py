@@ -15,7 +15,7 @@ import random
 import sys
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
@@ -233,11 +233,12 @@ def generator_of(item: Any) -> Any:
 
 def is_generator(item: Any) -> bool:
     """Whether it is a generator of random numbers, of torch, Python or numpy."""
-    return _makes_generators(type(item))
+    kind: Hashable = type(item)
+    return _makes_generators(kind)
 
 
 @functools.lru_cache(maxsize=4096)
-def _makes_generators(kind: type) -> bool:
+def _makes_generators(kind: Any) -> bool:
     """By class, asked once: a deep model holds tens of thousands of objects, and asking each was a sixth of the first
     call of an accelerated DenseNet."""
     if issubclass(kind, torch.Generator | random.Random):
