@@ -15,7 +15,7 @@ import random
 import sys
 import types
 import weakref
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -233,7 +233,7 @@ def generator_of(item: Any) -> Any:
 
 def is_generator(item: Any) -> bool:
     """Whether it is a generator of random numbers, of torch, Python or numpy."""
-    kind: Hashable = type(item)
+    kind: Any = type(item)
     return _makes_generators(kind)
 
 
