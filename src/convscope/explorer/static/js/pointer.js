@@ -283,6 +283,7 @@ export class Pointer {
       app.selection.select(target.layer, target.map);
       return;
     }
+    if (!app.selection.current) return; // what stands there is not what is chosen any more
     const hit = this.hit(at);
     if (!hit) {
       if (!this.inGrid(at)) app.selection.up();

@@ -12,6 +12,12 @@ export class Selection {
     this.elastic = null;
   }
 
+  // The layer taken apart, if it is the one chosen: after a choice the older one stands until the server has answered.
+  get current() {
+    const { layer, map } = this.app.store.state;
+    return this.elastic?.key === `${layer}/${map}` ? this.elastic : null;
+  }
+
   select(layer, map = null, unit = null) {
     const node = layer && this.app.model.byName.get(layer);
     if (node && map !== null && !unit && isVector(node.shape)) unit = node.shape.length === 3 ? [map, 0, 0] : this.app.model.unitOf(layer, map, [0, 0]);

@@ -72,13 +72,14 @@ export function where(app, page, row) {
 // A row of the table under the pointer lights its cell in the grids on the board.
 function light(app, page, row) {
   app.litTerm = null;
-  if (row !== null && page.direction === "forward" && page.terms.weight && app.selection.elastic?.window) {
+  const apart = app.selection.current;
+  if (row !== null && page.direction === "forward" && page.terms.weight && apart?.window) {
     const map = page.terms.source[row][0];
-    const panel = app.selection.elastic.panels.find((each) => each.role === "source" && each.map === map);
+    const panel = apart.panels.find((each) => each.role === "source" && each.map === map);
     if (panel) {
-      const size = app.selection.elastic.window.kernel.length === 1 ? [1, ...app.selection.elastic.window.kernel] : app.selection.elastic.window.kernel;
-      let place = page.terms.weight[row].slice(-app.selection.elastic.window.kernel.length);
-      if (app.selection.elastic.flip) place = place.map((at, d) => app.selection.elastic.window.kernel[d] - 1 - at);
+      const size = apart.window.kernel.length === 1 ? [1, ...apart.window.kernel] : apart.window.kernel;
+      let place = page.terms.weight[row].slice(-apart.window.kernel.length);
+      if (apart.flip) place = place.map((at, d) => apart.window.kernel[d] - 1 - at);
       if (place.length === 1) place = [0, ...place];
       app.litTerm = { row: panel.row, k: place[0] * size[1] + place[1] };
       if (app.row !== panel.row) {

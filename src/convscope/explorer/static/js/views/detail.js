@@ -103,8 +103,9 @@ export function mountDetail(app) {
 }
 
 function summary(app) {
-  const out = app.selection.elastic?.panels.find((panel) => panel.role === "out");
+  const apart = app.selection.current;
+  const out = apart?.panels.find((panel) => panel.role === "out");
   if (!out) return null;
   const row = (name, value) => [h("dt", {}, name), h("dd.num", { "data-exact": String(value) }, short(value))];
-  return h("dl.pairs", {}, row(t("smallest"), out.low), row(t("largest"), out.high), app.selection.elastic.bias === null ? null : row("b", app.selection.elastic.bias));
+  return h("dl.pairs", {}, row(t("smallest"), out.low), row(t("largest"), out.high), apart.bias === null ? null : row("b", apart.bias));
 }

@@ -100,7 +100,7 @@ function nudgeControls(app, layer, weight, result) {
 // One term under the pointer lights the two places that it multiplies.
 function light(app, page, row) {
   app.lights = [];
-  if (row !== null && app.selection.elastic && page.terms.at) {
+  if (row !== null && app.selection.current && page.terms.at) {
     const [sourceMap, ...input] = page.terms.at[row];
     const [outMap, ...output] = page.terms.source[row];
     for (const hit of app.hits) {
