@@ -144,6 +144,25 @@ def test_pickled_it_is_the_model_files_bytes(fitted: CNNClassifier, digits: tupl
     assert not hasattr(clone(fitted), "model_")
 
 
+class Branching(nn.Module):
+    """What it does depends on numbers, so that no file can describe it."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.last = nn.Linear(64, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(x.flatten(1))
+        return y if float(y.detach().sum()) < 1e9 else -y
+
+
+def test_what_no_file_describes_is_not_pickled(digits: tuple[Any, Any]) -> None:
+    found = of(model=Branching, epochs=1).fit(*digits)
+    assert found.predict(digits[0]).shape == (300,)
+    with pytest.raises(ValueError, match="model: got 'Branching', wanted a module that a model file can describe"):
+        pickle.dumps(found)
+
+
 def test_its_run_folders(tmp_path: Path, digits: tuple[Any, Any]) -> None:
     X, y = digits
     found = of(run_dir=tmp_path, epochs=1, validation_fraction=0.2)

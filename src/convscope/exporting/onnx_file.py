@@ -72,6 +72,9 @@ def export_onnx(
     if not path.parent.is_dir():
         raise ArgumentError("path", str(path), "a file in a folder that is there")
     described = spec.spec_of(model)
+    if described is not None and described.task == "detection" and inputs is None:
+        reason = "a detector proposes regions, as many as it finds, and pools each; ONNX files here hold fixed graphs"
+        raise ExportError("", f"{reason}. Export its body alone, by passing that module")
     scaling = _scaling(described) if preprocessing else None
     with looking(model):
         recording = _recorded(model, input_shape, inputs, dynamic_batch)

@@ -333,6 +333,9 @@ def _exact(outputs: Any) -> Any:
 def _to_bytes(model: nn.Module) -> bytes:
     """The model's safetensors file. Raises ArgumentError for a module that no description can rebuild."""
     with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
+        if spec.spec_of(model) is None:
+            hint = "It trains and predicts, but joblib's workers cannot give it back"
+            raise ArgumentError("model", type(model).__name__, "a module that a model file can describe", hint)
         return modelfile.save(model, Path(folder) / "model.safetensors").read_bytes()
 
 
