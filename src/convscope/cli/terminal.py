@@ -9,7 +9,6 @@ import io
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -117,6 +116,8 @@ _OURS = {
 
 
 def _plain(character: str) -> str:
+    import unicodedata
+
     if 0xDC80 <= ord(character) <= 0xDCFF:  # how Python carries a byte that was not UTF-8 (PEP 383)
         return f"\\x{ord(character) - 0xDC00:02x}"
     kind, _, letter = unicodedata.name(character, "").rpartition(" LETTER ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +78,8 @@ def _ranks(given: tuple[str, ...]) -> int | dict[str, int]:
 
 
 def _plain(row: Compressed) -> dict[str, object]:
+    import dataclasses
+
     return {**dataclasses.asdict(row), "shape": list(row.shape)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -100,7 +99,7 @@ def command(
         _refuse_beside_resume(model, pairs, task, settings)
         _resume(resume, wanted, settings)
         return
-    wanted = dataclasses.replace(wanted, data=data or "digits")
+    wanted = wanted._replace(data=data or "digits")
     name = model or "lenet5"
     options = parse_pairs(pairs, "--option")
     if train_job(name, wanted, bool(options or weights or freeze or task), settings):
@@ -194,8 +193,7 @@ def _refuse_beside_resume(
 def _resume(folder: Path, wanted: Wanted, settings: dict[str, Any]) -> None:
     asked = read_request(folder) if wanted.data is None else None
     if asked is not None:
-        wanted = dataclasses.replace(
-            wanted,
+        wanted = wanted._replace(
             data=asked["data"],
             root=wanted.root or (Path(asked["root"]) if asked["root"] else None),
             data_pairs=wanted.data_pairs or asked["options"],
