@@ -44,7 +44,7 @@ from convscope.errors import ConvscopeError
 from convscope.graph import structure
 from convscope.native.mixed import MixedNetwork
 
-SECONDS = 20  # of processor time, for one step of one model
+SECONDS = 20
 EXACT = 1e-9
 VISION = {
     "alexnet": 64, "convnext_tiny": 64, "densenet121": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
@@ -83,7 +83,7 @@ Inputs = tuple[Tensor, ...]
 Built = Callable[[], tuple[nn.Module, tuple[Any, ...]]]
 
 
-def models() -> Iterator[tuple[str, Built]]:
+def models(largest: int = 1024) -> Iterator[tuple[str, Built]]:
     """Names, and what builds the model and says the shape of one input."""
     for name, (own, own_shape) in OWN.items():
         yield f"own {name}", functools.partial(_built, own, {}, own_shape)
@@ -109,7 +109,7 @@ def models() -> Iterator[tuple[str, Built]]:
         names = timm.list_models(module=module)
         if names:
             name = CHOSEN.get(module) or smallest(names)
-            yield f"timm {name}", functools.partial(built_small, name)
+            yield f"timm {name}", functools.partial(built_small, name, largest)
 
 
 def _built(builder: Any, options: dict[str, Any], shape: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
@@ -122,14 +122,15 @@ def smallest(names: list[str]) -> str:
     return min(names, key=lambda name: (next((i for i, each in enumerate(said) if each in name), 99), len(name)))
 
 
-def built_small(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+def built_small(name: str, largest: int) -> tuple[nn.Module, tuple[int, ...]]:
     """The model at the smallest of some depths and sizes that its builder and it take, and the shape of one input."""
     import timm
 
     tried: list[tuple[int, dict[str, Any]]] = [(64, {"img_size": 64}), (64, {}), (96, {}), (128, {"img_size": 128})]
     described = timm.get_pretrained_cfg(name, allow_unregistered=True)
     size = 224 if described is None else described.input_size[-1]
-    for (side, sized), less in itertools.product([*tried, (size, {})], SHALLOW):
+    sides = [each for each in [*tried, (size, {})] if each[0] <= largest]
+    for (side, sized), less in itertools.product(sides, SHALLOW):
         options = {**sized, **less}
         try:
             model = timm.create_model(name, num_classes=10, **options).eval()
@@ -282,7 +283,7 @@ def state(model: nn.Module, x: Inputs) -> Any:
     return [each.clone() for each in model.state_dict().values()], answers, attributes
 
 
-def examine(name: str, build: Built) -> dict[str, Any]:
+def examine(name: str, build: Built, seconds: float = SECONDS) -> dict[str, Any]:
     torch.manual_seed(0)
     model, shape = build()
     model.eval()
@@ -301,7 +302,7 @@ def examine(name: str, build: Built) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             try:
                 row |= attempt(model, x)
             except Late:
@@ -345,6 +346,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--out", type=Path, default=Path("foreign.jsonl"))
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of processor time, for one step of one model")
+    parser.add_argument("--largest", type=int, default=1024, help="side of the pictures that timm's models get")
     parser.add_argument("--share", type=int, default=0, help="this process's share …")
     parser.add_argument("--of", type=int, default=1, help="… of so many")
     arguments = parser.parse_args()
@@ -356,11 +359,11 @@ def main() -> None:
     rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     if arguments.table is None:
         done = {row["name"] for row in rows}
-        for number, (name, build) in enumerate(models()):
+        for number, (name, build) in enumerate(models(arguments.largest)):
             mine = number % arguments.of == arguments.share
             if mine and name not in done and arguments.only in name:
                 try:
-                    row = examine(name, build)
+                    row = examine(name, build, arguments.seconds)
                 except Exception as problem:
                     row = {"name": name, "problem": f"{type(problem).__name__}: {problem}"[:300]}
                 with arguments.out.open("a") as file:

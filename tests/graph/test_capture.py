@@ -35,10 +35,11 @@ from tests.graph.cases import (
 )
 from torch import Tensor, nn
 
-from convscope import create_model
+from convscope import count, create_model, trace
 from convscope.errors import ArgumentError
 from convscope.graph.capture import capture, facts, find_module, record, source_model
 from convscope.graph.heard import is_library
+from convscope.graph.writer import Writer
 
 
 def test_torch_layers_are_leaves_and_containers_are_not() -> None:
@@ -225,6 +226,33 @@ def test_derivatives_of_the_recorded_call_itself() -> None:
 def test_errors(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+class TwiceAsMuch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class Late(nn.Module):
+    """A time limit ends in the midst of the model's own call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise TimeoutError("the caller's time is up")
+
+
+@pytest.mark.parametrize("read", [lambda m: capture(m, X), lambda m: count(m, X.shape[1:]), lambda m: trace(m, X)])
+def test_a_time_limit_says_nothing_of_the_model_s_input(read: Callable[[nn.Module], Any]) -> None:
+    with pytest.raises(TimeoutError, match="the caller's time is up"):
+        read(nn.Sequential(nn.Conv2d(3, 4, 3), Late()))
+
+
+def test_a_time_limit_within_the_recording_is_no_opaque_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any) -> None:
+        raise TimeoutError("the caller's time is up")
+
+    monkeypatch.setattr(Writer, "step", late)
+    with pytest.raises(TimeoutError, match="the caller's time is up"):
+        capture(TwiceAsMuch(), X)
 
 
 def test_whose_code_it_is() -> None:

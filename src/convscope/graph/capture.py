@@ -16,7 +16,7 @@ from convscope.errors import ArgumentError
 from convscope.graph import structure
 from convscope.graph.examples import example_inputs
 from convscope.graph.leaves import has_global_hooks, is_layer, why_opaque
-from convscope.graph.recorder import Recorder, StoppedCall
+from convscope.graph.recorder import NOT_OF_THE_MODEL, Recorder, StoppedCall
 from convscope.graph.untouched import Untouched
 
 _ONE_AT_A_TIME = threading.RLock()  # two records of one model would each put back what the other is doing
@@ -100,7 +100,8 @@ def record(
     look: Callable[[Any, list[Tensor]], None] | None = None,
     results: dict[fx.Node, Any] | None = None,
 ) -> fx.GraphModule:
-    """``capture``, which raises FailedCallError where the model raises something.
+    """``capture``, which raises FailedCallError where the model raises something; what says nothing of the model or its
+    inputs (NOT_OF_THE_MODEL) goes through as it is.
 
     ``look(result, leaves)`` is called while the call's own history for autograd is still whole: ``leaves`` are the
     floating-point input tensors, each requiring a gradient where the tensor given does. ``results`` gets what each
@@ -151,6 +152,8 @@ def _record(
             result = model(*args, **keywords)
     except StoppedCall as stopped:
         raise HiddenStateError(str(stopped)) from None
+    except NOT_OF_THE_MODEL:
+        raise
     except Exception as error:
         if recorder.stopped is None:
             raise _failed(model, error) from None

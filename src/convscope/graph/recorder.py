@@ -23,6 +23,8 @@ from convscope.graph.values import UnseenError, Value
 from convscope.graph.writer import Frame, Writer
 
 _NO_DEFAULT = object()
+#: A time limit of the caller's (TimeoutError is an OSError, raised anywhere by a signal), a disk, too little memory.
+NOT_OF_THE_MODEL = (OSError, MemoryError)
 
 
 class StoppedCall(BaseException):
@@ -235,6 +237,8 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _fail(self, problem: Exception) -> None:
+        if isinstance(problem, NOT_OF_THE_MODEL):
+            raise problem
         if not isinstance(problem, UnseenError):  # a mistake of ours: nothing is known any more
             self._stack[0].reason = f"it could not be recorded ({problem!r})"
         elif self.listening:
