@@ -138,7 +138,8 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         (cut, labels, "img", r"train\.parquet row 4: damaged or cut short picture"),
         ([None, *PICTURES[1:]], labels, "img", "row 0 has no picture bytes"),
         (other_size, labels, "img", r"pictures of different sizes: 16×32, 32×32"),
-        (PICTURES, ["cat"] * 20, "img", "label column of type string, wanted class numbers"),
+        (PICTURES, [0.5] * 20, "img", "label column of type double, wanted class numbers"),
+        (PICTURES, ["cat", None] * 10, "img", "label column of type string, wanted class numbers .* or names"),
         (PICTURES, [None, *labels[1:]], "img", "wanted class numbers without gaps"),
         (PICTURES, labels, "photo", r"columns photo, label, wanted img = \{bytes, path\} and label"),
         (PICTURES, [-1, *labels[1:]], "img", "labels: got -1, wanted class numbers"),
@@ -215,3 +216,20 @@ def test_a_value_that_every_row_repeats_is_not_unpacked_for_all(tmp_path: Path) 
     with pytest.raises(DataError, match="row 0: not a picture"):
         parquet_module._read([path], limit=100_000_000)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_a_path_to_one_file_and_labels_that_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "pets.parquet"
+    write_parquet(path, PICTURES, ["dog", "cat"] * 10, "image")
+    for _ in range(2):  # decoded, then kept
+        dataset = load_dataset(path)
+        assert (dataset.name, dataset.classes) == ("pets", ("cat", "dog"))
+        assert (dataset.train.counts(), dataset.test.counts()) == ([8, 8], [2, 2])
+    first = next(
+        place for place in range(20) if numpy.array_equal(dataset.test.images[0], PIXELS[place].transpose(2, 0, 1))
+    )
+    assert dataset.test.labels[0] == 1 - first % 2
+    write_parquet(tmp_path / "both" / "train-00000-of-00002.parquet", PICTURES, ["dog", "cat"] * 10)
+    write_parquet(tmp_path / "both" / "train-00001-of-00002.parquet", PICTURES, [0, 1] * 10)
+    with pytest.raises(DataError, match="labels are names in one file and numbers in another"):
+        load_dataset(tmp_path / "both")

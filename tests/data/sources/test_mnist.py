@@ -87,7 +87,7 @@ def test_what_was_gzipped_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.M
         raise AssertionError(f"{path} is unpacked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("convscope.data.sources.mnist.read_idx", refuse)
+        patch.setattr("convscope.data.layouts.idx.read_idx", refuse)
         again = load_dataset("mnist", tmp_path)
     assert torch.equal(again.train.images, first.train.images)
     assert torch.equal(again.test.labels, first.test.labels)
@@ -97,3 +97,30 @@ def test_what_was_gzipped_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.M
     os.utime(labels, ns=(1, 1))
     assert load_dataset("mnist", tmp_path).train.labels.tolist() == [9] * 30, "a changed file is unpacked anew"
     assert not copy.exists()
+
+
+def test_torchvision_s_folders(tmp_path: Path) -> None:
+    """By a path to the root, to its folder, to the files, and by name; what lies there says which classes."""
+    content = published(tmp_path / "root" / "FashionMNIST" / "raw", packed=False)
+    for path in ("root", "root/FashionMNIST", "root/FashionMNIST/raw"):
+        dataset = load_dataset(tmp_path / path)
+        assert torch.equal(dataset.train.images[:, 0], content["train-images"])
+        assert dataset.classes[9] == "Ankle boot"
+    (tmp_path / "fashion_mnist").symlink_to(tmp_path / "root")
+    assert is_present("fashion_mnist", tmp_path)
+    assert load_dataset("fashion_mnist", root=tmp_path, download=False).name == "fashion_mnist"
+
+
+def test_a_folder_of_idx_files(tmp_path: Path) -> None:
+    published(tmp_path / "letters", packed=True)
+    labels = (torch.arange(30) % 3 + 1).to(torch.uint8)
+    (tmp_path / "letters" / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    (tmp_path / "letters" / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels[:20])))
+    dataset = load_dataset(tmp_path / "letters")
+    assert (dataset.name, dataset.classes) == ("letters", ("1", "2", "3"))
+    assert dataset.train.labels[:4].tolist() == [0, 1, 2, 0]
+    (tmp_path / "letters" / "classes.txt").write_text("nought\na\nb\nc\n")
+    assert load_dataset(tmp_path / "letters").train.labels[:4].tolist() == [1, 2, 3, 1]
+    (tmp_path / "letters" / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"letters: file missing: t10k-images-idx3-ubyte"):
+        load_dataset(tmp_path / "letters")

@@ -37,29 +37,31 @@ def find_parquet(folder: Path, part: str) -> list[Path]:
 
 @layout(
     "parquet",
-    "train.parquet and test.parquet, pictures and labels as Hugging Face publishes them",
-    lambda path: path.is_dir() and bool(find_parquet(path, "train")),
+    "train.parquet and test.parquet, or a path to one file, pictures and labels as Hugging Face publishes them",
+    lambda path: bool(find_parquet(path, "train")) if path.is_dir() else path.suffix == ".parquet",
 )
 def load_parquet(
-    folder: Path,
+    path: Path,
     *,
     name: str = "",
     classes: Sequence[str] | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
-    """The data set in ``folder``: train and test (or validation) files; decoded once, then kept.
+    """The data set at ``path``: a folder with train and test (or validation) files, or one file; decoded once, then
+    kept.
 
-    Class names come from classes.txt, else from the file's own description, else from ``classes``, else are the labels'
-    own numbers.
+    Labels are numbers or names. Class names come from classes.txt, else from the file's own description, else from
+    ``classes``, else are the labels' own numbers or the names, sorted.
     Without test files ``test_fraction`` of every class is set aside. Raises DataError for missing or damaged files,
     wrong columns, or pictures of different sizes.
     """
-    name = name or folder.resolve().name
-    train_files = find_parquet(folder, "train")
+    folder = path.parent if path.is_file() else path
+    name = name or (path.stem if path.is_file() else folder.resolve().name)
+    train_files = [path] if path.is_file() else find_parquet(folder, "train")
     if not train_files:
         raise MissingFileError(folder, "file missing: train.parquet", f"Put it into the folder {folder}")
-    test_files = find_parquet(folder, "test") or find_parquet(folder, "validation")
+    test_files = [] if path.is_file() else find_parquet(folder, "test") or find_parquet(folder, "validation")
     parts = {"train": train_files, "test": test_files}
     files = [path for paths in parts.values() for path in paths]
 
@@ -67,13 +69,16 @@ def load_parquet(
         tensors: dict[str, torch.Tensor] = {}
         for part, paths in parts.items():
             if paths:
-                tensors[f"{part}_images"], tensors[f"{part}_labels"] = _read(paths)
+                tensors[f"{part}_images"], labels = _read(paths)
+                tensors[f"{part}_labels"] = labels if isinstance(labels, torch.Tensor) else _as_bytes(labels)
         return tensors
 
     places = [folder / DECODED_FOLDER, home_cache(name)]
     tensors = cached(f"{name}-parquet", places, fingerprint_of(files), build)
     with naming(folder):
-        given: dict[str, Labels] = {f"{part}_labels": tensors[f"{part}_labels"] for part in parts if parts[part]}
+        given: dict[str, Labels] = {
+            f"{part}_labels": _as_labels(tensors[f"{part}_labels"]) for part in parts if parts[part]
+        }
         default = None if classes is None else tuple(classes)
         numbers, names = class_numbers(given, _class_names(folder, train_files[0], default))
         train = Labelled(tensors["train_images"], numbers[0], names)
@@ -126,10 +131,23 @@ def _rows_at_once(path: Path, size: int, limit: int) -> int:
     return max(1, min(_ROWS, limit // max(size, 1)))
 
 
-def _read(paths: list[Path], limit: int = UNPACKED_LIMIT) -> tuple[torch.Tensor, torch.Tensor]:
+def _as_bytes(names: list[str]) -> torch.Tensor:
+    """Labels that are names, as a tensor that can be kept."""
+    return torch.frombuffer(bytearray(json.dumps(names).encode("utf-8")), dtype=torch.uint8)
+
+
+def _as_labels(kept: torch.Tensor) -> Labels:
+    """What ``_read`` read: numbers, int64, or names, kept as bytes."""
+    if kept.dtype != torch.uint8:
+        return kept
+    names: list[str] = json.loads(kept.numpy().tobytes())
+    return names
+
+
+def _read(paths: list[Path], limit: int = UNPACKED_LIMIT) -> tuple[torch.Tensor, torch.Tensor | list[str]]:
     """Pictures and labels of several files, of at most ``limit`` bytes decoded."""
     images: list[torch.Tensor] = []
-    labels: list[torch.Tensor] = []
+    labels: list[int | str] = []
     for path in paths:
         with _opened(path) as file:
             columns = file.schema_arrow.names
@@ -142,20 +160,25 @@ def _read(paths: list[Path], limit: int = UNPACKED_LIMIT) -> tuple[torch.Tensor,
                 for batch in file.iter_batches(rows, [group], [picture_column, label_column]):
                     decoded = sum(part.numel() for part in images)
                     images.append(_decode(batch.column(picture_column), path, sum(map(len, images)), decoded, limit))
-                    labels.append(_numbers(batch.column(label_column), path))
+                    labels += _labels(batch.column(label_column), path)
     sizes = sorted({tuple(part.shape[2:]) for part in images})
     if len(sizes) != 1:
         shown = ", ".join(f"{height}×{width}" for height, width in sizes[:5])
         raise DataError(paths[0], f"pictures of different sizes: {shown}" if sizes else "holds no pictures")
     channels = max(part.shape[1] for part in images)  # a row group may have grey pictures alone
-    return torch.cat([convert_channels(part, channels) for part in images]), torch.cat(labels)
+    pictures = torch.cat([convert_channels(part, channels) for part in images])
+    names = [label for label in labels if isinstance(label, str)]
+    if names and len(names) < len(labels):
+        raise DataError(paths[0], "labels are names in one file and numbers in another")
+    return pictures, names or torch.tensor(labels, dtype=torch.int64)
 
 
-def _numbers(column: Any, path: Path) -> torch.Tensor:
-    numbers = column.to_pylist()
-    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
-        raise DataError(path, f"label column of type {column.type}, wanted class numbers without gaps")
-    return torch.tensor(numbers, dtype=torch.int64)
+def _labels(column: Any, path: Path) -> list[int | str]:
+    labels: list[Any] = column.to_pylist()
+    kinds = {type(label) for label in labels}
+    if kinds not in ({int}, {str}, set()):
+        raise DataError(path, f"label column of type {column.type}, wanted class numbers without gaps, or names")
+    return labels
 
 
 def _decode(column: Any, path: Path, first: int, decoded: int, limit: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""CIFAR-10: the published binary version, and Parquet files as Hugging Face lays them out."""
+"""CIFAR-10: the published binary and Python versions, and Parquet files as Hugging Face lays them out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from convscope.data.choosing import chosen_classes
 from convscope.data.dataset import Dataset
 from convscope.data.files import MissingFileError, naming, read_bytes, read_names
 from convscope.data.kinds.labelled import Labelled
+from convscope.data.layouts.cifar_batches import find_batches, load_batches
 from convscope.data.layouts.parquet import find_parquet, load_parquet
 from convscope.errors import DataError
 
@@ -31,13 +32,18 @@ _TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
         train=50_000,
         test=10_000,
         files="data_batch_1.bin … data_batch_5.bin, test_batch.bin (or in cifar-10-batches-bin/), "
-        "or train.parquet and test.parquet",
+        "or cifar-10-batches-py/, or train.parquet and test.parquet",
     ),
     Remote(
         "cifar-10-binary.tar.gz",
         ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
         "md5:c32a1d4ab5d03f1284b67883e8d87530",
-        provides=("data_batch_1.bin", "cifar-10-batches-bin/data_batch_1.bin", "**/train*.parquet"),
+        provides=(
+            "data_batch_1.bin",
+            "cifar-10-batches-bin/data_batch_1.bin",
+            "cifar-10-batches-py/batches.meta",
+            "**/train*.parquet",
+        ),
         unpack=True,
     ),
 )
@@ -48,6 +54,8 @@ def load(folder: Path, classes: str | Sequence[str] | None = None) -> Dataset:
             dataset = _load_binary(place)
             break
     else:
+        if find_batches(folder) is not None:
+            return chosen_classes(load_batches(folder, name="cifar10"), classes)
         if not find_parquet(folder, "train"):
             raise MissingFileError(
                 folder, f"files missing: {_TRAIN[0]} … (or train.parquet and test.parquet)",
