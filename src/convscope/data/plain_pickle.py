@@ -164,7 +164,7 @@ def read_plain_pickle(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, StopIteration, UnicodeError, OverflowError) as error:
-        told = f"step {step} at byte {place:,}: {error or 'nothing there to work on'}"
+        told = f"step {step} at byte {place:,}: {str(error) or 'nothing there to work on'}"
         raise DataError(path, f"not a pickle of plain data, or damaged ({told})", _AGAIN) from error
     if not isinstance(value, dict):
         raise DataError(path, f"holds {type(value).__name__}, wanted a dictionary", _AGAIN)

@@ -12,7 +12,8 @@ from convscope import seeding
 from convscope.data.catalog import SOURCES, Card, Remote, register
 from convscope.data.dataset import Dataset
 from convscope.data.kinds.lines import Lines
-from convscope.data.sources.mnist import DIGITS, load_mnist
+from convscope.data.layouts.idx import DIGITS
+from convscope.data.sources.mnist import load_mnist
 from convscope.errors import ArgumentError
 
 HEIGHT = 32
