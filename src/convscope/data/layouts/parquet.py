@@ -161,16 +161,24 @@ def _read(paths: list[Path], limit: int = UNPACKED_LIMIT) -> tuple[torch.Tensor,
                     decoded = sum(part.numel() for part in images)
                     images.append(_decode(batch.column(picture_column), path, sum(map(len, images)), decoded, limit))
                     labels += _labels(batch.column(label_column), path)
+    return _joined(images, paths[0]), _all_alike(labels, paths[0])
+
+
+def _joined(images: list[torch.Tensor], path: Path) -> torch.Tensor:
+    """The pictures of all row groups, in colour where one of them is: a group may have grey ones alone."""
     sizes = sorted({tuple(part.shape[2:]) for part in images})
     if len(sizes) != 1:
         shown = ", ".join(f"{height}×{width}" for height, width in sizes[:5])
-        raise DataError(paths[0], f"pictures of different sizes: {shown}" if sizes else "holds no pictures")
-    channels = max(part.shape[1] for part in images)  # a row group may have grey pictures alone
-    pictures = torch.cat([convert_channels(part, channels) for part in images])
+        raise DataError(path, f"pictures of different sizes: {shown}" if sizes else "holds no pictures")
+    channels = max(part.shape[1] for part in images)
+    return torch.cat([convert_channels(part, channels) for part in images])
+
+
+def _all_alike(labels: list[int | str], path: Path) -> torch.Tensor | list[str]:
     names = [label for label in labels if isinstance(label, str)]
     if names and len(names) < len(labels):
-        raise DataError(paths[0], "labels are names in one file and numbers in another")
-    return pictures, names or torch.tensor(labels, dtype=torch.int64)
+        raise DataError(path, "labels are names in one file and numbers in another")
+    return names or torch.tensor(labels, dtype=torch.int64)
 
 
 def _labels(column: Any, path: Path) -> list[int | str]:
