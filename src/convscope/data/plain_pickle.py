@@ -1,6 +1,6 @@
 """Python pickles of plain numbers, texts and byte arrays, read without running them.
 
-A pickle is a program, and ``pickle.load`` runs whatever it calls. ``pickletools.genops`` only names its steps; here
+A pickle is a program, and Python's own reader runs whatever it calls. ``pickletools.genops`` only names its steps; here
 the few that CIFAR's batches are made of (Python 2's protocol 2) build values, and every other is refused by its name.
 """
 
