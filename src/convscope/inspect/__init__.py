@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convscope.inspect import displays as displays
 from convscope.inspect.attribution import attribute, honesty, maximise, top_examples
 from convscope.inspect.count import Count, Dense, LayerCount, count
 from convscope.inspect.equivariance import Equivariance, equivariance

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from convscope.columns import ruled
+from convscope.displays import Shown
 from convscope.errors import UnknownNameError
 from convscope.graph.calls import Shape, Step, walk
 from convscope.inspect.cost import connected_maps, cost, outputs
@@ -59,7 +60,7 @@ class LayerCount:
 
 
 @dataclasses.dataclass(frozen=True)
-class Count(Sequence[LayerCount]):
+class Count(Shown, Sequence[LayerCount]):
     """All calls in forward order, and the totals for one picture; ``counts["conv1"]`` looks one up by name.
 
     ``parameters`` are all the model has, ``trainable`` those that ask for a gradient, ``uncalled`` those of layers that

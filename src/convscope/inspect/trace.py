@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx, nn
 
+from convscope.displays import Shown
 from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
 from convscope.graph import structure
 from convscope.graph.capture import one_step, source_model
@@ -63,7 +64,7 @@ class LayerTrace:
         return self.inputs[0]
 
 
-class Trace:
+class Trace(Shown):
     """The layers in forward order: iterate, ``len``, index by position or by name.
 
     ``logits`` is the model's output (the first tensor, where there are several), ``loss`` J (None without a target),

@@ -313,8 +313,13 @@ def _display(wanted: bool) -> Iterator[list[events.Listener]]:
     from rich.console import Console
 
     from convscope.cli.progress import TrainingDisplay
+    from convscope.tasks.displays import NotebookProgress
 
-    with TrainingDisplay(Console()) as shown:
+    console = Console()
+    if console.is_jupyter:
+        yield [NotebookProgress()]
+        return
+    with TrainingDisplay(console) as shown:
         yield [shown]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convscope.tasks import displays as displays
 from convscope.tasks.dispatch import evaluate, fit, predict, run
 from convscope.tasks.registry import TASKS, task_of
 from convscope.tasks.run_pictures import RunPictures, draw_run

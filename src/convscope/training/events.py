@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from convscope.displays import Shown
 from convscope.training.config import Config
 from convscope.training.figures import Figures
 
@@ -218,8 +219,12 @@ class Diverged(Event):
     checkpoint: Path | None  # the last good one
 
 
+class History(Shown, list[EpochDone]):
+    """One EpochDone an epoch, which a notebook shows as curves and a table."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Result(Shown):
     """``history`` has one EpochDone an epoch, ``metrics`` are the task's figures on the test examples at the end.
     ``stopped`` is "epochs", "max_steps" or "converged"."""
 
@@ -231,6 +236,9 @@ class Result:
     config: Config
     stopped: str
     seconds: float  # from the first batch to the end, this process
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "history", History(self.history))
 
 
 @dataclasses.dataclass(frozen=True)

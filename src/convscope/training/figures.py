@@ -7,8 +7,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from convscope.displays import Shown
 
-class Figures(Mapping[str, Any]):
+
+class Figures(Shown, Mapping[str, Any]):
     """Base of a task's figures, a frozen dataclass of them: ``figures.accuracy``, ``figures["accuracy"]``, ``keys()``.
 
     ``headline`` names the figure that tells most; ``higher_is_better`` says which way it should go. ``counted`` names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscope.inspect.pictures.attribution import attribution_figure
-from convscope.inspect.pictures.canvas import save_picture
+from convscope.inspect.pictures.canvas import as_png, save_picture
 from convscope.inspect.pictures.confusion import confusion_figure
 from convscope.inspect.pictures.curves import curves_figure, learning_curves
 from convscope.inspect.pictures.equivariance import equivariance_figure, moved_figure
@@ -14,6 +14,7 @@ from convscope.inspect.pictures.maps import bars_figure, kernel_gradient_figure,
 
 __all__ = [
     "KernelSheet",
+    "as_png",
     "attribution_figure",
     "bars_figure",
     "confusion_figure",

@@ -8,6 +8,7 @@ pixel of a sheet is exactly one number.
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -116,6 +117,13 @@ def plain_axes(axes: Any) -> Any:
     axes.grid(True, color="#e6e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     return axes
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG's bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=PAPER, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def save_picture(figure: Figure, path: str | Path) -> Path:
