@@ -15,7 +15,10 @@ import pytest
 import torch
 
 from convscope import files, tensorfile
-from convscope.errors import CheckpointError
+from convscope.data import load_dataset
+from convscope.data.idx import read_idx
+from convscope.errors import CheckpointError, DataError
+from convscope.models.statefile import read_state
 
 TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
@@ -83,3 +86,18 @@ def test_json_keeps_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert os.fsencode(tensorfile.read_json(path)[0]) == b"caf\xe9"
     files.append_line(path, name)
     assert path.read_bytes().endswith(b"]caf\\udce9\n")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, problem in ((tmp_path / "pipe", "Is no file but a pipe"), (Path("/dev/zero"), "Is no file but a pipe")):
+        with pytest.raises(CheckpointError, match=problem):
+            tensorfile.read_bytes(path)
+        with pytest.raises(CheckpointError, match=problem):
+            read_state(path)
+        with pytest.raises(DataError, match=problem):
+            read_idx(path, 3)
+    with pytest.raises(CheckpointError, match="No file has such a name"):
+        tensorfile.read_bytes(Path("a\0b"))
+    with pytest.raises(DataError, match="no such file or folder"):
+        load_dataset("/" + "a" * 5000)

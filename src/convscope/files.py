@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PART = ".part"  # how the name of an unfinished file ends
+
+
+def check_regular(path: Path) -> None:
+    """OSError for what is there but no file: a pipe that nobody writes to would be waited for, a device read, for ever;
+    and for a name that no file can have."""
+    try:
+        kind = path.stat().st_mode
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"No file has such a name ({error})") from None
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise OSError(errno.EINVAL, "Is no file but a pipe, a socket or a device")
 
 
 @contextlib.contextmanager

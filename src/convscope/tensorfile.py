@@ -154,6 +154,7 @@ def parse_json(
 def read_bytes(path: Path) -> bytes:
     """The whole file; CheckpointError when it cannot be read."""
     try:
+        files.check_regular(path)
         return path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(path, "no such file") from None
@@ -235,4 +236,4 @@ def explain(problem: Exception) -> str:
         number = int(inside.group(1))
     if number is None:
         return text
-    return _PLAIN_WORDS.get(number) or os.strerror(number)
+    return _PLAIN_WORDS.get(number) or getattr(problem, "strerror", None) or os.strerror(number)

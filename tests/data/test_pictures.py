@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -135,6 +136,12 @@ def test_damaged_pictures_are_named(tmp_path: Path) -> None:
         decode_picture(b"\0\1\2", "row 7")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         load_picture(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(DataError, match=r"pipe\.png: cannot be read: Is no file but a pipe, a socket or a device"):
+        load_picture(tmp_path / "pipe.png")
 
 
 def test_odd_metadata_is_nobodys_concern(tmp_path: Path) -> None:

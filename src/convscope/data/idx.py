@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import torch
 
+from convscope import files
 from convscope.data.files import UNPACKED_LIMIT
 from convscope.errors import DataError
 
@@ -71,6 +72,7 @@ def _read(file: BinaryIO, length: int) -> bytearray:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The content of ``path`` as a stream, unpacked where it starts like a gzip file."""
     try:
+        files.check_regular(path)
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)

@@ -69,13 +69,14 @@ def load_dataset(
             obtain(text, source.remotes, folder, download=download, progress=shown)
         return source.load(folder, **options)
     path = Path(text).expanduser()
-    if not path.exists() and (data_root(root) / text).is_dir():
-        path = data_root(root) / text
+    below = data_root(root) / text
+    if not os.path.exists(path) and os.path.isdir(below):  # noqa: PTH110, PTH112 - pathlib raises for what is no name
+        path = below
     return _load_path(path, text, layout, options)
 
 
 def _load_path(path: Path, text: str, layout: str | None, options: dict[str, Any]) -> Dataset[Any]:
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         if os.sep in text or "." in text:
             raise DataError(path, "no such file or folder", f"Data sets known by name: {', '.join(list_datasets())}")
         raise UnknownNameError("data", text, list_datasets())

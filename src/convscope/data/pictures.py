@@ -17,6 +17,7 @@ import numpy
 import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from convscope import files
 from convscope.data.transforms import prepare
 from convscope.errors import DataError
 from convscope.quiet import quiet
@@ -149,6 +150,8 @@ def _as_tensor(pixels: numpy.ndarray) -> torch.Tensor:
 
 def _opened(path: Path, content: bytes | None, max_pixels: int) -> Image.Image:
     try:
+        if content is None:
+            files.check_regular(path)
         image = Image.open(path if content is None else io.BytesIO(content), formats=_formats())
     except FileNotFoundError as error:
         raise DataError(path, "no such file") from error

@@ -14,6 +14,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from convscope import files
 from convscope.errors import CheckpointError
 from convscope.quiet import quiet
 
@@ -42,6 +43,7 @@ def read_state(path: str | Path) -> State:
     """
     path = Path(path)
     try:
+        files.check_regular(path)
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
