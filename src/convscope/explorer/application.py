@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from convscope.errors import ArgumentError, ConvscopeError
+from convscope.errors import ArgumentError, ConvscopeError, DataError
 from convscope.explorer import inputs
 from convscope.explorer.protocol import Arguments, Reply, pack, parse_binary, parse_text
 from convscope.explorer.security import PROTOCOL, Guard
@@ -110,7 +110,7 @@ class Explorer:
         try:
             await self.worker.job(lambda: session.load_upload(bytes(body), kind), 0, "upload", latest=False)
         except ConvscopeError as error:
-            return _refused("upload", str(error), 422)
+            return _refused("upload", str(error), 422, _parts(error))
         return JSONResponse({"ok": True, "version": session.snapshot.version})
 
     async def download(self, request: Request) -> Response:
@@ -180,9 +180,9 @@ class _Window:
         except StoppedError as error:
             await self._fail(number, "cancelled", str(error))
         except ArgumentError as error:
-            await self._fail(number, error.argument, str(error))
+            await self._fail(number, error.argument, str(error), _parts(error))
         except ConvscopeError as error:
-            await self._fail(number, "error", str(error))
+            await self._fail(number, "error", str(error), _parts(error))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # the page says what went wrong; the server goes on
@@ -205,8 +205,8 @@ class _Window:
         reply = await worker.answer(lambda: session.answer(op, args, payload))
         return Reply({**reply.values, "lang": self.explorer.lang}) if op == "hello" else reply
 
-    async def _fail(self, number: int | None, kind: str, text: str) -> None:
-        message: dict[str, Any] = {"id": number, "ok": False, "error": {"kind": kind, "message": text[:2000]}}
+    async def _fail(self, number: int | None, kind: str, text: str, parts: dict[str, str] | None = None) -> None:
+        message: dict[str, Any] = {"id": number, "ok": False, "error": _told(kind, text, parts)}
         await self._send(json.dumps(message))
 
     async def _send(self, content: str | bytes) -> None:
@@ -218,8 +218,24 @@ class _Window:
                     await self.websocket.send_text(content)
 
 
-def _refused(kind: str, reason: str, status: int) -> JSONResponse:
-    return JSONResponse({"ok": False, "error": {"kind": kind, "message": reason}}, status_code=status)
+def _refused(kind: str, reason: str, status: int, parts: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"ok": False, "error": _told(kind, reason, parts)}, status_code=status)
+
+
+def _told(kind: str, text: str, parts: dict[str, str] | None) -> dict[str, Any]:
+    """What went wrong: the sentence in English and, of a refusal, its parts, which the page puts together in its own
+    language."""
+    return {"kind": kind, "message": text[:2000], **({"parts": parts} if parts else {})}
+
+
+def _parts(error: ConvscopeError) -> dict[str, str] | None:
+    if isinstance(error, ArgumentError):
+        found = {"argument": error.argument, "got": repr(error.got), "wanted": error.wanted, "hint": error.hint}
+    elif isinstance(error, DataError):
+        found = {"path": str(error.path), "problem": error.problem, "hint": error.remedy}
+    else:
+        return None
+    return {name: text[:1000] for name, text in found.items()}
 
 
 def _nothing() -> None:

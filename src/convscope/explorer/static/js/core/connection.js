@@ -1,9 +1,18 @@
 // The socket to the server: requests with answers, binary frames, and coming back after the server has gone.
 
+import { told } from "./told.js";
+
+// ``parts``: what a refusal is made of; its message is put together in the language that the page has when it is read.
 export class RequestError extends Error {
-  constructor(kind, message) {
-    super(message);
+  constructor(kind, message, parts = null) {
+    super();
     this.kind = kind;
+    this.english = message;
+    this.parts = parts;
+  }
+
+  get message() {
+    return told({ kind: this.kind, message: this.english, parts: this.parts });
   }
 }
 
@@ -58,7 +67,7 @@ export class Connection {
     this.waiting.delete(header.id);
     if (header.ok && header.result.version !== undefined) this.listeners.version.forEach((listener) => listener(header.result.version));
     if (header.ok) waiting.resolve({ ...header.result, bytes });
-    else waiting.reject(new RequestError(header.error.kind, header.error.message));
+    else waiting.reject(new RequestError(header.error.kind, header.error.message, header.error.parts));
   }
 
   ask(op, args = {}, payload = null) {

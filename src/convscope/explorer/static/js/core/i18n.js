@@ -32,6 +32,14 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? `{${name}}`));
 }
 
+export function keysOf(prefix) {
+  return Object.keys(tables[current]).filter((key) => key.startsWith(prefix));
+}
+
+export function textOf(key, language) {
+  return tables[language][key];
+}
+
 export function has(key) {
   return tables[current]?.[key] !== undefined;
 }

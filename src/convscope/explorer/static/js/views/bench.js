@@ -39,7 +39,7 @@ export async function showBench(app, body) {
       maps.set(method, { values: floats(answer), shape: answer.shape, limit: answer.limit });
     } catch (error) {
       if (error.kind === "cancelled" || error.kind === "lost") throw error;
-      failed.set(method, error.message);
+      failed.set(method, error);
     }
     draw();
   }
@@ -106,7 +106,7 @@ function thumbnail(app, { values, shape, limit }) {
 function one(app, method) {
   const checks = state.checks.get(method);
   const failed = state.failed.get(method);
-  if (failed) return h("p.note.warn", { id: "bench-failed" }, failed);
+  if (failed) return h("p.note.warn", { id: "bench-failed" }, failed.message);
   if (!checks) return null;
   const bars = checks.randomised.flatMap(({ layer, agreement }) => {
     const fill = h("span.fill");

@@ -3,6 +3,7 @@
 import { $, h, notice, num, replace } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { told } from "../core/told.js";
 import { bytes, floats } from "../core/connection.js";
 import { pictureCanvas } from "../draw/atlas.js";
 import { colours } from "../draw/colour.js";
@@ -137,7 +138,7 @@ export function mountInput(app) {
       const answer = await fetch(`/upload?kind=${kind}`, { method: "POST", body: file });
       const result = await answer.json();
       if (!result.ok) {
-        notice(result.error.message);
+        notice(told(result.error));
         return;
       }
     } catch {
