@@ -64,8 +64,14 @@ def test_names_are_the_catalogues_and_kept(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("shell", "sign"), [("bash", "complete -o nosort"), ("zsh", "#compdef"), ("fish", "complete --")]
 )
-def test_each_shell_has_a_script(shell: str, sign: str, call: Call) -> None:
+def test_each_shell_has_a_script(
+    shell: str, sign: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: begun.append(command))
     text = call("completion", shell).stdout
     assert sign in text
     assert "_CONVSCOPE_COMPLETE" in text
+    assert [command[-1] for command in begun] == ["from convscope.cli.completing import names; names()"]
     assert call("completion", "csh", code=2).stderr

@@ -50,12 +50,12 @@ def digits() -> tuple[Any, Any]:
 @pytest.fixture(scope="module")
 def fitted(digits: tuple[Any, Any]) -> CNNClassifier:
     X, y = digits
-    return of(epochs=20).fit(X, y)
+    return of(epochs=8).fit(X, y)
 
 
 def test_it_learns_and_answers_as_convscope_does(fitted: CNNClassifier, digits: tuple[Any, Any]) -> None:
     X, y = digits
-    assert fitted.score(X, y) > 0.8
+    assert fitted.score(X, y) > 0.5
     shares = fitted.predict_proba(X)
     np.testing.assert_allclose(shares.sum(1), 1, atol=1e-12)
     np.testing.assert_array_equal(fitted.classes_[shares.argmax(1)], fitted.predict(X))
@@ -63,14 +63,14 @@ def test_it_learns_and_answers_as_convscope_does(fitted: CNNClassifier, digits: 
     np.testing.assert_allclose(shares[:20], [each.probabilities for each in own], atol=1e-5)
     assert [each.label for each in own] == [str(each) for each in fitted.predict(X[:20])]
     assert fitted.n_features_in_ == 64
-    assert len(fitted.history_) == 20
+    assert len(fitted.history_) == 8
     assert "test_loss" not in fitted.history_[0]
 
 
 def test_shapes_and_libraries_say_the_same(digits: tuple[Any, Any], fitted: CNNClassifier) -> None:
     X, y = digits
     shares = fitted.predict_proba(X)
-    rows = of(epochs=20, input_shape=(8, 8)).fit(X.reshape(300, 64), y)
+    rows = of(epochs=8, input_shape=(8, 8)).fit(X.reshape(300, 64), y)
     np.testing.assert_array_equal(rows.predict_proba(X.reshape(300, 64)), shares)
     np.testing.assert_array_equal(fitted.predict_proba(torch.from_numpy(X)), shares)
     np.testing.assert_array_equal(fitted.predict_proba(X.astype(float)), shares)  # whole numbers of 0 … 255
@@ -82,10 +82,10 @@ def test_shapes_and_libraries_say_the_same(digits: tuple[Any, Any], fitted: CNNC
 
 def test_numbers_are_standardised_by_what_was_trained_on(digits: tuple[Any, Any]) -> None:
     X, y = digits
-    plain = of(epochs=6).fit(X / 15.0, y)
-    moved = of(epochs=6).fit(X / 15.0 * 1e6 - 3e7, y)  # the same pictures in other units
+    plain = of(epochs=4).fit(X / 15.0, y)
+    moved = of(epochs=4).fit(X / 15.0 * 1e6 - 3e7, y)  # the same pictures in other units
     np.testing.assert_allclose(moved.predict_proba(X / 15.0 * 1e6 - 3e7), plain.predict_proba(X / 15.0), atol=1e-4)
-    assert plain.score(X / 15.0, y) > 0.5
+    assert plain.score(X / 15.0, y) > 0.3
     by_hand = (X / 15.0 - (X / 15.0).mean()) / (X / 15.0).std()
     with torch.no_grad():
         scores = plain.model_(torch.from_numpy(by_hand).float()[:, None]).softmax(1)

@@ -10,6 +10,8 @@ import contextlib
 import importlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +67,20 @@ def prepared(command: click.Command) -> click.Command:
     return command
 
 
+def prepare_names() -> None:
+    """Have the names ready before the first Tab: where they are not kept, a process of its own reads the catalogues."""
+    if _kept() is None:
+        subprocess.Popen(
+            [sys.executable, "-c", "from convscope.cli.completing import names; names()"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
 def names() -> dict[str, list[str]]:
     """The names in every catalogue."""
+    if (kept := _kept()) is not None:
+        return kept
     cache, mark = _cache(), _mark()
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        if kept.get("mark") == mark:
-            return dict(kept["names"])
     found = {kind: sorted(_registry(*place)) for kind, place in _REGISTRIES.items()}
     with contextlib.suppress(OSError):  # without a place for it, it takes longer the next time as well
         from convscope import files
@@ -79,6 +88,15 @@ def names() -> dict[str, list[str]]:
         cache.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(cache, json.dumps({"mark": mark, "names": found}))
     return found
+
+
+def _kept() -> dict[str, list[str]] | None:
+    """The names in the file; None where there is none, or it is of other sources."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        kept = json.loads(_cache().read_text(encoding="utf-8"))
+        if kept.get("mark") == _mark():
+            return dict(kept["names"])
+    return None
 
 
 def _registry(module: str, name: str) -> Any:

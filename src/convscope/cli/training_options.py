@@ -115,7 +115,7 @@ ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
         ("--checkpoint-seconds", "checkpoint_seconds", float, "60", "Least time between checkpoints in an epoch."),
         ("--checkpoint-batches", "checkpoint_batches", int, "", "Also a checkpoint every so many batches."),
         ("--keep-checkpoints", "keep_checkpoints", int, "2", "Newest checkpoints that stay."),
-        ("--log", "log", str, "csv", "csv, or tensorboard: files for TensorBoard in the run folder as well."),
+        ("--log --logger", "log", str, "csv", "csv, or tensorboard: files for TensorBoard in the run folder as well."),
         (
             "--watch",
             "watch",

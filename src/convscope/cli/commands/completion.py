@@ -18,6 +18,7 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
+    from convscope.cli.completing import prepare_names
     from convscope.cli.main import VARIABLE, group
 
     made = get_completion_class(shell)
@@ -25,3 +26,4 @@ def command(shell: str) -> None:
     # made by hand: what click's ``source`` does first is to start bash and ask for its version
     filled = made(group, {}, "convscope", VARIABLE)
     click.echo(filled.source_template % filled.source_vars())
+    prepare_names()
