@@ -7,7 +7,8 @@ captions.txt:  dog.jpg<TAB>A dog runs.        captions.csv:  image,caption
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -68,20 +69,44 @@ def load_captions(
     found = [_read(part, encoding, left_out) for part in _folders(folder)]
     left_out.say(folder)
     parts = found if len(found) == 2 else list(set_aside(found[0], test_fraction, seed))
+    kept_as = Keeping(name, folder, channels, longest, in_memory, memory_limit)
+    return put_together(parts, kept_as, lambda texts: Vocabulary.build(texts, least, most, cut=cut, lower=lower))
+
+
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """Under which ``name`` the pictures of a ``folder`` are kept, in which channels (None: the most that any has), of
+    which size, and where: as ``load_captions`` has them."""
+
+    name: str
+    folder: Path
+    channels: int | None
+    longest: int | None
+    in_memory: bool | None
+    memory_limit: int
+
+
+def put_together(
+    parts: Sequence[Sequence[Captioned]], keeping: Keeping, known: Callable[[tuple[str, ...]], Vocabulary]
+) -> Dataset[Captions]:
+    """A data set of the two ``parts``; ``known`` makes the vocabulary of the training captions."""
     everything = [captioned for part in parts for captioned in part]
     own = [probe_picture(path) for path, _ in everything]
-    shaping = Shaping(channels or max((each[0] for each in own), default=3), longest=longest)
+    shaping = Shaping(keeping.channels or max((each[0] for each in own), default=3), longest=keeping.longest)
     sizes = torch.tensor([shaping.target(*each[1:]) for each in own], dtype=torch.int64).reshape(-1, 2)
     files = PictureFiles([path for path, _ in everything], shaping.channels, sizes, shaping.read)
-    store = kept(files, name, folder, in_memory, memory_limit, longest=longest, channels=shaping.channels)
-    vocabulary = Vocabulary.build(_texts(parts[0]), least, most, cut=cut, lower=lower)
+    store = kept(
+        files, keeping.name, keeping.folder, keeping.in_memory, keeping.memory_limit,
+        longest=keeping.longest, channels=shaping.channels,
+    )  # fmt: skip
+    vocabulary = known(_texts(parts[0]))
     places = torch.split(torch.arange(len(everything)), [len(part) for part in parts])
-    with naming(folder):
+    with naming(keeping.folder):
         made = [
             Captions(store.select(place), _texts(part), torch.tensor([len(own) for _, own in part]), vocabulary)
             for place, part in zip(places, parts, strict=True)
         ]
-        return Dataset(name, made[0], made[1])
+        return Dataset(keeping.name, made[0], made[1])
 
 
 def _folders(folder: Path) -> list[Path]:

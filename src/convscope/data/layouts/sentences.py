@@ -23,7 +23,10 @@ from convscope.data.vocabulary import Cut, Vocabulary
 from convscope.errors import ArgumentError, DataError
 
 _TEST_NAMES = ("test", "val", "valid", "validation")
-_BESIDES = ("readme", "license", "classes", "captions")  # texts that are no class
+_BESIDES = (  # texts that are no class
+    *("readme", "license", "classes", "captions"),
+    *("flickr8k.token", "flickr_8k.trainimages", "flickr_8k.devimages", "flickr_8k.testimages"),
+)
 
 
 def _class_files(folder: Path) -> dict[str, Path]:

@@ -61,7 +61,7 @@ class Composer:
         return line
 
 
-class _MnistFile(Remote):
+class MnistFile(Remote):
     """A file of MNIST's, in this set's own folder or in mnist's beside it."""
 
     def present(self, folder: Path) -> bool:
@@ -83,7 +83,7 @@ class _MnistFile(Remote):
         "random gaps and overlaps.",
         kind="lines",
     ),
-    *[_MnistFile(**vars(remote)) for remote in SOURCES["mnist"].remotes],
+    *[MnistFile(**vars(remote)) for remote in SOURCES["mnist"].remotes],
 )
 def load(
     folder: Path, train: int = 20_000, test: int = 2_000, shortest: int = 3, longest: int = 9, seed: int = 0

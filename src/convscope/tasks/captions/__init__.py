@@ -1,0 +1,1 @@
+"""Captions: a picture in, what is to be seen in it out."""

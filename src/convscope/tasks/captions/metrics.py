@@ -1,0 +1,108 @@
+"""Figures of a writer of captions."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convscope.data.examples import Batch
+from convscope.data.vocabulary import PADDING, Vocabulary
+from convscope.errors import ArgumentError
+from convscope.models.searching import Search
+from convscope.tasks.bleu import bleu
+from convscope.tasks.captions.foretelling import Foretelling
+from convscope.tasks.captions.writing import write
+from convscope.training.figures import Figures
+
+_SHOWN = 5
+_TOGETHER = 64  # pictures captioned at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionFigures(Figures):
+    """``bleu`` is BLEU-4 from 0 to 100 against all captions of each picture, with sacrebleu's ``signature``;
+    ``exact_match`` the share of captions that are, word for word, one of their picture's. ``loss`` is the mean over the
+    tokens of −ln p, the caption so far being given, ``perplexity`` its exponential, ``token_accuracy`` the share
+    foretold rightly. ``first`` are the first few pictures: caption, one of theirs. ``unended``: captions without an
+    end."""
+
+    headline = "exact_match"
+    counted = "images"
+
+    images: int
+    loss: float
+    perplexity: float
+    token_accuracy: float
+    exact_match: float
+    bleu: float
+    signature: str
+    unended: int
+    first: tuple[tuple[str, str], ...]
+
+
+class CaptionTally:
+    """Adds up the loss of every token, and captions the pictures of each batch by ``search``.
+
+    The captions of a batch's pictures lie side by side, one picture's after another's, and their pictures with them.
+    """
+
+    def __init__(self, model: nn.Module, examples: Foretelling, search: Search) -> None:
+        self.model, self.examples, self.search = model, examples, search
+        self.loss, self.right, self.tokens, self.images = 0.0, 0, 0, 0
+
+    def add(self, outputs: Tensor, batch: Batch) -> None:
+        """Scores (m, t, tokens) of a batch."""
+        targets = batch.targets
+        real = targets != PADDING
+        logits = outputs.flatten(0, 1)
+        self.loss += float(F.cross_entropy(logits, targets.flatten(), ignore_index=PADDING, reduction="sum"))
+        self.right += int(((outputs.argmax(2) == targets) & real).sum())
+        self.tokens += int(real.sum())
+        self.images += batch.examples
+
+    def figures(self) -> CaptionFigures:
+        """ArgumentError when nothing was added."""
+        if not self.images:
+            raise ArgumentError("split", "no pictures", "at least one picture to evaluate")
+        captions = self.examples.captions
+        first = next(self.model.parameters())
+        found = []
+        for places in torch.arange(len(captions)).split(_TOGETHER):
+            pictures = self.ready(captions.pictures.stacked(places)).to(first.device, first.dtype)
+            found += write(self.model, pictures, self.search)
+        texts = [captions.vocabulary.decode(each.tokens) for each in found]
+        given = iter(captions.texts)
+        references = [list(itertools.islice(given, count)) for count in captions.counts.tolist()]
+        measured = bleu(texts, references, "char" if captions.vocabulary.cut == "characters" else "13a")
+        mean = self.loss / self.tokens
+        return CaptionFigures(
+            images=self.images,
+            loss=mean,
+            perplexity=math.exp(min(mean, 700.0)),
+            token_accuracy=self.right / self.tokens,
+            exact_match=exact(texts, references, captions.vocabulary) / len(texts),
+            bleu=measured.score,
+            signature=measured.signature,
+            unended=sum(not each.whole for each in found),
+            first=tuple((text, own[0]) for text, own in list(zip(texts, references, strict=True))[:_SHOWN]),
+        )
+
+    def ready(self, pictures: Tensor) -> Tensor:
+        """uint8 (n, c, h, w) as the model takes them."""
+        found = getattr(self.examples.captions.pictures, "preprocessing", None)
+        assert found is not None
+        return found.normalise(pictures)
+
+
+def exact(texts: Sequence[str], references: Sequence[Sequence[str]], vocabulary: Vocabulary) -> int:
+    """How many of ``texts`` are, word for word, one of their references, as ``vocabulary`` cuts them."""
+    return sum(
+        any(vocabulary.split(text) == vocabulary.split(each) for each in own)
+        for text, own in zip(texts, references, strict=True)
+    )

@@ -1,0 +1,146 @@
+"""The task of writing captions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from convscope import spec
+from convscope.data import Dataset
+from convscope.data.examples import Examples
+from convscope.data.kinds.captions import Captions
+from convscope.errors import ArgumentError
+from convscope.models.searching import Search
+from convscope.spec import Preprocessing
+from convscope.tasks.captions import preparing
+from convscope.tasks.captions.foretelling import Foretelling
+from convscope.tasks.captions.metrics import CaptionFigures, CaptionTally
+from convscope.tasks.captions.predict import Caption, predict
+from convscope.tasks.captions.recipes import RECIPES
+from convscope.tasks.registry import register
+from convscope.tasks.translation.objective import TokenObjective
+from convscope.training.config import Config
+from convscope.training.figures import Figures
+from convscope.training.task import Examined, Objective, Prepared, Task
+
+_BEAM, _PENALTY = 4, 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionSettings:
+    size: int = 0  # pixels a side that pictures are brought to; 0: their own, of many sizes 128
+    smoothing: float = 0.0  # share of a target that is spread over all words
+    beam: int | None = None  # captions kept while searching, 1: greedy; None: as in training, and there 4
+    length_penalty: float | None = None  # α of ((5 + length)/6)^α; None: as in training, and there 0
+
+
+@register
+class Captioning(Task):
+    """What is to be seen in a picture, in words."""
+
+    name = "captions"
+    kinds = ("captions",)
+    unit = "images"
+    noun = "pictures"
+    history = ("loss", "token_accuracy", "bleu", "exact_match")
+    shares = ("token_accuracy", "exact_match")
+    most_at_a_time = 64
+    answer_header = ("picture", "caption", "log_probability")
+    Settings = CaptionSettings
+    recipes = RECIPES
+
+    def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        page = self.settings
+        for name, wanted, fine in (
+            ("size", "0, or pixels, at least 8", page.size == 0 or page.size >= 8),
+            ("smoothing", "a share from 0 to below 1", 0 <= page.smoothing < 1),
+            ("beam", "a number of captions ≥ 1", page.beam is None or (_number(page.beam, int) and page.beam >= 1)),
+            (
+                "length_penalty",
+                "a number ≥ 0",
+                page.length_penalty is None or (_number(page.length_penalty, float) and page.length_penalty >= 0),
+            ),
+        ):
+            if not fine:
+                raise ArgumentError(name, getattr(page, name), wanted)
+
+    def options(self, dataset: Dataset[Any]) -> dict[str, Any]:
+        return {"classes": len(dataset.train.vocabulary), "in_channels": dataset.train.pictures.channels}
+
+    def prepare(self, model: nn.Module, dataset: Dataset[Any], config: Config) -> Prepared:
+        search = self.search(model)
+        reading = {"beam": search.beam, "length_penalty": search.penalty}
+        return preparing.prepare_data(model, dataset, self.settings.size, reading, config)
+
+    def ready(self, model: nn.Module, prepared: Prepared, objective: Objective, dataset: Dataset[Any]) -> None:
+        preparing.try_out(model, prepared, dataset)
+
+    def objective(self, model: nn.Module, loss: Any = None) -> TokenObjective:
+        if loss not in (None, "cross_entropy"):
+            raise ArgumentError("loss", loss, "none: captions are learned by cross-entropy, smoothed or not")
+        return TokenObjective(self.settings.smoothing)
+
+    def search(self, model: nn.Module) -> Search:
+        """How captions are looked for: as these settings say, else as the model does, else by a beam of four."""
+        described = spec.spec_of(model)
+        kept = described.answers.more if described is not None else {}
+        beam, penalty = self.settings.beam, self.settings.length_penalty
+        return Search(
+            int(kept.get("beam", _BEAM)) if beam is None else beam,
+            float(kept.get("length_penalty", _PENALTY)) if penalty is None else float(penalty),
+        )
+
+    def tally(self, model: nn.Module, examples: Examples, objective: Objective) -> CaptionTally:
+        assert isinstance(examples, Foretelling)
+        return CaptionTally(model, examples, self.search(model))
+
+    def training_figures(
+        self, loss: float, weight: float, examples: int, counts: Mapping[str, float]
+    ) -> dict[str, float]:
+        done = max(weight, 1.0)
+        return {"loss": loss / done, "token_accuracy": counts.get("right", 0.0) / done}
+
+    def examine(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        dataset: Dataset[Any] | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> Examined:
+        assert isinstance(examples, Captions)
+        vocabulary, own = preparing.known_to(model)
+        described = spec.spec_of(model)
+        assert described is not None
+        return Examined(preparing.told(examples, vocabulary, own), (), described.inputs)
+
+    def predict(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        batch_size: int = 64,
+        preprocessing: Preprocessing | None = None,
+        engine: str = "auto",
+        told: Callable[[Any], object] = lambda inference: None,
+    ) -> Iterator[Caption]:
+        return predict(model, inputs, self.search(model), batch_size, engine, told)
+
+    def summary(self, figures: Figures) -> str:
+        assert isinstance(figures, CaptionFigures)
+        exact = f"exact match {figures.exact_match:.2%} of {figures.images:,} pictures, BLEU-4 {figures.bleu:.2f}"
+        return f"{exact}, loss {figures.loss:.4f} a word"
+
+    def report(self, figures: Figures) -> str:
+        assert isinstance(figures, CaptionFigures)
+        lines = [self.summary(figures), f"signature {figures.signature}"]
+        lines += [f"words foretold rightly {figures.token_accuracy:.2%}; without an end {figures.unended:,}"]
+        for text, reference in figures.first:
+            lines += ["", f"caption    {text}", f"reference  {reference}"]
+        return "\n".join(lines)
+
+
+def _number(value: object, kind: type) -> bool:
+    return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
