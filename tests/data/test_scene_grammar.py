@@ -12,7 +12,7 @@ from convscope.errors import ArgumentError, UnknownNameError
 
 
 def chains(count: int) -> list[tuple[Place, ...]]:
-    grid = list(itertools.product(range(3), repeat=2))
+    grid = [(row, column) for row in range(3) for column in range(3)]
     near = itertools.permutations(grid, count)
     return [each for each in near if all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in itertools.pairwise(each))]
 

@@ -109,3 +109,27 @@ def test_a_text_without_an_end_is_cut() -> None:
     (found,) = search(model.begin(torch.tensor([[4, 3]])), [4])
     assert not found.whole
     assert len(found.tokens) == 4
+
+
+def test_poor_endings_do_not_end_a_likelier_text() -> None:
+    """The end has 2 % at each place and a token 98 %: two short texts are found long before the likeliest, of four."""
+
+    class Sure:
+        def __init__(self) -> None:
+            self.place = 0
+
+        def step(self, tokens: Tensor) -> Tensor:
+            self.place += 1
+            chances = torch.full((len(tokens), 6), 1e-9)
+            chances[:, 3], chances[:, 4] = (0.02, 0.98) if self.place < 5 else (0.98, 0.02)
+            return chances.log()
+
+        def reorder(self, rows: Tensor) -> None:
+            pass
+
+        def keep(self, rows: Tensor) -> None:
+            pass
+
+    for penalty in (0.0, 0.6):
+        (found,) = Search(beam=2, penalty=penalty)(Sure(), [10])
+        assert found.tokens == (4, 4, 4, 4)

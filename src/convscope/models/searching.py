@@ -56,7 +56,8 @@ class Search:
     def __call__(self, begun: Begun, longest: Sequence[int], device: torch.device | str = "cpu") -> list[Found]:
         """The best text for each of the inputs that ``begun`` has a row of, with its end at most ``longest`` tokens.
 
-        An input is done when ``beam`` of its texts are, or no other can become better than the best. As wide as there
+        An input is done when ``beam`` of its texts are and the best of them is better than any under way, or when no
+        other can become better than the best. As wide as there
         are beginnings it finds the best text of all.
         """
         examples, beam = len(longest), self.beam
@@ -128,8 +129,11 @@ class Search:
         for row, example in enumerate(left):
             texts, limit = done[example], longest[example]
             # a sum of logarithms only falls, and is worth most divided by the largest of penalties
-            hope = max(self.by_length(best[row], limit), self.by_length(best[row], length + 1))
-            settled = len(texts) >= self.beam or (texts and max(text.score for text in texts) >= hope)
+            now = self.by_length(best[row], length + 1)
+            hope = max(self.by_length(best[row], limit), now)
+            found_so_far = max((text.score for text in texts), default=-torch.inf)
+            # a beam of poor endings must not end a text that is far likelier than they are
+            settled = found_so_far >= (now if len(texts) >= self.beam else hope)
             if length < limit and best[row] > -torch.inf and not settled:
                 found.append(row)
         return found

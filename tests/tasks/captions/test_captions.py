@@ -52,7 +52,8 @@ def name(request: pytest.FixtureRequest) -> str:
 def trained(name: str, tmp_path_factory: pytest.TempPathFactory) -> Result:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return fit(name, blocks(256, 40), model_options=SMALL[name], run_dir=str(folder), **SETTINGS)
+    settings = {**SETTINGS, "epochs": 28 if name == "caption_lstm" else 12}
+    return fit(name, blocks(256, 40), model_options=SMALL[name], run_dir=str(folder), **settings)
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_a_wide_beam_is_an_exhaustive_search(which: str) -> None:
                 chances[each] = float(sum(y[step, token] for step, token in enumerate((*each, END))))
         best = max(chances, key=chances.__getitem__)
         assert text.tokens == best
-        assert text.log_probability == pytest.approx(chances[best], abs=1e-9)
+        assert text.log_probability == pytest.approx(chances[best], rel=1e-6), "which adds up in float32"
 
 
 @pytest.mark.parametrize("which", NAMES)
@@ -266,10 +267,10 @@ def test_what_does_not_fit_is_refused(model: nn.Module, name: str, tmp_path: Pat
     with pytest.raises(ArgumentError, match="5 word vectors.*Build it with classes="):
         fit(create_model(name, classes=5, **SMALL[name]), blocks(8, 4), **settings)
     with pytest.raises(ArgumentError, match="loss: got 'ctc', wanted none: captions are learned by cross-entropy"):
-        fit(name, blocks(8, 4), model_options=SMALL[name], loss="ctc", **settings)
+        Captioning().objective(model, "ctc")
     with pytest.raises(ArgumentError, match="at least one picture"):
         predict(model, [])
-    with pytest.raises(ArgumentError, match="inputs: got 'float"):
+    with pytest.raises(ArgumentError, match="inputs: got 'torch.float32 .1, 4, 4.', wanted pictures, uint8"):
         predict(model, torch.zeros(1, 4, 4), task=Captioning())
     with pytest.raises(ArgumentError, match="trained to write captions, with its vocabulary"):
         predict(create_model(name, classes=5, **SMALL[name]), "a.png", task=Captioning())

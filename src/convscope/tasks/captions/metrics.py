@@ -16,7 +16,7 @@ from convscope.data.vocabulary import PADDING, Vocabulary
 from convscope.errors import ArgumentError
 from convscope.models.searching import Search
 from convscope.tasks.bleu import bleu
-from convscope.tasks.captions.foretelling import Foretelling
+from convscope.tasks.captions.foretelling import FittedPictures, Foretelling
 from convscope.tasks.captions.writing import write
 from convscope.training.figures import Figures
 
@@ -72,10 +72,12 @@ class CaptionTally:
             raise ArgumentError("split", "no pictures", "at least one picture to evaluate")
         captions = self.examples.captions
         first = next(self.model.parameters())
+        assert isinstance(captions.pictures, FittedPictures)
+        fitting = captions.pictures.preprocessing
         found = []
-        for places in torch.arange(len(captions)).split(_TOGETHER):
-            pictures = self.ready(captions.pictures.stacked(places)).to(first.device, first.dtype)
-            found += write(self.model, pictures, self.search)
+        for places in torch.split(torch.arange(len(captions)), _TOGETHER):
+            pictures = fitting.normalise(captions.pictures.stacked(places))
+            found += write(self.model, pictures.to(first.device, first.dtype), self.search)
         texts = [captions.vocabulary.decode(each.tokens) for each in found]
         given = iter(captions.texts)
         references = [list(itertools.islice(given, count)) for count in captions.counts.tolist()]
@@ -92,12 +94,6 @@ class CaptionTally:
             unended=sum(not each.whole for each in found),
             first=tuple((text, own[0]) for text, own in list(zip(texts, references, strict=True))[:_SHOWN]),
         )
-
-    def ready(self, pictures: Tensor) -> Tensor:
-        """uint8 (n, c, h, w) as the model takes them."""
-        found = getattr(self.examples.captions.pictures, "preprocessing", None)
-        assert found is not None
-        return found.normalise(pictures)
 
 
 def exact(texts: Sequence[str], references: Sequence[Sequence[str]], vocabulary: Vocabulary) -> int:

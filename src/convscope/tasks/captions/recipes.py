@@ -4,4 +4,20 @@ from __future__ import annotations
 
 from convscope.training.recipes import Recipe
 
-RECIPES: tuple[Recipe, ...] = ()
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        "caption_attention-scenes",
+        "caption_attention",
+        "digit_scenes",
+        {"maps": (8, 16, 32, 64)},
+        {
+            "optimiser": "adam",
+            "learning_rate": 3e-3,
+            "schedule": "one_cycle",
+            "batch_size": 32,
+            "epochs": 2,
+            "gradient_clip": 1.0,
+        },
+        "NOTE",
+    ),
+)
