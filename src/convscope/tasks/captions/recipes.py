@@ -18,7 +18,7 @@ RECIPES: tuple[Recipe, ...] = (
             "epochs": 2,
             "gradient_clip": 1.0,
         },
-        "86.3 % of 1,000 test scenes described word for word, BLEU-4 95.5, after two epochs of 20,000 scenes, on one core "
-        "of a busy machine in 13 minutes",
+        "86.3 % of 1,000 test scenes described word for word, BLEU-4 95.5, after two epochs of 20,000 scenes, on one "
+        "core of a busy machine in 13 minutes",
     ),
 )
