@@ -114,7 +114,7 @@ def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) ->
         ((1440, 900), "light"),
         pytest.param((1440, 900), "dark", marks=pytest.mark.long),
         pytest.param((390, 844), "light", marks=pytest.mark.long),
-        ((390, 844), "dark"),
+        pytest.param((390, 844), "dark", marks=pytest.mark.long),
     ],
 )
 def test_axe_finds_nothing_serious(visit: Callable[..., Any], lenet: Handle, theme: str, size: tuple[int, int]) -> None:

@@ -251,7 +251,8 @@ class TestEveryRun:
 
     def test_it_draws_itself(self, example: Example, result: Result, tmp_path: Path) -> None:
         example.task.draw(tmp_path, "title", json.loads(json.dumps(result.metrics.to_json())))
-        assert all(path.stat().st_size > 500 for path in tmp_path.iterdir())
+        for path in tmp_path.iterdir():  # pictures, and tables of what is drawn in them
+            assert path.stat().st_size > (500 if path.suffix == ".png" else 20)
 
     def test_auto_trains_whatever_engine_it_takes(self, example: Example, result: Result, tmp_path: Path) -> None:
         other = train(example, tmp_path / "run", "auto")

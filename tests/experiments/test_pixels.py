@@ -16,6 +16,7 @@ from convscope.inspect.pictures.looks import looks_of
 from convscope.models import create_model
 
 
+@pytest.mark.long
 def test_spatial_transformers_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (30, 1, 28, 28), generator=chance, dtype=torch.uint8)

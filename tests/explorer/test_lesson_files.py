@@ -205,6 +205,7 @@ def test_what_is_no_lesson_at_all(tmp_path: Path) -> None:
         read_lesson(path)
 
 
+@pytest.mark.long
 def test_the_command_and_the_page_hold_the_lesson(session: Session, tmp_path: Path) -> None:
     path, page = tmp_path / "lesson.toml", tmp_path / "lesson.html"
     path.write_text(LESSON.replace("within = [6, 7, 7, 8]", ""), "utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import convscope.explorer
 
-STATIC = Path(next(iter(convscope.explorer.__path__))) / "static"
+STATIC = Path(convscope.explorer.__file__).parent / "static"
 ENGLISH = json.loads((STATIC / "locales/en.json").read_text("utf-8"))
 CHINESE = json.loads((STATIC / "locales/zh.json").read_text("utf-8"))
 SCRIPTS = {path: path.read_text("utf-8") for path in sorted((STATIC / "js").rglob("*.js"))}

@@ -15,7 +15,7 @@ import convscope
 from convscope.errors import ArgumentError, CheckpointError, DataError
 from convscope.explorer.application import _parts
 
-ROOT = Path(next(iter(convscope.__path__)))
+ROOT = Path(convscope.__file__).parent
 PAGE = ["questions", "arithmetic", "inputs.py", "protocol.py", "surgery.py", "stepping.py", "snapshot.py", "reach.py"]
 OTHERS = [ROOT / "inspect/attribution", *(ROOT / "explorer").glob("apart*.py"), ROOT / "explorer/session.py"]
 SOURCES = sorted(

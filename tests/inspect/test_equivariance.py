@@ -145,8 +145,10 @@ def test_layers_that_see_too_much_say_that_borders_count() -> None:
     assert "borders count as well" in str(found)
 
 
-@pytest.mark.parametrize(("name", "size", "options"), [("lenet5", 28, {"activation": "relu", "pool": "max"}),
-                                                        ("vgg11", 96, {})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [("lenet5", 28, {"activation": "relu", "pool": "max"}), pytest.param("vgg11", 96, {}, marks=pytest.mark.long)],
+)
 def test_lenet_and_a_vgg(name: str, size: int, options: dict[str, Any]) -> None:
     """Convolution is equivariant to translation, pooling makes that every other pixel (every fourth, …) and in exchange
     stays as it was more than what it pools."""

@@ -133,7 +133,7 @@ STATEMENTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("examples", [12, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.long)])
 def test_it_goes_through_any_program(any_engine: str, examples: int) -> None:
     programs = st.lists(
         st.tuples(st.sampled_from(STATEMENTS), st.sampled_from([2, 15, 16, 17])), min_size=1, max_size=10

@@ -124,6 +124,7 @@ def test_warm_start_goes_on(digits: tuple[Any, Any]) -> None:
         warm.fit(X[y < 5], y[y < 5])
 
 
+@pytest.mark.long
 def test_in_a_search_with_workers(digits: tuple[Any, Any]) -> None:
     X, y = digits
     steps = make_pipeline(StandardScaler(), of(input_shape=(8, 8), epochs=2))
@@ -206,6 +207,7 @@ def checked() -> CNNClassifier:
     return CNNClassifier(line, input_shape="row", epochs=4, batch_size=16, learning_rate=0.05, engine="torch")
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_quick_checks() -> None:
     some = [(each, check) for each, check in estimator_checks_generator(checked()) if _named(check, QUICK)]

@@ -90,6 +90,7 @@ for name, settings in ONE_STEP.items():
 """
 
 
+@pytest.mark.long
 def test_the_gradients_of_two_processes_add_up_to_those_of_one(tmp_path: Path) -> None:
     """LeNet-5 with sigmoids, whose first gradients are small. Measured, largest difference of a number: gradients
     3e-17 in float64 and 1.5e-8 in float32; after a step of Adam 1e-15 and 1.8e-6. Adam's first step is

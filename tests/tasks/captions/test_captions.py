@@ -42,7 +42,10 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(each, marks=pytest.mark.long) if each == "caption_lstm" else each for each in NAMES],
+)
 def name(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found

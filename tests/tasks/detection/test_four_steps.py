@@ -52,6 +52,7 @@ def asked(folder: Path, **changes: Any) -> Asked:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_job_shares_one_body_and_goes_on(tmp_path: Path) -> None:
     seen: list[JobEvent] = []
 

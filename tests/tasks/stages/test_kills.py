@@ -99,6 +99,7 @@ def test_the_comparison_can_fail(tmp_path: Path, whole: dict[str, Any]) -> None:
     assert "deep/second/0.weight" not in differing
 
 
+@pytest.mark.long
 def test_side_by_side_is_one_after_another_and_survives_kills(tmp_path: Path, whole: dict[str, Any]) -> None:
     """The calling process is killed when two stages run and called again at once: the orphans let go of the folder."""
     with called(tmp_path, "digits", 2) as first:
