@@ -240,6 +240,15 @@ def traced(model: Any, xs: tuple[Tensor, ...], hidden: bool) -> list[str]:
     return unlike(own, right, EXACT) + ([] if same else ["parameters"])
 
 
+def with_hooks(model: Any) -> Any:
+    """A copy that has the parameters' hooks too, which deepcopy leaves behind."""
+    other = copy.deepcopy(model)
+    for own, copied in zip(model.parameters(), other.parameters(), strict=True):
+        for hook in (own._backward_hooks or {}).values():
+            copied.register_hook(hook)
+    return other
+
+
 def accelerated(session: Session, plain: Any, fast: Any, number: int, counts: collections.Counter[str]) -> list[str]:
     """How the engine differs from torch in one call; nothing where it refuses it by name."""
     way, bad = session.ways[number], set[str]()
@@ -255,7 +264,7 @@ def accelerated(session: Session, plain: Any, fast: Any, number: int, counts: co
             if way != "penalty":
                 return [str(problem)]
             counts["refused"] += 1
-            fast.__dict__.update(accelerate(copy.deepcopy(plain), check=False).__dict__)
+            fast.__dict__.update(accelerate(with_hooks(plain), check=False).__dict__)
             by_torch(plain, xs, way)
             fast.model.load_state_dict(plain.state_dict())
             return []
