@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import numpy
@@ -61,21 +62,28 @@ def fit_size(images: torch.Tensor, size: tuple[int, int], fit: Fit = "resize") -
     _check_images(images, "images")
     if fit not in get_args(Fit):
         raise ArgumentError("fit", fit, f"one of {', '.join(get_args(Fit))}")
-    height, width = size
-    if height < 1 or width < 1:
+    if min(size) < 1:
         raise ArgumentError("size", size, "a height and a width of at least 1")
+    return fitted_by(_resize, images, size, fit)
+
+
+def fitted_by(
+    resize: Callable[[torch.Tensor, int, int], torch.Tensor], images: torch.Tensor, size: tuple[int, int], fit: Fit
+) -> torch.Tensor:
+    """Pictures (n, c, h, w) of any type brought to ``size`` as ``fit_size`` says, scaled by ``resize``."""
+    height, width = size
     if images.shape[-2:] == (height, width):
         return images
     if fit == "resize":
-        return _resize(images, height, width)
+        return resize(images, height, width)
     own_height, own_width = images.shape[-2:]
     if fit == "pad":
         scale = min(height / own_height, width / own_width, 1.0)
-        images = _resize(images, max(1, round(own_height * scale)), max(1, round(own_width * scale)))
+        images = resize(images, max(1, round(own_height * scale)), max(1, round(own_width * scale)))
         rows, columns = height - images.shape[-2], width - images.shape[-1]
         return functional.pad(images, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
     scale = max(height / own_height, width / own_width)
-    images = _resize(images, max(height, round(own_height * scale)), max(width, round(own_width * scale)))
+    images = resize(images, max(height, round(own_height * scale)), max(width, round(own_width * scale)))
     top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
     return images[..., top : top + height, left : left + width].contiguous()
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from convscope import spec
 from convscope.data import Dataset, Labelled
 from convscope.data.kinds.classes import check_names, check_numbers
+from convscope.data.transforms import fitted_by
 from convscope.errors import ArgumentError
-from convscope.spec import Fit, Input
+from convscope.spec import Input
 from convscope.tasks.classification.task import Classification
 from convscope.training.config import Config
 from convscope.training.preparing import description_of, how_to_fit
@@ -86,27 +87,8 @@ def standardised(pictures: Tensor, described: Input) -> Tensor:
     """(n, c, h, w) numbers → float32 of the model's size, (x − mean)/std by channel in float64."""
     mean, std = (torch.tensor(described.more[name], dtype=torch.float64)[:, None, None] for name in ("mean", "std"))
     _, height, width = described.shape
-    fitted = fit_size(pictures, (height, width), described.more["fit"])
+    fitted = fitted_by(_resized, pictures, (height, width), described.more["fit"])  # nothing is rounded
     return ((fitted.double() - mean) / std).float()
-
-
-def fit_size(x: Tensor, size: tuple[int, int], fit: Fit) -> Tensor:
-    """``data.transforms.fit_size`` of numbers: the same rules, nothing rounded."""
-    height, width = size
-    if tuple(x.shape[-2:]) == size:
-        return x
-    if fit == "resize":
-        return _resized(x, height, width)
-    own_height, own_width = x.shape[-2:]
-    if fit == "pad":
-        scale = min(height / own_height, width / own_width, 1.0)
-        x = _resized(x, max(1, round(own_height * scale)), max(1, round(own_width * scale)))
-        rows, columns = height - x.shape[-2], width - x.shape[-1]
-        return functional.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-    scale = max(height / own_height, width / own_width)
-    x = _resized(x, max(height, round(own_height * scale)), max(width, round(own_width * scale)))
-    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
-    return x[..., top : top + height, left : left + width]
 
 
 def _resized(x: Tensor, height: int, width: int) -> Tensor:

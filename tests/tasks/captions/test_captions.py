@@ -28,7 +28,7 @@ from convscope.spec import spec_of
 from convscope.tasks.captions.metrics import exact
 from convscope.tasks.captions.task import Captioning
 from convscope.tasks.captions.writing import looks, write
-from convscope.tasks.translation.objective import TokenObjective
+from convscope.tasks.token_objective import TokenObjective
 from convscope.training import Result
 
 NAMES = ("caption_lstm", "caption_attention")

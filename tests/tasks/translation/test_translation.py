@@ -22,8 +22,8 @@ from convscope.errors import ArgumentError, DataError
 from convscope.models import MODELS, create_model
 from convscope.rules import tape
 from convscope.spec import spec_of
+from convscope.tasks.token_objective import TokenObjective
 from convscope.tasks.translation.looking import looks
-from convscope.tasks.translation.objective import TokenObjective
 from convscope.tasks.translation.task import Translation
 from convscope.training import Result
 

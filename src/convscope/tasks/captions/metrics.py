@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from convscope.data.examples import Batch
-from convscope.data.vocabulary import PADDING, Vocabulary
+from convscope.data.vocabulary import Vocabulary
 from convscope.errors import ArgumentError
 from convscope.models.searching import Search
 from convscope.tasks.bleu import bleu
 from convscope.tasks.captions.foretelling import FittedPictures, Foretelling
 from convscope.tasks.captions.writing import write
+from convscope.tasks.token_writing import TokenTally
 from convscope.training.figures import Figures
 
 _SHOWN = 5
@@ -46,29 +44,19 @@ class CaptionFigures(Figures):
     first: tuple[tuple[str, str], ...]
 
 
-class CaptionTally:
+class CaptionTally(TokenTally):
     """Adds up the loss of every token, and captions the pictures of each batch by ``search``.
 
     The captions of a batch's pictures lie side by side, one picture's after another's, and their pictures with them.
     """
 
     def __init__(self, model: nn.Module, examples: Foretelling, search: Search) -> None:
+        super().__init__()
         self.model, self.examples, self.search = model, examples, search
-        self.loss, self.right, self.tokens, self.images = 0.0, 0, 0, 0
-
-    def add(self, outputs: Tensor, batch: Batch) -> None:
-        """Scores (m, t, tokens) of a batch."""
-        targets = batch.targets
-        real = targets != PADDING
-        logits = outputs.flatten(0, 1)
-        self.loss += float(F.cross_entropy(logits, targets.flatten(), ignore_index=PADDING, reduction="sum"))
-        self.right += int(((outputs.argmax(2) == targets) & real).sum())
-        self.tokens += int(real.sum())
-        self.images += batch.examples
 
     def figures(self) -> CaptionFigures:
         """ArgumentError when nothing was added."""
-        if not self.images:
+        if not self.seen:
             raise ArgumentError("split", "no pictures", "at least one picture to evaluate")
         captions = self.examples.captions
         first = next(self.model.parameters())
@@ -82,12 +70,9 @@ class CaptionTally:
         given = iter(captions.texts)
         references = [list(itertools.islice(given, count)) for count in captions.counts.tolist()]
         measured = bleu(texts, references, "char" if captions.vocabulary.cut == "characters" else "13a")
-        mean = self.loss / self.tokens
         return CaptionFigures(
-            images=self.images,
-            loss=mean,
-            perplexity=math.exp(min(mean, 700.0)),
-            token_accuracy=self.right / self.tokens,
+            images=self.seen,
+            **self.by_token(),
             exact_match=exact(texts, references, captions.vocabulary) / len(texts),
             bleu=measured.score,
             signature=measured.signature,

@@ -12,7 +12,6 @@ from convscope import spec
 from convscope.data import Dataset
 from convscope.data.examples import Examples
 from convscope.data.kinds.captions import Captions
-from convscope.errors import ArgumentError
 from convscope.models.searching import Search
 from convscope.spec import Preprocessing
 from convscope.tasks.captions import preparing
@@ -21,12 +20,10 @@ from convscope.tasks.captions.metrics import CaptionFigures, CaptionTally
 from convscope.tasks.captions.predict import Caption, predict
 from convscope.tasks.captions.recipes import RECIPES
 from convscope.tasks.registry import register
-from convscope.tasks.translation.objective import TokenObjective
+from convscope.tasks.token_writing import TokenWriting
 from convscope.training.config import Config
 from convscope.training.figures import Figures
-from convscope.training.task import Examined, Objective, Prepared, Task
-
-_BEAM, _PENALTY = 4, 0.0
+from convscope.training.task import Examined, Objective, Prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +35,7 @@ class CaptionSettings:
 
 
 @register
-class Captioning(Task):
+class Captioning(TokenWriting):
     """What is to be seen in a picture, in words."""
 
     name = "captions"
@@ -51,58 +48,27 @@ class Captioning(Task):
     answer_header = ("picture", "caption", "log_probability")
     Settings = CaptionSettings
     recipes = RECIPES
+    usual = Search(4, 0.0)
+    texts = "captions"
+    learning = "captions are learned by cross-entropy, smoothed or not"
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(settings)
-        page = self.settings
-        for name, wanted, fine in (
-            ("size", "0, or pixels, at least 8", page.size == 0 or page.size >= 8),
-            ("smoothing", "a share from 0 to below 1", 0 <= page.smoothing < 1),
-            ("beam", "a number of captions ≥ 1", page.beam is None or (_number(page.beam, int) and page.beam >= 1)),
-            (
-                "length_penalty",
-                "a number ≥ 0",
-                page.length_penalty is None or (_number(page.length_penalty, float) and page.length_penalty >= 0),
-            ),
-        ):
-            if not fine:
-                raise ArgumentError(name, getattr(page, name), wanted)
+        size = self.settings.size
+        self.check("size", "0, or pixels, at least 8", size == 0 or size >= 8)
 
     def options(self, dataset: Dataset[Any]) -> dict[str, Any]:
         return {"classes": len(dataset.train.vocabulary), "in_channels": dataset.train.pictures.channels}
 
     def prepare(self, model: nn.Module, dataset: Dataset[Any], config: Config) -> Prepared:
-        search = self.search(model)
-        reading = {"beam": search.beam, "length_penalty": search.penalty}
-        return preparing.prepare_data(model, dataset, self.settings.size, reading, config)
+        return preparing.prepare_data(model, dataset, self.settings.size, self.reading(model), config)
 
     def ready(self, model: nn.Module, prepared: Prepared, objective: Objective, dataset: Dataset[Any]) -> None:
         preparing.try_out(model, prepared, dataset)
 
-    def objective(self, model: nn.Module, loss: Any = None) -> TokenObjective:
-        if loss not in (None, "cross_entropy"):
-            raise ArgumentError("loss", loss, "none: captions are learned by cross-entropy, smoothed or not")
-        return TokenObjective(self.settings.smoothing)
-
-    def search(self, model: nn.Module) -> Search:
-        """How captions are looked for: as these settings say, else as the model does, else by a beam of four."""
-        described = spec.spec_of(model)
-        kept = described.answers.more if described is not None else {}
-        beam, penalty = self.settings.beam, self.settings.length_penalty
-        return Search(
-            int(kept.get("beam", _BEAM)) if beam is None else beam,
-            float(kept.get("length_penalty", _PENALTY)) if penalty is None else float(penalty),
-        )
-
     def tally(self, model: nn.Module, examples: Examples, objective: Objective) -> CaptionTally:
         assert isinstance(examples, Foretelling)
         return CaptionTally(model, examples, self.search(model))
-
-    def training_figures(
-        self, loss: float, weight: float, examples: int, counts: Mapping[str, float]
-    ) -> dict[str, float]:
-        done = max(weight, 1.0)
-        return {"loss": loss / done, "token_accuracy": counts.get("right", 0.0) / done}
 
     def examine(
         self,
@@ -140,7 +106,3 @@ class Captioning(Task):
         for text, reference in figures.first:
             lines += ["", f"caption    {text}", f"reference  {reference}"]
         return "\n".join(lines)
-
-
-def _number(value: object, kind: type) -> bool:
-    return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)

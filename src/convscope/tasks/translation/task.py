@@ -12,21 +12,18 @@ from convscope import spec
 from convscope.data import Dataset
 from convscope.data.examples import Examples
 from convscope.data.kinds.parallel import Parallel
-from convscope.errors import ArgumentError
 from convscope.models.searching import Search
 from convscope.spec import Preprocessing
 from convscope.tasks.registry import register
+from convscope.tasks.token_writing import TokenWriting
 from convscope.tasks.translation import preparing
 from convscope.tasks.translation.metrics import TranslationFigures, TranslationTally
-from convscope.tasks.translation.objective import TokenObjective
 from convscope.tasks.translation.predict import Translated, predict
 from convscope.tasks.translation.recipes import RECIPES
 from convscope.tasks.translation.translating import places_of
 from convscope.training.config import Config
 from convscope.training.figures import Figures
-from convscope.training.task import Examined, Objective, Prepared, Task
-
-_BEAM, _PENALTY = 4, 0.6  # Vaswani et al. 2017, 6.1
+from convscope.training.task import Examined, Objective, Prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +37,7 @@ class TranslationSettings:
 
 
 @register
-class Translation(Task):
+class Translation(TokenWriting):
     """A sentence of one language in another."""
 
     name = "translation"
@@ -53,57 +50,31 @@ class Translation(Task):
     answer_header = ("source", "sentence", "translation", "log_probability")
     Settings = TranslationSettings
     recipes = RECIPES
+    usual = Search(4, 0.6)  # Vaswani et al. 2017, 6.1
+    texts = "translations"
+    learning = "translators learn by cross-entropy, smoothed"
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(settings)
         page = self.settings
-        for name, wanted, fine in (
-            ("pieces", "0, or a number of tokens ≥ 5", page.pieces == 0 or page.pieces >= 5),
-            ("tokens", "a number ≥ 0", page.tokens >= 0),
-            ("smoothing", "a share from 0 to below 1", 0 <= page.smoothing < 1),
-            ("too_long", "cut or refuse", page.too_long in ("cut", "refuse")),
-            ("beam", "a number of translations ≥ 1", page.beam is None or _whole(page.beam)),
-            ("length_penalty", "a number ≥ 0", page.length_penalty is None or _positive(page.length_penalty)),
-        ):
-            if not fine:
-                raise ArgumentError(name, getattr(page, name), wanted)
+        self.check("pieces", "0, or a number of tokens ≥ 5", page.pieces == 0 or page.pieces >= 5)
+        self.check("tokens", "a number ≥ 0", page.tokens >= 0)
+        self.check("too_long", "cut or refuse", page.too_long in ("cut", "refuse"))
 
     def options(self, dataset: Dataset[Any]) -> dict[str, Any]:
         source, target = preparing.codings(dataset, self.settings.pieces)
         return {"classes": len(target), "vocabulary": None if source == target else len(source)}
 
     def prepare(self, model: nn.Module, dataset: Dataset[Any], config: Config) -> Prepared:
-        page, search = self.settings, self.search(model)
-        reading = {"beam": search.beam, "length_penalty": search.penalty}
-        return preparing.prepare_data(model, dataset, page.pieces, page.tokens, page.too_long, reading)
+        page = self.settings
+        return preparing.prepare_data(model, dataset, page.pieces, page.tokens, page.too_long, self.reading(model))
 
     def ready(self, model: nn.Module, prepared: Prepared, objective: Objective, dataset: Dataset[Any]) -> None:
         preparing.try_out(model, prepared, dataset)
 
-    def objective(self, model: nn.Module, loss: Any = None) -> TokenObjective:
-        if loss not in (None, "cross_entropy"):
-            raise ArgumentError("loss", loss, "none: translators learn by cross-entropy, smoothed")
-        return TokenObjective(self.settings.smoothing)
-
-    def search(self, model: nn.Module) -> Search:
-        """How translations are looked for: as these settings say, else as the model does, else as the paper."""
-        described = spec.spec_of(model)
-        kept = described.answers.more if described is not None else {}
-        beam, penalty = self.settings.beam, self.settings.length_penalty
-        return Search(
-            int(kept.get("beam", _BEAM)) if beam is None else beam,
-            float(kept.get("length_penalty", _PENALTY)) if penalty is None else float(penalty),
-        )
-
     def tally(self, model: nn.Module, examples: Examples, objective: Objective) -> TranslationTally:
         assert isinstance(examples, Parallel)
         return TranslationTally(model, examples, self.search(model))
-
-    def training_figures(
-        self, loss: float, weight: float, examples: int, counts: Mapping[str, float]
-    ) -> dict[str, float]:
-        done = max(weight, 1.0)
-        return {"loss": loss / done, "token_accuracy": counts.get("right", 0.0) / done}
 
     def examine(
         self,
@@ -141,11 +112,3 @@ class Translation(Task):
         for source, text, reference in figures.first:
             lines += ["", f"source       {source}", f"translation  {text}", f"reference    {reference}"]
         return "\n".join(lines)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

@@ -1,4 +1,4 @@
-"""What a translator minimises: the cross-entropy of every next token, its targets smoothed."""
+"""What a writer of tokens minimises: the cross-entropy of every next token, its targets smoothed."""
 
 from __future__ import annotations
 
