@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import http.server
@@ -239,3 +240,20 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"bad\.tar\.gz: damaged archive"):
         download.unpack(tmp_path / "bad.tar.gz", tmp_path / "set")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "bad.tar.gz"]
+
+
+def test_a_host_that_does_not_answer_is_asked_and_named_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CONVSCOPE_OFFLINE")
+    asked: list[str] = []
+    request = download._request
+
+    def counted(url: str, *others: object) -> None:
+        asked.append(url)
+        request(url, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(download, "_request", counted)
+    files = [dataclasses.replace(remote(f"http://127.0.0.1:1/{name}"), name=name) for name in ("one", "two", "three")]
+    with pytest.raises(DataError, match="Put one, two, three into") as caught:
+        download.obtain("set", files, tmp_path)
+    assert asked == ["http://127.0.0.1:1/one"]
+    assert caught.value.problem.count("127.0.0.1:1: no connection") == 1

@@ -12,6 +12,7 @@ import http.client
 import os
 import tarfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,10 @@ Progress = Callable[[str, int, int | None], None]
 TIMEOUT = 20.0  # seconds without a byte
 _CHUNK = 1 << 18  # bytes between two calls of progress
 _RETRIES = 3  # of one mirror in a row without a byte gained, each going on where the last broke off
+
+
+class _NoConnectionError(DataError):
+    """A host that does not answer, whatever the file."""
 
 
 def obtain(
@@ -43,6 +48,7 @@ def obtain(
     allowed = download and os.environ.get("CONVSCOPE_OFFLINE", "0") in ("", "0")
     reasons: list[str] = []
     wanting: list[Remote] = []
+    silent: dict[str, str] = {}
     for remote in missing:
         archive = folder / remote.name
         try:
@@ -50,7 +56,7 @@ def obtain(
                 if not (allowed and remote.urls):
                     wanting.append(remote)
                     continue
-                fetch(remote, folder, progress)
+                fetch(remote, folder, progress, silent)
             elif remote.checksum:
                 _verify(archive, remote.checksum)
         except DataError as error:
@@ -60,7 +66,9 @@ def obtain(
         if remote.unpack:
             unpack(archive, folder)
     if wanting:
-        why = "; ".join(reasons) or ("it is to be fetched by hand" if allowed else "downloading is switched off")
+        why = "; ".join(dict.fromkeys(reasons)) or (
+            "it is to be fetched by hand" if allowed else "downloading is switched off"
+        )
         raise DataError(folder, f"{name} is not complete ({why})", _what_to_do(wanting, folder))
 
 
@@ -71,8 +79,13 @@ def _what_to_do(wanting: Sequence[Remote], folder: Path) -> str:
     return told + (f"; published at {', '.join(sorted(addresses))}" if addresses else "")
 
 
-def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Path:
-    """Download ``remote`` into ``folder`` from the first mirror that has it whole; DataError if none has."""
+def fetch(remote: Remote, folder: Path, progress: Progress | None = None, silent: dict[str, str] | None = None) -> Path:
+    """Download ``remote`` into ``folder`` from the first mirror that has it whole; DataError if none has.
+
+    ``silent`` (host → why) is what could not be reached before: it is not asked again, since each try may take
+    TIMEOUT seconds, and what cannot be reached now is added.
+    """
+    silent = {} if silent is None else silent
     path, part = folder / remote.name, folder / (remote.name + ".part")
     try:
         make_folder(folder)
@@ -81,10 +94,18 @@ def fetch(remote: Remote, folder: Path, progress: Progress | None = None) -> Pat
                 return path
             reasons: list[str] = []
             for url in remote.urls:
+                host = urllib.parse.urlsplit(url).netloc
+                if host in silent:
+                    reasons.append(f"{host}: {silent[host]}")
+                    continue
                 for left_over in (part.exists(), False):
                     try:
                         _download(url, part, remote.name, progress)
                         _verify(part, remote.checksum)
+                    except _NoConnectionError as error:
+                        silent[host] = error.problem
+                        reasons.append(f"{host}: {error.problem}")
+                        break
                     except DataError as error:
                         if left_over and not part.exists():
                             continue  # what had been left over was of another file: once more, from nothing
@@ -140,7 +161,8 @@ def _download(url: str, part: Path, name: str, progress: Progress | None) -> Non
             reason = getattr(error, "reason", None) or error
             failures = 1 if _size(part) > before else failures + 1
             if failures == _RETRIES or not _size(part):
-                raise DataError(part, f"no connection ({reason})") from error
+                kind = DataError if _size(part) else _NoConnectionError
+                raise kind(part, f"no connection ({reason})") from error
 
 
 def _size(path: Path) -> int:
