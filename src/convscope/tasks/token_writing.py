@@ -14,6 +14,7 @@ from convscope.data.examples import Batch
 from convscope.data.vocabulary import PADDING
 from convscope.errors import ArgumentError
 from convscope.models.searching import Search
+from convscope.tasks.token_loss_in_parts import likeliest
 from convscope.tasks.token_objective import TokenObjective
 from convscope.training.task import Task
 
@@ -78,7 +79,7 @@ class TokenTally:
         real = targets != PADDING
         logits = outputs.flatten(0, 1)
         self.loss += float(F.cross_entropy(logits, targets.flatten(), ignore_index=PADDING, reduction="sum"))
-        self.right += int(((outputs.argmax(2) == targets) & real).sum())
+        self.right += int(((likeliest(outputs) == targets) & real).sum())
         self.tokens += int(real.sum())
         self.seen += batch.examples
 
