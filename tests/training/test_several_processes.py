@@ -59,6 +59,7 @@ train("unknown", measuring.Net(), dataclasses.replace(data, train=dataclasses.re
       task=measuring.Measuring(), batch_size=4)
 augment = "flip,crop:1,rotate:10,elastic:10:2,cutout:2"
 train("augmented", make_net(smooth=True, dropout=0.0), make_stripes(22), augment=augment)
+train("averaged", make_net(smooth=True, dropout=0.0), make_stripes(24), average_epochs=2)
 train("normalised", make_net(smooth=True, dropout=0.0, batch_norm=True), make_stripes(23), sync_batch_norm=True)
 for name in ("segmentation", "sentences", "autoencoding", "lines", "verification"):
     example = importlib.import_module(f"tests.tasks.{name}.example").example(folder / f"data-{name}")
@@ -69,8 +70,8 @@ for name in ("segmentation", "sentences", "autoencoding", "lines", "verification
     train(name, example.model, data, task=example.task, sync_batch_norm=True)
 """
 NAMES = (
-    "measuring", "unknown", "augmented", "normalised", "segmentation", "sentences", "autoencoding", "lines",
-    "verification",
+    "measuring", "unknown", "augmented", "averaged", "normalised", "segmentation", "sentences", "autoencoding",
+    "lines", "verification",
 )  # fmt: skip
 
 

@@ -74,6 +74,8 @@ class TrainingDisplay:
             case events.RateLeaps():
                 spans = f"the {event.schedule} schedule now spans {event.steps:,} steps, not {event.planned:,}"
                 self._warn(f"the learning rate goes from {event.before:.3g} to {event.after:.3g}: {spans}")
+            case events.Averaged():
+                self._averaged(event)
             case events.Converged() if not self.quiet:
                 self._line(f"stopped: the loss changes by {event.change:.2g}, less than {event.tolerance:g}")
             case events.Interrupted():
@@ -125,6 +127,12 @@ class TrainingDisplay:
         if known := {name: value for name, value in event.test.items() if value is not None}:
             text += "  " + self._figures(known, "test ")
         self._line(f"{text}  {event.per_second:,.0f} {event.unit}/s  {event.seconds:.1f} s")
+
+    def _averaged(self, event: events.Averaged) -> None:
+        if len(event.epochs) < event.wanted:
+            self._warn(f"the model is the mean of {len(event.epochs)} epochs' weights, not of {event.wanted}")
+        elif not self.quiet:
+            self._line(f"the model is the mean of its weights after epochs {', '.join(map(str, event.epochs))}")
 
     def _figures(self, figures: Mapping[str, float], prefix: str = "") -> str:
         assert self._started is not None

@@ -29,6 +29,13 @@ ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
             "Stop early when the loss changes by less than this from epoch to epoch (ΔJ ≈ 0) …",
         ),
         ("--stop-patience", "stop_patience", int, "3", "… for so many epochs running."),
+        (
+            "--average-epochs",
+            "average_epochs",
+            int,
+            "1",
+            "The finished model is the mean of the weights after so many of the last epochs.",
+        ),
     ],
     "The descent step": [
         (

@@ -57,6 +57,9 @@ class Config:
     augment: str = ""  # operations on every training batch, e.g. "translate:2,rotate:10"; see convscope.data.augment
     fit: Literal["auto", "resize", "pad", "crop"] = "auto"  # how a picture meets the input size; auto: see preparing.py
 
+    # The end
+    average_epochs: int = 1  # the finished model is the mean of its parameters after so many of the last epochs
+
     # The engine
     engine: Engine = "auto"
     device: str = "auto"  # cpu, cuda, cuda:1 …; auto: a GPU when there is one
@@ -111,6 +114,7 @@ class Config:
         _count("max_steps", self.max_steps, optional=True)
         _count("batch_size", self.batch_size)
         _count("stop_patience", self.stop_patience)
+        _count("average_epochs", self.average_epochs)
         _count("keep_checkpoints", self.keep_checkpoints)
         _count("checkpoint_batches", self.checkpoint_batches, optional=True)
         _count("evaluate_every", self.evaluate_every)

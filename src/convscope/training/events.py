@@ -198,6 +198,14 @@ class Converged(Event):
 
 
 @dataclasses.dataclass(frozen=True)
+class Averaged(Event):
+    """The model is now the mean of its parameters after these epochs; ``wanted`` were asked for."""
+
+    epochs: tuple[int, ...]
+    wanted: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Interrupted(Event):
     """A signal came; the batch was finished and a checkpoint saved. ``resume`` is what to type to go on."""
 

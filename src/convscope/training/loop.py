@@ -19,6 +19,7 @@ from convscope.models.modelfile import write_model
 from convscope.spec import ModelSpec
 from convscope.tensorfile import write_tensors
 from convscope.training import events
+from convscope.training.averaging import averaged
 from convscope.training.checkpoints import State
 from convscope.training.config import Config
 from convscope.training.distributed import Group
@@ -126,6 +127,8 @@ class Run:
         history = self.progress.history
         if self.progress.batch:
             history = [*history, (yield from self._cut_short())]
+        if self.config.average_epochs > 1:
+            yield from self._averaged(history)
         metrics = self.metrics or self._evaluate()
         if self.folder is not None:
             figures = metrics.to_json()
@@ -267,6 +270,13 @@ class Run:
         )  # fmt: skip
         return Feed(train, order, self.prepared.stages, self.stepper.device)
 
+    def _averaged(self, history: Sequence[events.EpochDone]) -> Iterator[events.Event]:
+        """The mean weights in every process; what was measured before was of others."""
+        if self.folder is not None:
+            yield from averaged(self.folder, self.stepper.model, history, self.config.average_epochs)
+        self.group.same_start(self.stepper.model)
+        self.metrics = None
+
     def _evaluate(self) -> Figures:
         prepared = self.prepared
         return evaluate_examples(
@@ -324,7 +334,7 @@ class Run:
             history=[row.row() for row in progress.history],
             model=self.spec,
         )
-        self._last_good = self.folder.save_state(state, self.config.keep_checkpoints)
+        self._last_good = self.folder.save_state(state, self.config.keep_checkpoints, self.config.average_epochs)
         yield events.CheckpointSaved(self._last_good, progress.epoch, progress.step)
 
     def _interrupt(self, signals: StopSignals) -> Iterator[events.Event]:

@@ -18,6 +18,7 @@ from convscope.data import Dataset
 from convscope.data.order import Order
 from convscope.errors import ArgumentError, LostProcessError
 from convscope.training import distributed, events
+from convscope.training.averaging import refuse_statistics
 from convscope.training.begin import Source, checked_epochs, describe_run, go_on, identify, rate_leap
 from convscope.training.config import Config
 from convscope.training.loop import Progress, Run
@@ -72,6 +73,7 @@ def _run(
     objective = task.objective(model, config.loss)
     prepared = task.prepare(model, dataset, config)
     task.ready(model, prepared, objective, dataset)
+    refuse_statistics(model, config.average_epochs)
     order = _order(prepared, config, group)
     try_smallest_batch(model, prepared, order, config.sync_batch_norm)
     steps_per_epoch = order.count

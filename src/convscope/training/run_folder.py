@@ -100,13 +100,19 @@ class RunFolder:
         except OSError as problem:
             raise CheckpointError(self.path / "events.jsonl", explain(problem)) from problem
 
-    def save_state(self, state: checkpoints.State, keep: int) -> Path:
-        """Write a checkpoint; the ``keep`` newest stay."""
-        path = self.states_dir / f"step-{state.position['step']:09d}.safetensors"
+    def save_state(self, state: checkpoints.State, keep: int, epochs: int = 1) -> Path:
+        """Write a checkpoint; the ``keep`` newest stay, and with more than one those of the last ``epochs``' ends."""
+        path = self.state_at(state.position["step"])
         checkpoints.save_state(path, state)
+        ends = {self.state_at(row["step"]) for row in state.history[-epochs:]} if epochs > 1 else set()
         for old in self.states()[keep:]:
-            old.unlink(missing_ok=True)
+            if old not in ends:
+                old.unlink(missing_ok=True)
         return path
+
+    def state_at(self, step: int) -> Path:
+        """The checkpoint after so many steps, whether it is there or not."""
+        return self.states_dir / f"step-{step:09d}.safetensors"
 
     def states(self) -> list[Path]:
         """The checkpoints, newest first."""

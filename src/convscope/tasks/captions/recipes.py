@@ -15,10 +15,10 @@ RECIPES: tuple[Recipe, ...] = (
             "learning_rate": 3e-3,
             "schedule": "one_cycle",
             "batch_size": 32,
-            "epochs": 2,
+            "epochs": 4,
             "gradient_clip": 1.0,
         },
-        "86.3 % of 1,000 test scenes described word for word, BLEU-4 95.5, after two epochs of 20,000 scenes, on one "
-        "core of a busy machine in 13 minutes",
+        "91.6 % of 1,000 test scenes described word for word, BLEU-4 97.2, after two epochs of 20,000 scenes and two "
+        "more by --resume -e 4, on one core of a busy machine in 19 minutes",
     ),
 )

@@ -18,6 +18,7 @@ RECIPES: tuple[Recipe, ...] = (
             "schedule_options": {"steps": 1500},
             "epochs": 40,
             "evaluate_every": 10,
+            "average_epochs": 8,
             "settings": {"pieces": 4000, "tokens": 4096},
         },
         "a small network with much dropout: 29,000 sentences are learned by heart by one of base size",
