@@ -56,7 +56,7 @@ def likeliest(scores: Tensor) -> Tensor:
     blocks = tokens // _BLOCK
     if blocks < 2 or scores.device.type != "cpu":
         return scores.argmax(-1)
-    best = scores[..., : blocks * _BLOCK].unflatten(-1, (blocks, _BLOCK)).amax(-1)
+    best = scores[..., : blocks * _BLOCK].reshape(*scores.shape[:-1], blocks, _BLOCK).amax(-1)
     if blocks * _BLOCK < tokens:
         best = torch.cat([best, scores[..., blocks * _BLOCK :].amax(-1, keepdim=True)], -1)
     begin = best.argmax(-1, keepdim=True) * _BLOCK
