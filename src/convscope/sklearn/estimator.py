@@ -26,13 +26,13 @@ from convscope.data.transforms import prepare
 from convscope.errors import ArgumentError
 from convscope.models import modelfile, portable
 from convscope.models.probabilities import probabilities
+from convscope.sklearn.answering import Answering
 from convscope.sklearn.arrays import Array, InputShape, as_array, as_pixels, channels_first, picture_shape
 from convscope.sklearn.numbers import Numbers, NumbersClassification, as_tensor, standardised
 from convscope.spec import Input, ModelSpec
 from convscope.tasks import fit as train
 from convscope.tasks.classification.task import Classification
 from convscope.training import events
-from convscope.training.inference import prepare_inference
 from convscope.training.preparing import preprocessing_of
 
 Network = str | Path | ModelSpec | nn.Module | Callable[..., nn.Module]
@@ -80,6 +80,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     history_: list[dict[str, Any]]
     engine_: str
     run_dir_: str | None
+    _answering: Answering
 
     def __init__(
         self,
@@ -181,7 +182,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         with _display(self.verbose) as shown:
             result = train(network, dataset, task=task, listeners=[listen, *shown], **given, **options)
-        self.model_ = result.model.eval()
+        self.model_, self._answering = result.model.eval(), Answering()
         if isinstance(task, NumbersClassification):
             assert task.own is not None
             self.input_ = task.own
@@ -252,10 +253,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             given, x = Input("numbers", self.input_.shape), standardised(as_tensor(pictures), self.input_)
         engine = self.engine if self.engine != "rules" and self.pixels_ else "torch"
-        inference = prepare_inference(self.model_, (given,), engine, len(x))
-        with torch.no_grad():
-            parts = [probabilities(self.model_, _exact(inference.outputs((part,)))) for part in torch.split(x, 256)]
-        return torch.cat(parts).numpy()
+        parts = self._answering.outputs(self.model_, given, engine, x)
+        return torch.cat([probabilities(self.model_, _exact(part)) for part in parts]).numpy()
 
     def predict(self, X: Any) -> Array:
         """The most probable label of every picture."""
@@ -286,6 +285,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        state.pop("_answering", None)
         if "model_" in state:
             state["model_"] = _to_bytes(state["model_"])
         return state
@@ -295,7 +295,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         content = state.pop("model_", None)
         super().__setstate__(state)
         if content is not None:
-            self.model_ = _from_bytes(content)
+            self.model_, self._answering = _from_bytes(content), Answering()
 
 
 @contextlib.contextmanager
