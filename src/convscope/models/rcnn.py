@@ -60,11 +60,15 @@ class RCNN(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.zeros_(self.bbox_pred.weight)
 
+    def windows(self, boxes: Tensor) -> Tensor:
+        """(r, 4): what is warped of regions (r, 4), themselves and what is around them."""
+        grown = (boxes[:, 2:] - boxes[:, :2]) * (self.context / (self.side - 2 * self.context))
+        return torch.cat((boxes[:, :2] - grown, boxes[:, 2:] + grown), 1)
+
     def warped(self, pictures: Tensor, rois: Tensor) -> Tensor:
         """(r, c, side, side): each region with ``context`` pixels of its surroundings at every edge, in the warped
         picture's pixels; what is beyond the picture is 0, the mean colour."""
-        grown = (rois[:, 3:] - rois[:, 1:3]) * (self.context / (self.side - 2 * self.context))
-        windows = torch.cat((rois[:, :1], rois[:, 1:3] - grown, rois[:, 3:] + grown), 1)
+        windows = torch.cat((rois[:, :1], self.windows(rois[:, 1:])), 1)
         return roi_align(pictures, windows, self.side, 1.0, 1, True)
 
     def parts(self, pictures: Tensor, rois: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -158,12 +158,14 @@ class TestAnswers:
     def test_suppression_is_a_class_at_a_time(self) -> None:
         boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [5, 5, 5, 9], [-4, -4, 6, 6]])
         labels, scores = torch.tensor([0, 0, 1, 0, 1]), torch.tensor([0.6, 0.9, 0.8, 0.99, 0.7])
-        found = best_of(boxes, labels, scores, (8, 8), DetectionSettings(overlap=0.3))
+        given = Found(boxes, labels, scores, torch.tensor([7, 5, 5, 3, 2]))
+        found = best_of(given, (8, 8), DetectionSettings(overlap=0.3))
         # [5, 5, 5, 9] has no area; [0, 0, 6, 6] covers 36 of 64 of the better one of its class, [0, 0, 8, 8] 56 of 64
         assert found.labels.tolist() == [0, 1]
         assert found.boxes.tolist() == [[1, 0, 8, 8], [0, 0, 8, 8]]
-        assert len(best_of(boxes, labels, scores, (8, 8), DetectionSettings(overlap=0.6)).labels) == 3
-        assert len(best_of(boxes, labels, scores, (8, 8), DetectionSettings(overlap=0.3, most=1)).labels) == 1
+        assert found.regions.tolist() == [5, 5]
+        assert len(best_of(given, (8, 8), DetectionSettings(overlap=0.6)).labels) == 3
+        assert len(best_of(given, (8, 8), DetectionSettings(overlap=0.3, most=1)).labels) == 1
 
     def test_files(self, tmp_path: Path) -> None:
         """The XML is read back as the boxes that were found, to the pixel."""
@@ -172,7 +174,7 @@ class TestAnswers:
         Image.new("RGB", (60, 40), "pink").save(path)
         model = detector()
         (empty,) = predict(prepared(model), path)
-        found = Found(torch.tensor([[3.0, 4, 20, 30]]), torch.tensor([1]), torch.tensor([0.75]))
+        found = Found(torch.tensor([[3.0, 4, 20, 30]]), torch.tensor([1]), torch.tensor([0.75]), torch.tensor([0]))
         answer = dataclasses.replace(empty, found=found)
         written = answer.save(tmp_path / "out")
         assert [each.suffix for each in written] == [".png", ".json", ".xml"]

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     "-o", "--out", type=click.Path(path_type=Path), metavar="DIR",
     help="Write there what can be looked at: pictures with what was found drawn on them.",
 )  # fmt: skip
+@click.option(
+    "--show", is_flag=True,
+    help="With --out, of a detector: a picture of regions, anchors and windows beside the boxes too.",
+)  # fmt: skip
 @click.option("--json", "layout", flag_value="json", help="One JSON object an answer and line, with all that is known.")
 @click.option("--csv", "layout", flag_value="csv", help="A table, for a classifier: picture, rank, class, probability.")
 def command(
@@ -42,6 +46,7 @@ def command(
     engine: str,
     check: bool,
     out: Path | None,
+    show: bool,
     layout: str | None,
 ) -> None:
     """Say what the saved model FILE answers to INPUTS: for a model of pictures, what they show.
@@ -53,13 +58,19 @@ def command(
     Examples:
       convscope predict runs/lenet5-mnist-001/model.safetensors seven.png
       convscope predict model.safetensors pictures/ --top 1 --csv > classes.csv
+      convscope predict detector.safetensors pictures/ --out drawn/ --show
     """
     from convscope.models.modelfile import load
     from convscope.native.trust import checking
     from convscope.tasks import task_of
+    from convscope.tasks.detection.predict import Detection
 
+    if show and out is None:
+        raise click.UsageError("--show draws pictures: say with --out DIR where to.")
     model = load(file)
     task = task_of(model)
+    if show and task.name != Detection.task:
+        raise click.UsageError(f"--show draws what a detector's boxes came from; {file} is a model of {task.name}.")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if layout == "csv":
         writer.writerow(task.answer_header)
@@ -75,5 +86,7 @@ def command(
                 writer.writerows(answer.rows(top))
             else:
                 click.echo(answer.line(top))
-            for path in answer.save(out) if out is not None else []:
+            if out is None:
+                continue
+            for path in answer.save(out) + (answer.save_steps(out) if show and isinstance(answer, Detection) else []):
                 click.echo(f"written {path}", err=True)

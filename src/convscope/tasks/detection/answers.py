@@ -26,16 +26,18 @@ class Limits(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Found:
-    """What was found in one picture, best first: ``boxes`` (k, 4), ``labels`` int64 (k,) from 0, ``scores`` (k,)."""
+    """What was found in one picture, best first: ``boxes`` (k, 4), ``labels`` int64 (k,) from 0, ``scores`` (k,), and
+    ``regions`` int64 (k,), which of the picture's regions each was made of."""
 
     boxes: Tensor
     labels: Tensor
     scores: Tensor
+    regions: Tensor
 
     def above(self, score: float) -> Found:
         """Those of at least that score."""
         kept = self.scores >= score
-        return Found(self.boxes[kept], self.labels[kept], self.scores[kept])
+        return Found(self.boxes[kept], self.labels[kept], self.scores[kept], self.regions[kept])
 
 
 def found_in(
@@ -51,13 +53,15 @@ def found_in(
         rois, scores, moves = outputs.rois[own, 1:].float(), probabilities[own, 1:], outputs.differences[own, 1:]
         region, label = torch.nonzero(scores >= limits.score, as_tuple=True)
         boxes = decode(rois[region], moves[region, label].float(), deviations)
-        answers.append(best_of(boxes, label, scores[region, label], (int(height), int(width)), limits))
+        given = Found(boxes, label, scores[region, label], region)
+        answers.append(best_of(given, (int(height), int(width)), limits))
     return answers
 
 
-def best_of(boxes: Tensor, labels: Tensor, scores: Tensor, size: tuple[int, int], limits: Limits) -> Found:
+def best_of(given: Found, size: tuple[int, int], limits: Limits) -> Found:
     """Cut at the edges, without what has no area, NMS a class, the best ``limits.most``."""
+    boxes, labels, scores = given.boxes, given.labels, given.scores
     boxes = clip_boxes_to_image(boxes, size)
     kept = remove_small_boxes(boxes, 1e-2)
     kept = kept[batched_nms(boxes[kept], scores[kept], labels[kept], limits.overlap)[: limits.most]]
-    return Found(boxes[kept], labels[kept], scores[kept])
+    return Found(boxes[kept], labels[kept], scores[kept], given.regions[kept])

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import torch
@@ -25,6 +25,7 @@ from convscope.tasks.detection.preparing import detector_inputs
 from convscope.tasks.detection.proposals import KeptProposals, method_of
 from convscope.tasks.detection.scaling import Scale, on_canvas, on_one, scaled
 from convscope.tasks.detection.settings import DetectionSettings
+from convscope.tasks.detection.steps import Steps, drawn, steps_of
 from convscope.training.inference import Inference, prepare_inference
 from convscope.training.preparing import preprocessing_for
 
@@ -36,14 +37,17 @@ _READ = 1 << 27  # numbers of those that are read at once: of pictures of 8,000Ã
 class Detection:
     """What was found in a picture: ``found`` in its own pixels, best first; labels number ``classes``.
 
-    ``shown`` is the score from which on things are told and drawn.
+    ``shown`` is the score from which on things are told and drawn, ``steps`` what the boxes were made of.
     """
+
+    task: ClassVar[str] = "detection"
 
     source: str
     classes: tuple[str, ...]
     found: Found
     picture: GivenPicture
     size: tuple[int, int]  # (height, width)
+    steps: Steps
     shown: float = 0.5
 
     def things(self, least: float = 0.0) -> list[tuple[str, float, tuple[float, ...]]]:
@@ -99,12 +103,19 @@ class Detection:
         name = self.picture.flat_name
         kept = self.found.above(self.shown)
         texts = [f"{thing} {score:.2f}" for thing, score, _ in self.things(self.shown)]
-        drawn = with_boxes(self.picture.pixels()[:3], kept.boxes, kept.labels.tolist(), texts)
-        picture = write_png(folder / f"{name}-boxes.png", drawn)
+        boxes = with_boxes(self.picture.pixels()[:3], kept.boxes, kept.labels.tolist(), texts)
+        picture = write_png(folder / f"{name}-boxes.png", boxes)
         whole, annotation = folder / f"{name}.json", folder / f"{name}.xml"
         write_text(whole, json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n")
         write_text(annotation, self.to_xml())
         return [picture, whole, annotation]
+
+    def save_steps(self, folder: Path) -> list[Path]:
+        """``<name>-steps.png``: regions, anchors and windows beside the boxes (``detection.steps``)."""
+        kept = self.found.above(self.shown)
+        texts = [f"{thing} {score:.2f}" for thing, score, _ in self.things(self.shown)]
+        picture = drawn(self.picture.pixels()[:3], kept, texts, self.steps)
+        return [write_png(folder / f"{self.picture.flat_name}-steps.png", picture)]
 
 
 def predict(
@@ -146,10 +157,13 @@ def predict(
         outputs = checked(inference.outputs((canvas, sizes, *regions)))
         classes = names or tuple(map(str, range(outputs.scores.shape[1] - 1)))
         answers = found_in(outputs, sizes, settings, deviations, margins)
-        for (source, picture), found in zip(group, answers, strict=True):
+        for place, ((source, picture), found) in enumerate(zip(group, answers, strict=True)):
             size = (picture.shape[1], picture.shape[2])
-            own = Found(_enlarged(found.boxes.cpu(), (height, width), size), found.labels.cpu(), found.scores.cpu())
-            yield Detection(source.name, classes, own, source, size, settings.shown)
+            factors = torch.tensor([size[1] / width, size[0] / height]).repeat(2)
+            parts = found.labels.cpu(), found.scores.cpu(), found.regions.cpu()
+            own = Found(found.boxes.cpu() * factors, *parts)
+            steps = steps_of(network, outputs, place, factors)
+            yield Detection(source.name, classes, own, source, size, steps, settings.shown)
 
 
 def _regions(kept: KeptProposals, pictures: Sequence[Tensor]) -> Tensor:
@@ -167,12 +181,6 @@ def checked(outputs: Any) -> Regions:
         hint = "Its weights may have exploded in training"
         raise ArgumentError("model", "outputs that are no numbers", "a model whose outputs are finite", hint)
     return outputs
-
-
-def _enlarged(boxes: Tensor, own: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
-    """Boxes of a picture of size ``own`` in one of size ``wanted``, (height, width) each."""
-    x, y = wanted[1] / own[1], wanted[0] / own[0]
-    return boxes * boxes.new_tensor([x, y, x, y])
 
 
 def _groups(sources: Sequence[GivenPicture], most: int) -> Iterator[list[tuple[GivenPicture, Tensor]]]:
