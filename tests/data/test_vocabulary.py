@@ -45,6 +45,10 @@ def test_other_ways_to_cut() -> None:
     spaces = Vocabulary.build(["a  b. c"], cut="spaces")
     assert spaces.split("a b. c") == ["a", "b.", "c"]
     assert spaces.decode(spaces.encode("c  b.")) == "c b."
+    clean = Vocabulary.build([], cut="clean", lower=True)
+    assert clean.split("It isn't -- Kim's, they've 'em: (so-so!) naïve_x") == [
+        *("it", "is", "n't", "kim", "'s", ",", "they", "'ve", "'em", "(", "so", "so", "!", ")", "na", "ve", "x"),
+    ]
     characters = Vocabulary.build(["ab c"], cut="characters")
     assert characters.decode(characters.encode("c ba")) == "c ba"
 
@@ -64,7 +68,7 @@ def test_json_and_back() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(ArgumentError, match="cut: got 'letters', wanted one of words, spaces, characters"):
+    with pytest.raises(ArgumentError, match="cut: got 'letters', wanted one of words, spaces, characters, clean"):
         Vocabulary.build([], cut="letters")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="tokens: got .*, wanted <pad>, <unk>, <s>, </s> first"):
         Vocabulary(("a", "b"))

@@ -13,11 +13,17 @@ from torch import Tensor
 
 from convscope.errors import ArgumentError
 
-Cut = Literal["words", "spaces", "characters"]
+Cut = Literal["words", "spaces", "characters", "clean"]
 PADDING, UNKNOWN, START, END = range(4)
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 # A word may hold apostrophes and hyphens ("don't", "dark-haired"); any other mark is a token of its own.
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
+# What Kim 2014 reads of a review: all else is a space, and what hangs on a word by an apostrophe is a token of its own.
+_UNCLEAN, _HANGING, _MARKS = (
+    re.compile(r"[^A-Za-z0-9(),!?'`]"),
+    re.compile(r"'(?:s|ve|re|d|ll)|n't"),
+    re.compile(r"[,!()?]"),
+)
 _CLOSING = frozenset(".,;:!?)]}%»”’'…")
 _OPENING = frozenset("([{«“‘$#")
 
@@ -42,7 +48,8 @@ class Vocabulary:
 
     The first four are special: 0 fills up short rows, 1 stands for every token that is not known, 2 and 3 are put
     before and behind a text where a model needs to know its ends. How texts are cut belongs to it: "words" (words and
-    marks), "spaces" (at white space), "characters"; with ``lower`` in small letters.
+    marks), "spaces" (at white space), "characters", "clean" (as Kim 2014: only Latin letters, digits and ( ) , ! ? ' `
+    are read, and 's, 've, 're, 'd, 'll and n't are apart from their words); with ``lower`` in small letters.
     """
 
     tokens: tuple[str, ...]
@@ -91,6 +98,9 @@ class Vocabulary:
         text = text.lower() if self.lower else text
         if self.cut == "characters":
             return list(text)
+        if self.cut == "clean":
+            apart = _HANGING.sub(r" \g<0>", _UNCLEAN.sub(" ", text))
+            return _MARKS.sub(r" \g<0> ", apart).split()
         return text.split() if self.cut == "spaces" else _WORD.findall(text)
 
     def encode(self, text: str) -> list[int]:

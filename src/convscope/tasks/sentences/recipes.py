@@ -16,7 +16,7 @@ RECIPES: tuple[Recipe, ...] = (
             "optimiser_options": {"rho": 0.95, "eps": 1e-6},
             "schedule": "constant",
             "batch_size": 50,
-            "epochs": 8,
+            "epochs": 10,
         },
         "Kim 2014: Adadelta, batches of 50, dropout 0.5, rows of the last layer at most 3 long",
     ),
