@@ -317,7 +317,8 @@ def real_steps(batch: Batch) -> Tensor | None:
     """Which places of the scores (n, t) are no filling; None: there are no places."""
     if isinstance(batch.targets, dict):
         return torch.arange(int(batch.targets["width"]) // 4) < (batch.targets["widths"] // 4)[:, None]
-    return batch.targets != 0 if batch.targets.ndim == 2 else None
+    targets: Tensor = batch.targets
+    return targets != 0 if targets.ndim == 2 else None
 
 
 def translating(file: Path, sentences: int, beam: int) -> dict[str, Any]:
