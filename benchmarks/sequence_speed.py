@@ -316,7 +316,8 @@ def measure(name: str, steps: int, turn: int) -> dict[str, Any]:
 def real_steps(batch: Batch) -> Tensor | None:
     """Which places of the scores (n, t) are no filling; None: there are no places."""
     if isinstance(batch.targets, dict):
-        return torch.arange(int(batch.targets["width"]) // 4) < (batch.targets["widths"] // 4)[:, None]
+        widths: Tensor = batch.targets["widths"]
+        return torch.arange(int(batch.targets["width"]) // 4) < (widths // 4)[:, None]
     targets: Tensor = batch.targets
     return targets != 0 if targets.ndim == 2 else None
 
