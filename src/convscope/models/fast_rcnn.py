@@ -18,6 +18,7 @@ from convscope.layers.conv import whole_number
 from convscope.models.blocks import he_fan_out, normal
 from convscope.models.catalog import Card, register
 from convscope.models.detector_bodies import SMALL, Body, body_of
+from convscope.models.picture_pyramid import in_pyramid
 
 PAPER = "Girshick: Fast R-CNN, ICCV 2015"
 GRID = 7
@@ -91,7 +92,7 @@ class FastRCNN(nn.Module):
     """Pictures (n, c, h, w), their own sizes (n, 2) and regions (r, 5) → ``Regions``.
 
     Regions are in pixels, the picture's number before each; all of one picture together. ``stride`` pixels are a place
-    of the body's maps, ``deviations`` is what the differences are divided by.
+    of the body's maps, ``deviations`` is what the differences are divided by. ``pyramid``: see ``in_pyramid``.
     """
 
     proposes = False
@@ -102,14 +103,27 @@ class FastRCNN(nn.Module):
     def __init__(self, body: Body, classes: int, hidden: int, dropout: float, pooling: Pooling) -> None:
         super().__init__()
         self.stride = body.stride
+        self._pyramid: tuple[float, ...] = ()  # of the task's settings, so no option of the network's own
         self.backbone = nn.Sequential(*body.layers)
         self.roi_heads = RoIHeads(body, classes, hidden, dropout, pooling)
         start(self)
 
+    @property
+    def pyramid(self) -> tuple[float, ...]:
+        """The factors by which pictures are made larger, (): only as they come; the setting ``scales`` sets them."""
+        return self._pyramid
+
+    @pyramid.setter
+    def pyramid(self, factors: tuple[float, ...]) -> None:
+        self._pyramid = factors
+
     def forward(self, pictures: Tensor, sizes: Tensor, rois: Tensor) -> Regions:
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ArgumentError("rois", tuple(rois.shape), "regions of shape (r, 5): the picture's number and a box")
-        scores, differences = self.roi_heads(self.backbone(pictures), rois)
+        if self.pyramid:
+            scores, differences = in_pyramid(self, pictures, rois)
+        else:
+            scores, differences = self.roi_heads(self.backbone(pictures), rois)
         return Regions(rois, sizes.to(scores), scores, differences)
 
     def carried_over(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -133,6 +133,7 @@ def predict(
     together. Raises DataError for a missing, unreadable or damaged picture, ArgumentError for an empty request, wrong
     types, a model without preprocessing, and one whose outputs are no numbers.
     """
+    settings.use_in(network)
     described = spec.spec_of(network)
     preprocessing = preprocessing or preprocessing_for(network)
     sources = list(given_pictures(images))

@@ -34,6 +34,7 @@ def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, sett
     Examples that come with regions keep these. Raises ArgumentError without pictures or boxes to learn from, or without
     pictures to evaluate on.
     """
+    settings.use_in(model)
     given = [each.regions if isinstance(each, Proposed) else None for each in (dataset.train, dataset.test)]
     dataset = dataclasses.replace(dataset, train=alone(dataset.train), test=alone(dataset.test))
     if len(dataset.train) == 0 or len(dataset.train.labels) == 0:
@@ -94,6 +95,7 @@ def examine(
 ) -> Examined:
     """Pictures as a trained ``model`` takes them; ArgumentError for classes that it does not have."""
     assert isinstance(examples, Boxes | Proposed)
+    settings.use_in(model)
     given, examples = examples.regions if isinstance(examples, Proposed) else None, alone(examples)
     described = spec.spec_of(model)
     preprocessing = preprocessing or (described.preprocessing if described is not None else None)
