@@ -22,6 +22,8 @@ from convscope.explorer.pictures import QUANTITIES
 from convscope.explorer.protocol import Arguments, ProtocolError, Reply
 from convscope.explorer.session import Session
 from convscope.layers.losses import LOSSES
+from convscope.models import MODELS as CATALOGUE
+from convscope.models import create_model
 
 
 def ask(session: Session, op: str, payload: bytes = b"", /, **args: Any) -> Reply:
@@ -361,3 +363,31 @@ def test_a_fingerprint_is_never_of_half_changed_weights(session: Session, monkey
     ask(session, "rewind")
     threads[0].join()
     assert seen == [first]
+
+
+@pytest.mark.parametrize("name", ["text_cnn", "transformer"])
+def test_models_of_token_numbers_are_refused_by_name(name: str) -> None:
+    options: dict[str, Any] = dict(CATALOGUE[name].card.economical)
+    model = create_model(name, **options, **({"classes": 20} if name == "transformer" else {}))
+    with pytest.raises(ArgumentError, match=f"model: got '{name}, which reads numbers of tokens', wanted a model that"):
+        Session(model)
+    table = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(
+        ArgumentError, match="model: got 'Sequential, which reads numbers of tokens'.*convscope predict"
+    ):
+        Session(table, input_shape=(3,))
+
+
+@pytest.mark.parametrize("name", ["crnn", "caption_lstm", "caption_attention"])
+def test_models_that_write_of_pictures_open(name: str) -> None:
+    options: dict[str, Any] = {"small": True, "hidden": 4} if name == "crnn" else {"maps": (2, 2, 2, 4), "size": 8}
+    torch.manual_seed(0)
+    session = Session(create_model(name, **options))
+    ask(session, "show_pixels", noise(session))
+    hello = ask(session, "hello").values
+    assert {"reader", "output"} <= {node["name"] for node in hello["nodes"]}
+    scores = session.model(session.desk.x(session.picture)).detach()
+    index = [0] * (scores.ndim - 1)
+    shown = ask(session, "explain", layer="output", index=index).values
+    assert shown["value"] == pytest.approx(float(scores.flatten()[0]), rel=1e-5)
+    ask(session, "explain", layer="reader", index=index)

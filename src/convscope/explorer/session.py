@@ -22,6 +22,7 @@ from convscope.explorer.reach import Reach
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
 from convscope.explorer.surgery import Surgeon
+from convscope.graph.examples import takes_indices
 from convscope.inspect.attribution.subject import first_tensor
 from convscope.inspect.inputs import input_of
 from convscope.layers.losses import loss_for
@@ -83,6 +84,15 @@ def check_data(model: nn.Module, data: Dataset[Any] | None) -> None:
         raise ArgumentError("data", got, "pictures with a class each, or none: any picture can be opened on the page")
 
 
+def check_reads_pictures(model: nn.Module) -> None:
+    """ArgumentError for a model of token numbers: the page has a picture or an array to begin from, no sentence."""
+    if takes_indices(model):
+        described = spec_of(model)
+        name = described.architecture if described is not None else type(model).__name__
+        hint = "convscope.trace has every value of it; convscope predict FILE TEXT -o FOLDER draws what counted"
+        raise ArgumentError("model", f"{name}, which reads numbers of tokens", "a model that reads pictures", hint)
+
+
 class Session:
     """One model and one picture, shared by all windows of the page.
 
@@ -100,6 +110,7 @@ class Session:
         beside: Mapping[str, nn.Module] | None = None,
     ) -> None:
         check_data(model, data)
+        check_reads_pictures(model)
         self.model = model.eval()
         described = spec_of(model)
         takes = input_of(model, data, input_shape)
