@@ -1,6 +1,6 @@
 """Evaluation of pictures by the native engine beside torch and ONNX Runtime, in one process.
 
-    python benchmarks/native_inference.py [--pictures 1 16] [--threads 1 2] [--rounds 9] [--json out.json] [models …]
+    python benchmarks/native_inference.py [--pictures 1 16] [--threads 1 2] [--rounds 9] [--rest 0.03] [models …]
     python benchmarks/native_inference.py --table one.json two.json …
 
 Logits are verified against torch in float64 first. Then all take turns; each figure is the median over the calls with
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds that everybody sleeps before a turn")
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", type=Path, nargs="+")
@@ -120,9 +121,8 @@ def main() -> None:
         for pictures in options.pictures:
             for threads in options.threads:
                 print(f"{name}, {pictures} pictures, {threads} threads", file=sys.stderr)
-                found = inference.race(
-                    name, model, shape, pictures, options.contestants, threads=threads, rounds=options.rounds
-                )
+                own = {"threads": threads, "rounds": options.rounds, "rest": options.rest}
+                found = inference.race(name, model, shape, pictures, options.contestants, **own)
                 print_case(found)
                 rows += found
                 if options.json:

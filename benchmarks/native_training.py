@@ -1,11 +1,15 @@
 """Training steps of the native engine beside torch's, over the six networks that it was made for.
 
-    python benchmarks/native_training.py [--threads 2] [--rounds 15] [--json out.json] [--memory] [models …]
+    python benchmarks/native_training.py [--threads 2] [--rounds 15] [--rest 0.03] [--memory] [models …]
 
+A model is a name of the catalogue, ``resnet18@64`` one at 64×64 pixels; a ResNet at 32×32 gets its small stem.
 Gradients are verified against torch in float64 first. Then all take turns in one process; each figure is the median
-over the turns. A step goes from uint8 pictures to moved parameters. The last lines are geometric means over models and
-batch sizes: against torch eager as people use it, against the best of torch's float32 configurations, and the share of
-the machine's float32 matrix-product rate.
+over the turns. A step goes from uint8 pictures to moved parameters: "native" as ``convscope train`` makes it, with the
+optimiser's step in the engine, "accelerated" as a torch program does that calls ``convscope.accelerate``, with torch's
+optimiser. Turns follow each other at once, as a user's steps do; ``--rest`` lets everybody sleep before each, so that
+other libraries' threads no longer spin. The last lines are geometric means over models and batch sizes: against torch
+eager as people use it, against the best of torch's float32 configurations, and the share of the machine's float32
+matrix-product rate.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from convscope.models import MODELS, create_model
 from convscope.native.benchmarking import CONTESTANTS, Report, Subject, benchmark
@@ -23,13 +28,18 @@ MODELS_TIMED = ("lenet5", "lenet5_1998", "mcdnn_column", "slides_cifar10", "slid
 FLOAT32 = ("eager", "channels_last", "compile")
 
 
-def subject(name: str) -> Subject:
-    """A catalogue model; ``lenet5`` with ReLU and max pooling, as it is trained today."""
-    model = create_model(name, activation="relu", pool="max") if name == "lenet5" else create_model(name)
+def subject(text: str) -> Subject:
+    """A catalogue model, at another size after an @; ``lenet5`` with ReLU and max pooling, as it is trained today."""
+    name, _, side = text.partition("@")
+    options: dict[str, Any] = {"lenet5": {"activation": "relu", "pool": "max"}}.get(name, {})
+    if name.startswith("resnet") and side == "32":
+        options = {"small": True}
+    model = create_model(name, **options)
     described = spec_of(model)
     assert described is not None
     channels, height, width = described.input_shape
-    return Subject(name, model, MODELS[name].card.loss, (channels, height, width), int(described.options["classes"]))
+    shape = (channels, int(side), int(side)) if side else (channels, height, width)
+    return Subject(text, model, MODELS[name].card.loss, shape, int(described.options["classes"]))
 
 
 def print_case(report: Report, model: str, batch_size: int) -> None:
@@ -56,6 +66,7 @@ def main() -> None:
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rest", type=float, default=0.0, help="seconds that everybody sleeps before a turn")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -65,6 +76,7 @@ def main() -> None:
         options.contestants,
         rounds=options.rounds,
         threads=options.threads,
+        rest=options.rest,
         measure_memory=options.memory,
         progress=lambda text: print(text, file=sys.stderr),
     )
@@ -76,6 +88,9 @@ def main() -> None:
     for case in report.cases():
         print_case(report, *case)
     rivals = [name for name in FLOAT32 if name in options.contestants]
+    if "accelerated" in options.contestants:
+        means = [report.geometric_mean(each, own="accelerated") for each in (["eager"], rivals)]
+        print(f"\naccelerated: {means[0]:.2f}× torch eager, {means[1]:.2f}× the best float32 of torch")
     quickest = report.geometric_mean(["eager"], best=True), report.geometric_mean(rivals, best=True)
     print(f"\ngeometric means: {report.geometric_mean(['eager']):.2f}× torch eager, ", end="")
     print(

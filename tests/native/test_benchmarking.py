@@ -59,6 +59,43 @@ def test_a_benchmark_of_a_small_network(subject: Subject) -> None:
     assert len(content["rows"]) == 6
 
 
+@pytest.mark.usefixtures("told_isa")
+def test_an_accelerated_model_moves_by_a_torch_optimiser(subject: Subject) -> None:
+    from convscope.native.benchmarking.contestants import CONTESTANTS
+
+    subject.model[2].p = 0.0  # type: ignore[index]
+    native, accelerated, eager = (CONTESTANTS[name](subject) for name in ("native", "accelerated", "eager"))
+    images, targets = subject.batch(5)
+    before = subject.model[0].weight.detach().clone()  # type: ignore[index]
+    for _ in range(3):
+        losses = [each.step(images, targets) for each in (native, accelerated, eager)]
+        assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-5)
+    moved = [dict(each.model.named_parameters())["0.weight"] for each in (accelerated, eager)]  # type: ignore[attr-defined]
+    torch.testing.assert_close(moved[0], moved[1])
+    assert not torch.equal(moved[0], before)
+
+
+@pytest.mark.usefixtures("told_isa")
+def test_nobody_rests_unless_asked(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("convscope.native.benchmarking.measuring.time.sleep", slept.append)
+    benchmark([subject], [2], ["eager"], rounds=2)
+    assert set(slept) <= {0.0}
+    benchmark([subject], [2], ["eager"], rounds=2, rest=0.03)
+    assert slept[-2:] == [0.03, 0.03]
+
+
+@pytest.mark.usefixtures("told_isa")
+def test_an_accelerated_models_ratio() -> None:
+    def row(contestant: str, milliseconds: float) -> Row:
+        return Row("m", 1, contestant, milliseconds, milliseconds, milliseconds, milliseconds, 1.0, 1.0, 0.5)
+
+    rows = [row("native", 1.0), row("accelerated", 2.0), row("eager", 6.0)]
+    report = Report(Machine("p", "avx2", 2, "2", 100.0), rows, {})
+    assert report.geometric_mean(["eager"], own="accelerated") == pytest.approx(3.0)
+    assert report.geometric_mean(["eager"]) == pytest.approx(6.0)
+
+
 def test_wrong_gradients_are_not_timed(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.native import reference
 

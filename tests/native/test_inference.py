@@ -25,7 +25,6 @@ def small() -> nn.Module:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "TURN", 0.0005)
-    monkeypatch.setattr(inference, "REST", 0.0)
 
 
 def test_every_contestant_is_timed_and_compared() -> None:

@@ -15,7 +15,7 @@ from convscope.cli.options import parse_pairs
 if TYPE_CHECKING:
     from convscope.native.benchmarking import Report, Row, Subject
 
-CONTESTANTS = ("native", "eager", "channels_last", "compile", "bfloat16")
+CONTESTANTS = ("native", "accelerated", "eager", "channels_last", "compile", "bfloat16")
 
 
 @click.command()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from convscope.layers import Loss, loss_for
+from convscope.native.accelerated import accelerate
 from convscope.native.network import NativeNetwork
 from convscope.spec import Preprocessing
 
@@ -76,6 +77,22 @@ class Native(Contestant):
         return loss
 
 
+class Accelerated(Contestant):
+    """What a torch program gets from one line more: every thread that torch has, and torch's own optimiser."""
+
+    description = "convscope.accelerate, float32, and torch's optimiser in the same process"
+
+    def __init__(self, subject: Subject) -> None:
+        self.preprocessing = subject.preprocessing
+        self.model = accelerate(copy.deepcopy(subject.model).train(), subject.loss)
+        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=RATE, momentum=MOMENTUM)
+
+    def step(self, images: torch.Tensor, targets: torch.Tensor) -> float:
+        loss = self.model.loss_and_grad(self.preprocessing.normalise(images), targets)
+        self.optimiser.step()
+        return loss.item()
+
+
 class Eager(Contestant):
     """The training step that every tutorial shows."""
 
@@ -128,6 +145,7 @@ class BFloat16(ChannelsLast):
 #: By name, in the order of the tables. All but "bfloat16" compute in float32.
 CONTESTANTS: dict[str, Callable[[Subject], Contestant]] = {
     "native": Native,
+    "accelerated": Accelerated,
     "eager": Eager,
     "channels_last": ChannelsLast,
     "compile": Compiled,

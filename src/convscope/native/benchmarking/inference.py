@@ -27,7 +27,6 @@ from convscope.native.accelerated import accelerate
 
 TOLERANCE = 1e-4  # of the largest logit
 TURN = 0.06  # seconds that one contestant computes before the next has its turn
-REST = 0.03  # threads of others spin for some milliseconds after their last work
 UNDISTURBED = 0.25  # processors that other programs may take in a turn; the system counts in hundredths of a second
 
 Answer = Callable[[torch.Tensor], torch.Tensor]
@@ -119,11 +118,14 @@ def race(
     *,
     threads: int | None = None,
     rounds: int = 9,
+    rest: float = 0.0,
 ) -> list[Timing]:
     """Time one call of every contestant on ``pictures`` random pictures of ``input_shape`` (channels, height, width).
 
-    ``model`` is put in evaluation mode; ``threads`` as torch is set. Raises WrongAnswerError where the native answer
-    is wrong and UnknownNameError for a contestant that is none; another contestant's failure is told by its row.
+    ``model`` is put in evaluation mode; ``threads`` as torch is set. ``rest``: seconds that everybody sleeps before a
+    turn, so that other libraries' threads no longer spin; a user's calls have no such rest. Raises WrongAnswerError
+    where the native answer is wrong and UnknownNameError for a contestant that is none; another contestant's failure is
+    told by its row.
     """
     for each in contestants:
         if each not in CONTESTANTS:
@@ -133,12 +135,14 @@ def race(
     try:
         x = torch.randn(pictures, *input_shape, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            return _raced(name, model.eval(), x, contestants, rounds)
+            return _raced(name, model.eval(), x, contestants, rounds, rest)
     finally:
         torch.set_num_threads(before)
 
 
-def _raced(name: str, model: nn.Module, x: torch.Tensor, contestants: Sequence[str], rounds: int) -> list[Timing]:
+def _raced(
+    name: str, model: nn.Module, x: torch.Tensor, contestants: Sequence[str], rounds: int, rest: float
+) -> list[Timing]:
     exact = copy.deepcopy(model).double()(x.double())
     running: dict[str, Answer] = {}
     rows = {each: Timing(name, len(x), torch.get_num_threads(), each) for each in contestants}
@@ -159,7 +163,7 @@ def _raced(name: str, model: nn.Module, x: torch.Tensor, contestants: Sequence[s
         rows[each] = dataclasses.replace(rows[each], difference=difference, failure=failure)
         if not wrong:
             running[each] = answer
-    for each, turns in _turns(running, x, rounds).items():
+    for each, turns in _turns(running, x, rounds, rest).items():
         kept = _undisturbed(turns)
         seconds = [value for turn in kept for value in turn.seconds]
         low, median, high = (1e3 * value for value in statistics.quantiles(seconds, n=4))
@@ -174,7 +178,7 @@ class _Turn:
     others: float
 
 
-def _turns(running: dict[str, Answer], x: torch.Tensor, rounds: int) -> dict[str, list[_Turn]]:
+def _turns(running: dict[str, Answer], x: torch.Tensor, rounds: int, rest: float) -> dict[str, list[_Turn]]:
     """Who begins changes from round to round; a turn's first call, with a cold cache, is not counted."""
     turns: dict[str, list[_Turn]] = {name: [] for name in running}
     names = list(running)
@@ -182,7 +186,7 @@ def _turns(running: dict[str, Answer], x: torch.Tensor, rounds: int) -> dict[str
         first = number % max(len(names), 1)
         for name in (*names[first:], *names[:first]):
             answer, seconds = running[name], list[float]()
-            time.sleep(REST)
+            time.sleep(rest)
             answer(x)
             busy, own = _busy_seconds(), time.process_time()
             begun = last = time.perf_counter()

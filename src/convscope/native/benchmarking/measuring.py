@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 import statistics
 import time
@@ -27,9 +28,6 @@ TOLERANCE = 1e-4  # of the largest number in each gradient
 _ROUNDINGS = 16
 _BATCHES = 8  # a quarter of those of slides_stl10 jump somewhere
 _TURN = 0.06  # seconds that one contestant computes before the next has its turn
-# Threads of OpenMP spin for some milliseconds after their last work, on the processors that the next contestant needs:
-# a LeNet-5 step of 0.9 ms took 1.3 ms right after torch's. So nobody begins before they sleep, nor with a cold cache.
-_REST = 0.03
 
 Progress = Callable[[str], None]
 
@@ -129,11 +127,15 @@ def benchmark(
     *,
     rounds: int = 15,
     threads: int | None = None,
+    rest: float = 0.0,
     measure_memory: bool = False,
     progress: Progress = lambda text: None,
 ) -> Report:
     """Time a training step of every contestant on every subject and batch size.
 
+    ``rest``: seconds that everybody sleeps before a turn. Threads of OpenMP spin for some milliseconds after their last
+    work, on the processors that the next contestant needs; a user's steps have no such rest, so none is given unless
+    that effect is to be left out. A turn's first step, with a cold cache, is not counted either way.
     A contestant that cannot run, as the native engine where it lacks a layer, has its reason in its row. Raises
     WrongGradientsError where the native gradients are wrong and UnknownNameError for a contestant that is none.
     """
@@ -145,13 +147,15 @@ def benchmark(
     try:
         report = Report(machine(torch.get_num_threads(), matrix_rate()), [], {})
         for subject in subjects:
-            if "native" in contestants:
+            if {"native", "accelerated"} & set(contestants):
                 progress(f"{subject.name}: comparing gradients")
                 with contextlib.suppress(LoweringError):  # which its row will tell
                     report.differences[subject.name] = verify(subject, (_images_verified(subject),))
             for batch_size in batch_sizes:
                 progress(f"{subject.name}, batch {batch_size}")
-                report.rows += _race(subject, batch_size, contestants, rounds, report, measure_memory, progress)
+                report.rows += _race(
+                    subject, batch_size, contestants, report, progress, _Turns(rounds, rest), measure_memory
+                )
         return report
     finally:
         torch.set_num_threads(before)
@@ -168,18 +172,24 @@ def matrix_rate(size: int = 2048) -> float:
     return 2 * size**3 / min(times) / 1e9
 
 
+@dataclasses.dataclass(frozen=True)
+class _Turns:
+    rounds: int
+    rest: float  # seconds before each
+
+
 def _race(
     subject: Subject,
     batch_size: int,
     contestants: Sequence[str],
-    rounds: int,
     report: Report,
-    measure_memory: bool,
     progress: Progress,
+    plan: _Turns,
+    measure_memory: bool,
 ) -> list[Row]:
     images, targets = subject.batch(batch_size)
     running, failures = _started(subject, contestants, images, targets)
-    times, best = _turns(running, rounds, report.machine.threads, images, targets)
+    times, best = _turns(running, plan, report.machine.threads, images, targets)
     operations = _operations(subject)
     rows = []
     for name in contestants:
@@ -229,17 +239,17 @@ def _started(
 
 
 def _turns(
-    running: dict[str, tuple[Contestant, int]], rounds: int, threads: int, images: torch.Tensor, targets: torch.Tensor
+    running: dict[str, tuple[Contestant, int]], plan: _Turns, threads: int, images: torch.Tensor, targets: torch.Tensor
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Seconds a step: the mean of every turn, and the best step of all."""
     times: dict[str, list[float]] = {name: [] for name in running}
     best = dict.fromkeys(running, math.inf)
-    for turn in range(rounds):
+    for turn in range(plan.rounds):
         first = turn % max(len(running), 1)
         for name in (*list(running)[first:], *list(running)[:first]):  # nobody is always the first
             contestant, steps = running[name]
             torch.set_num_threads(contestant.torch_threads or threads)
-            time.sleep(_REST)
+            time.sleep(plan.rest)
             contestant.step(images, targets)
             begun = time.perf_counter()
             last = begun

@@ -70,23 +70,25 @@ class Report:
                 return row
         return None
 
-    def ratio(self, model: str, batch_size: int, rivals: Iterable[str], best: bool = False) -> float:
-        """How many times the native engine is as fast as the fastest of the rivals; nan where one side is missing.
+    def ratio(
+        self, model: str, batch_size: int, rivals: Iterable[str], best: bool = False, own: str = "native"
+    ) -> float:
+        """How many times ``own`` is as fast as the fastest of the rivals; nan where one side is missing.
 
         By the medians, or with ``best`` by the quickest steps.
         """
-        own = self.find(model, batch_size, "native")
+        row = self.find(model, batch_size, own)
         found = [self.find(model, batch_size, rival) for rival in rivals]
-        times = [row.best if best else row.milliseconds for row in found if row is not None]
-        return min(times) / (own.best if best else own.milliseconds) if own is not None and times else math.nan
+        times = [each.best if best else each.milliseconds for each in found if each is not None]
+        return min(times) / (row.best if best else row.milliseconds) if row is not None and times else math.nan
 
     def cases(self) -> list[tuple[str, int]]:
         return list(dict.fromkeys((row.model, row.batch_size) for row in self.rows))
 
-    def geometric_mean(self, rivals: Iterable[str], best: bool = False) -> float:
+    def geometric_mean(self, rivals: Iterable[str], best: bool = False, own: str = "native") -> float:
         """Of ``ratio`` over all cases that have one; nan where none has."""
         rivals = list(rivals)
-        ratios = [self.ratio(*case, rivals, best) for case in self.cases()]
+        ratios = [self.ratio(*case, rivals, best, own) for case in self.cases()]
         ratios = [each for each in ratios if not math.isnan(each)]
         return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
 
