@@ -16,6 +16,7 @@ from convscope.graph.capture import capture
 from convscope.graph.examples import example
 from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
+from convscope.layers import RecurrentLayers
 
 INPUT = "input"
 
@@ -162,7 +163,9 @@ def _node(step: Step, record: LayerTrace, above: tuple[str, ...], direct: bool) 
         direct
         and step.output_shape == tuple(record.y.shape)
         and all(item.ndim and item.shape[0] == 1 for item in record.inputs)
-        and len(record.inputs) == len(step.inputs)
+        and (
+            len(record.inputs) == len(step.inputs) or isinstance(step.module, RecurrentLayers)
+        )  # whose rule adds lengths
         and _positional(step.arguments)
     )
     family = family_of(record.rule, step.module, record.type, record.inputs[0].ndim, len(above)) if plain else "other"
@@ -188,7 +191,7 @@ def connections(node: Node) -> dict[str, Any]:
             return {"kind": "table", "maps": [row.nonzero().flatten().tolist() for row in table]}
         groups = int(getattr(node.module, "groups", 1))
         return {"kind": "groups", "groups": groups} if groups > 1 else {"kind": "all"}
-    if node.family in ("linear", "rbf", "softmax", "log_softmax", "total_across", "other"):
+    if node.family in ("linear", "rbf", "softmax", "log_softmax", "total_across", "attention", "lstm", "other"):
         return {"kind": "all"}
     if node.family == "reshape":
         return {"kind": "reshape"}

@@ -29,7 +29,7 @@ WX = ("w", "x", "w·x")
 
 def explain(layer: Layer, unit: Index) -> Explanation:
     """The arithmetic of ``layer.y[unit]``; ``unit`` is without the batch and must lie in the layer's output."""
-    return FORWARD.get(layer.family, _linearised)(layer, unit)
+    return FORWARD.get(layer.family, linearised)(layer, unit)
 
 
 def family(*names: str) -> Callable[[Writer], Writer]:
@@ -106,7 +106,7 @@ def _pool(layer: Layer, unit: Index) -> Explanation:
     """Every position of the window; the coefficient says how it enters the result."""
     x = layer.inputs[0]
     if x.ndim == layer.y.ndim and x.ndim < 3:
-        return _linearised(layer, unit)
+        return linearised(layer, unit)
     size = tuple(x.shape[2:])
     if layer.family == "adaptive_mean_pool":
         first, last = adaptive_range(unit[1:], size, tuple(layer.y.shape[2:]))
@@ -217,7 +217,7 @@ def _softmax(layer: Layer, unit: Index) -> Explanation:
     x = layer.inputs[0]
     axis = rule.dim % x.ndim - 1
     if axis < 0:
-        return _linearised(layer, unit)
+        return linearised(layer, unit)
     at: list[Any] = list(unit)
     at[axis] = slice(None)
     picked: Any = (0, *at)
@@ -322,7 +322,7 @@ def _reshape(layer: Layer, unit: Index) -> Explanation:
 def _add(layer: Layer, unit: Index) -> Explanation:
     parts = [_broadcast_term(layer, place, unit) for place in range(len(layer.inputs))]
     if layer.keywords.get("alpha", 1) != 1:
-        return _linearised(layer, unit)
+        return linearised(layer, unit)
     constants = [float(item) for item in layer.arguments if isinstance(item, int | float)]
     steps = [Line("+", "c", value) for value in constants]
     terms = Terms.join(parts)
@@ -333,7 +333,7 @@ def _add(layer: Layer, unit: Index) -> Explanation:
 def _concat(layer: Layer, unit: Index) -> Explanation:
     axis = concat_axis(layer)
     if axis < 0:
-        return _linearised(layer, unit)
+        return linearised(layer, unit)
     at = unit[axis]
     for place, value in enumerate(layer.inputs):
         if at < value.shape[axis + 1]:
@@ -351,7 +351,7 @@ def concat_axis(layer: Layer) -> int:
     return int(dim) % layer.y.ndim - 1
 
 
-def _linearised(layer: Layer, unit: Index) -> Explanation:
+def linearised(layer: Layer, unit: Index) -> Explanation:
     """Σ ∂y/∂x·x over the inputs with a derivative; exact for a layer that is linear, else the rest is said."""
     parts = []
     for gradient, value in zip(local.row(layer, unit), layer.inputs, strict=True):

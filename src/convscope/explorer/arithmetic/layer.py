@@ -31,6 +31,8 @@ _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((own.RBF,), "rbf"),
     ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "batch_norm"),
     ((nn.LocalResponseNorm,), "lrn"),
+    ((own.MultiHeadAttention,), "attention"),
+    ((own.MaxOverTime,), "max_over_time"),
     ((nn.Flatten, nn.Unflatten), "reshape"),
     ((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity), "identity"),
 )
@@ -61,6 +63,8 @@ def family_of(rule: Rule, module: nn.Module | None, kind: str, dims: int, parent
     if isinstance(rule, Total):
         over = range(dims) if rule.over is None else [dim % dims for dim in rule.over]
         return "other" if 0 in over else "total_across" if 1 in over else "total"
+    if isinstance(module, own.RecurrentLayers):
+        return "lstm" if module.cell == "lstm" else "other"
     if module is not None:
         for classes, family in _MODULES:
             if isinstance(module, classes):

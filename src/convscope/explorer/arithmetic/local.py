@@ -41,7 +41,7 @@ def parameter_column(layer: Layer, parameter: str, index: Index) -> Floats:
     """∂y/∂w_index: how each unit of the layer moves with one weight."""
     assert layer.module is not None
     with torch.enable_grad():
-        module = _doubled_module(layer.module)
+        module = doubled(layer.module)
         target = module.get_parameter(parameter)
         y = _call(layer, [value.detach().double() for value in layer.inputs])
         return _column(y, target, index)
@@ -57,15 +57,16 @@ def _column(y: Tensor, x: Tensor, index: Index) -> Floats:
 
 
 def _call(layer: Layer, inputs: list[Tensor]) -> Tensor:
-    module = _doubled_module(layer.module) if layer.module is not None else None
+    module = doubled(layer.module) if layer.module is not None else None
     given = [value.clone() if value.requires_grad else value for value in inputs]  # the layer may work in place
     y: Any = layer.call(*given, module=module)
     assert isinstance(y, Tensor)
     return y
 
 
-def _doubled_module(module: nn.Module) -> nn.Module:
+def doubled(module: nn.Module | None) -> nn.Module:
     """A float64 copy, made anew when a weight has changed."""
+    assert module is not None
     version = sum(parameter._version for parameter in module.parameters())
     kept = _doubled.get(id(module))
     if kept is None or kept[0] is not module or kept[2] != version:
