@@ -33,6 +33,7 @@ _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.LocalResponseNorm,), "lrn"),
     ((own.MultiHeadAttention,), "attention"),
     ((own.MaxOverTime,), "max_over_time"),
+    ((own.RecurrentLayers,), "lstm"),
     ((nn.Flatten, nn.Unflatten), "reshape"),
     ((nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.Identity), "identity"),
 )
@@ -63,19 +64,21 @@ def family_of(rule: Rule, module: nn.Module | None, kind: str, dims: int, parent
     if isinstance(rule, Total):
         over = range(dims) if rule.over is None else [dim % dims for dim in rule.over]
         return "other" if 0 in over else "total_across" if 1 in over else "total"
-    if isinstance(module, own.RecurrentLayers):
-        return "lstm" if module.cell == "lstm" else "other"
     if module is not None:
         for classes, family in _MODULES:
             if isinstance(module, classes):
-                if family == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
-                    return "other"
-                if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.running_mean is None:
-                    return "other"
-                return family
+                return family if _as_written(module) else "other"
         return "other"
     family = _FUNCTIONS.get(kind, "other")
     return "other" if family == "add" and parents < 1 else family
+
+
+def _as_written(module: nn.Module) -> bool:
+    """Whether a module of a known class has none of the options that its arithmetic leaves out."""
+    if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+        return module.running_mean is not None
+    padding, cell = getattr(module, "padding_mode", "zeros"), getattr(module, "cell", "lstm")
+    return bool(padding == "zeros" and cell == "lstm")
 
 
 @dataclasses.dataclass(frozen=True)
