@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import types
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from convscope import accelerate
 from convscope.errors import LoweringError
+from convscope.graph.guards import Guard
 
 SHAPE = (3, 8, 8)
 STRENGTH = 1.0
@@ -168,6 +170,47 @@ def test_plans_are_kept_while_nothing_changes() -> None:
         plans.append(next(iter(fast._networks._kept.values()))[0].ready())
     assert plans[0] is plans[2]
     assert plans[1] is plans[3]
+
+
+class HoldsNothingYet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.listed: list[int] = []
+        self.named: dict[str, int] = {}
+        self.queued: collections.deque[int] = collections.deque()
+        self.ordered: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self.nested: dict[str, dict[str, int]] = {"inner": {}}
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        return y
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda model: model.listed.append(1),
+        lambda model: model.named.update(a=1),
+        lambda model: model.queued.append(1),
+        lambda model: model.ordered.update(a=1),
+        lambda model: model.nested["inner"].update(a=1),
+        lambda model: model.linear.register_forward_pre_hook(lambda module, given: None),
+        lambda model: model.linear.register_state_dict_post_hook(lambda *given: None),
+    ],
+)
+def test_what_was_empty_is_looked_at_too(fill: Callable[[Any], Any]) -> None:
+    model = HoldsNothingYet()
+    guard = Guard(model)
+    assert guard.holds()
+    fill(model)
+    assert not guard.holds()
+    filled = Guard(model)
+    assert filled.holds()
+    for each in (model.listed, model.named, model.queued, model.ordered, model.nested["inner"]):
+        if each:
+            each.clear()
+            assert not filled.holds()
 
 
 class AsksTheMode(nn.Module):

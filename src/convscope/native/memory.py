@@ -114,19 +114,20 @@ class SharedMemory:
         training = [module.training for module in self.modules]
         return (*training, *[each.parameter.requires_grad for each in self.slices.values()])
 
-    def check_model(self) -> None:
+    def check_model(self) -> tuple[bool, ...]:
         """See whether the model is what plans were made from: another attribute, hook, class or mode of torch than at
-        the first look in these modes counts as another ``structure``."""
+        the first look in these modes counts as another ``structure``. Returns the ``modes``."""
         modes = self.modes()
         guard = self._guards.get(modes)
         if guard is not None and guard.holds():
-            return
+            return modes
         if guard is not None:
             self._guards.clear()
             self.structure += 1
         elif len(self._guards) >= _KEPT_GUARDS:
             self._guards.pop(next(iter(self._guards)))
         self._guards[modes] = Guard(self.model)
+        return modes
 
     def make_room(self, plan: Plan) -> None:
         """See to it that the plan's constants and own state fit behind the model's."""

@@ -206,11 +206,10 @@ class NativeNetwork:
     def ready(self) -> Compiled:
         """The compiled plan for the present modes, the memory checked and its constants filled in."""
         self.memory.check()
-        self.memory.check_model()
+        modes = self.memory.check_model()
         if self._structure != self.memory.structure:
             self._compiled.clear()
             self._structure = self.memory.structure
-        modes = self.memory.modes()
         compiled = self._compiled.get(modes)
         if compiled is None:
             compiled = self._compile(self._make_plan())
