@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convscope.errors import ArgumentError
 from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Layer, doubles
 from convscope.explorer.arithmetic.windows import window_of
@@ -40,10 +41,15 @@ class Panel:
     place: tuple[int, ...] = ()
 
 
-def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, Any], bytes]:
-    """The scene for map ``number`` of a layer: a description of its panels, and their values as float32 one by one."""
+def take_apart(snapshot: Snapshot, name: str, number: int, start: int = 0) -> tuple[dict[str, Any], bytes]:
+    """The scene for map ``number`` of a layer: a description of its panels, and their values as float32 one by one.
+
+    Of many sources ``ROWS`` are shown, from place ``start`` of them by how much they add. Raises ArgumentError when
+    there are not so many.
+    """
     layer = snapshot.layer(name)
-    panels, more = _panels(snapshot, layer, number)
+    panels, count = _panels(snapshot, layer, number, start)
+    shown = sum(panel.role == "source" for panel in panels)
     after = snapshot.network.activation_after(name)
     panels.append(Panel("out", 0, "activation", name, number, _map(layer.y, number)))
     if after is not None:
@@ -56,7 +62,7 @@ def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, An
         "family": layer.family,
         "direction": "forward",
         "panels": described,
-        "more": more,
+        **of_many(start, shown, count),
         "flip": bool(getattr(layer.module, "flip_kernel", False)),
         "bias": _bias(layer, number),
         "activation": after,
@@ -64,6 +70,21 @@ def take_apart(snapshot: Snapshot, name: str, number: int) -> tuple[dict[str, An
         "version": snapshot.version,
     }
     return header, data
+
+
+def in_order(order: list[int], start: int) -> list[int]:
+    """``ROWS`` entries of ``order`` from place ``start``, in the network's own order."""
+    return sorted(order[start : start + ROWS])
+
+
+def of_many(first: int, shown: int, count: int) -> dict[str, int]:
+    """Which of ``count`` sources are shown: ``shown`` of them from place ``first``, ``more`` are not; ``rows`` a page.
+
+    Raises ArgumentError for a place that is not among them.
+    """
+    if first >= max(1, count):
+        raise ArgumentError("start", first, f"0…{max(0, count - 1)}, a place among the map's inputs")
+    return {"first": first, "count": count, "more": count - shown, "rows": ROWS}
 
 
 def describe(panels: list[Panel]) -> tuple[list[dict[str, Any]], bytes]:
@@ -97,24 +118,24 @@ def describe(panels: list[Panel]) -> tuple[list[dict[str, Any]], bytes]:
     return described, b"".join(data)
 
 
-def _panels(snapshot: Snapshot, layer: Layer, number: int) -> tuple[list[Panel], int]:
-    """(the panels before the output, how many sources are only in the rest)"""
+def _panels(snapshot: Snapshot, layer: Layer, number: int, start: int) -> tuple[list[Panel], int]:
+    """(the panels before the output, how many sources there are)"""
     match layer.family:
         case "conv" if layer.y.ndim in (3, 4):
-            return _convolution(layer, number)
+            return _convolution(layer, number, start)
         case "linear" | "rbf" if layer.inputs[0].ndim == 2:
-            return _products(snapshot, layer, number), 0
+            return _products(snapshot, layer, number), 1
         case "softmax" | "log_softmax" | "reshape" if layer.inputs[0].ndim == 2 or layer.family == "reshape":
-            return [_vector(snapshot, layer, "source", layer.inputs[0][0].reshape(-1), "activation")], 0
+            return [_vector(snapshot, layer, "source", layer.inputs[0][0].reshape(-1), "activation")], 1
         case "concat":
-            return _concatenated(layer, number), 0
+            return _concatenated(layer, number), 1
         case "total_across":
-            return _every_map(layer)
+            return _every_map(layer, start)
         case _:
-            return _same_map(layer, number), 0
+            return _same_map(layer, number, start)
 
 
-def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
+def _convolution(layer: Layer, number: int, start: int) -> tuple[list[Panel], int]:
     kernels, window = KernelsByMap(layer), window_of(layer)
     assert window is not None
     maps, weights, where = kernels.feeding(number)
@@ -126,7 +147,7 @@ def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
     padding: Any = module.padding
     partial = run(x, kernel, None, window.stride, padding, window.dilation, len(maps))[0]
     sizes = partial.flatten(1).abs().sum(1)
-    chosen = sizes.argsort(descending=True)[:ROWS].sort().values.tolist()
+    chosen = in_order(sizes.argsort(descending=True).tolist(), start)
     panels = []
     for row, place in enumerate(chosen):
         source = int(maps[place])
@@ -138,7 +159,7 @@ def _convolution(layer: Layer, number: int) -> tuple[list[Panel], int]:
     if rest:
         left = partial.sum(0) - partial[chosen].sum(0)
         panels.append(Panel("rest", len(chosen), "activation", layer.name, number, _picture(left)))
-    return panels, rest
+    return panels, len(maps)
 
 
 def _products(snapshot: Snapshot, layer: Layer, number: int) -> list[Panel]:
@@ -184,25 +205,26 @@ def _concatenated(layer: Layer, number: int) -> list[Panel]:
     return []
 
 
-def _same_map(layer: Layer, number: int) -> list[Panel]:
+def _same_map(layer: Layer, number: int, start: int) -> tuple[list[Panel], int]:
     panels = []
-    for row, value in enumerate(layer.inputs[:ROWS]):
-        if not value.ndim:  # a number without places
-            continue
+    places = [at for at, value in enumerate(layer.inputs) if value.ndim]  # but for numbers without places
+    for row, place in enumerate(in_order(places, start)):
+        value = layer.inputs[place]
         maps = as_maps(value[0])
         at = number if number < len(maps) else 0
-        source = layer.sources[row] if row < len(layer.sources) else INPUT
+        source = layer.sources[place] if place < len(layer.sources) else INPUT
         panels.append(Panel("source", row, _kind(layer), source, at, maps[at].detach()))
-    return panels
+    return panels, len(places)
 
 
-def _every_map(layer: Layer) -> tuple[list[Panel], int]:
-    """The first maps of what is summed over; (panels, how many maps are not shown)."""
+def _every_map(layer: Layer, start: int) -> tuple[list[Panel], int]:
+    """Maps of what is summed over; (panels, how many maps there are)."""
     maps = as_maps(layer.inputs[0][0])
     panels = [
-        Panel("source", row, _kind(layer), layer.sources[0], row, each.detach()) for row, each in enumerate(maps[:ROWS])
+        Panel("source", row, _kind(layer), layer.sources[0], at, maps[at].detach())
+        for row, at in enumerate(in_order(list(range(len(maps))), start))
     ]
-    return panels, len(maps) - len(panels)
+    return panels, len(maps)
 
 
 def _kind(layer: Layer) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convscope.explorer.apart import ROWS, Panel, describe
+from convscope.explorer.apart import Panel, describe, in_order, of_many
 from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Layer
 from convscope.explorer.arithmetic.windows import Window, window_of
@@ -17,7 +17,9 @@ from convscope.explorer.pictures import as_maps, vector_picture
 from convscope.explorer.snapshot import Snapshot
 
 
-def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -> tuple[dict[str, Any], bytes]:
+def take_back(
+    snapshot: Snapshot, name: str, number: int, rule: str = "plain", start: int = 0
+) -> tuple[dict[str, Any], bytes]:
     """The scene for map ``number`` of a layer's δ, in the form of ``elastic.take_apart``.
 
     "out" is the sum that comes back, ∂J/∂y; where an activation stands between, "activation" is δ = f′(u)·∂J/∂y. The
@@ -30,17 +32,20 @@ def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -
     following = network.readers[through or name]
     readers = [(snapshot.layers[reader], place) for reader, place in following if reader in snapshot.layers]
     panels: list[Panel] = []
-    more, window = 0, None
+    count, window = 1, None
     family = "other"
     if len(readers) == 1 and readers[0][0].family == "conv" and readers[0][0].y.ndim == 4:
         family = "conv"
-        panels, more, window = _convolution(readers[0][0], layer, number, deltas)
+        panels, count, window = _convolution(readers[0][0], layer, number, deltas, start)
     elif len(readers) == 1 and readers[0][0].family == "linear" and layer.y.ndim == 2:
         family = "linear"
         panels = _products(readers[0][0], number, deltas)
     else:
         family = "add" if len(readers) > 1 else "other"
-        panels = [_reader(reader, row, number, deltas) for row, (reader, _) in enumerate(readers[:ROWS])]
+        count = len(readers)
+        places = in_order(list(range(count)), start)
+        panels = [_reader(readers[place][0], row, number, deltas) for row, place in enumerate(places)]
+    shown = sum(panel.role == "source" for panel in panels)
     delta = as_maps(deltas[name][0])[number]
     if through is not None:
         above = snapshot.layers[through].upstream if rule == "plain" else None
@@ -58,7 +63,7 @@ def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -
         "family": family,
         "direction": "backward",
         "panels": described,
-        "more": more,
+        **of_many(start, shown, count),
         "flip": True,
         "bias": None,
         "activation": through,
@@ -69,7 +74,7 @@ def take_back(snapshot: Snapshot, name: str, number: int, rule: str = "plain") -
 
 
 def _convolution(
-    reader: Layer, layer: Layer, number: int, deltas: Mapping[str, Tensor]
+    reader: Layer, layer: Layer, number: int, deltas: Mapping[str, Tensor], start: int
 ) -> tuple[list[Panel], int, Window | None]:
     kernels, window = KernelsByMap(reader), window_of(reader)
     assert window is not None
@@ -82,7 +87,7 @@ def _convolution(
     grown = F.pad(full, (0, max(0, reach[1] - full.shape[2]), 0, max(0, reach[0] - full.shape[1])))
     top, left = window.padding
     partial = grown[:, top : top + size[0], left : left + size[1]]
-    chosen = partial.flatten(1).abs().sum(1).argsort(descending=True)[:ROWS].sort().values.tolist()
+    chosen = in_order(partial.flatten(1).abs().sum(1).argsort(descending=True).tolist(), start)
     panels = []
     for row, place in enumerate(chosen):
         leading = tuple(int(at) for at in where[place, 0, :-2])
@@ -96,7 +101,7 @@ def _convolution(
         panels.append(Panel("rest", len(chosen), "delta", layer.name, number, remaining))
     regular = all(step == 1 for step in window.stride)
     around = tuple(d * (k - 1) - p for d, k, p in zip(window.dilation, window.kernel, window.padding, strict=True))
-    return panels, left_over, Window(window.kernel, (1, 1), around, window.dilation) if regular else None
+    return panels, len(maps), Window(window.kernel, (1, 1), around, window.dilation) if regular else None
 
 
 def _products(reader: Layer, number: int, deltas: Mapping[str, Tensor]) -> list[Panel]:

@@ -211,10 +211,11 @@ def elastic(session: Session, args: Arguments, payload: bytes) -> Reply:
     number = args.integer("map", 0)
     if number >= count:
         raise ArgumentError("map", number, f"0…{count - 1}, one of the layer's maps")
+    start = args.integer("start", 0, 0)
     if args.text("direction", "forward", ("forward", "backward")) == "backward" and session.snapshot.loss is not None:
-        header, data = take_back(session.snapshot, layer.name, number, args.text("rule", "plain"))
+        header, data = take_back(session.snapshot, layer.name, number, args.text("rule", "plain"), start)
     else:
-        header, data = take_apart(session.snapshot, layer.name, number)
+        header, data = take_apart(session.snapshot, layer.name, number, start)
     return Reply(finite(header), data)
 
 

@@ -19,6 +19,7 @@ import { mountDetail } from "./views/detail.js";
 import { mountInput } from "./views/input.js";
 import { mountLegend } from "./views/legend.js";
 import { mountTools } from "./views/tools.js";
+import { mountTravel } from "./views/travel.js";
 
 export class App {
   constructor(connection, hello) {
@@ -36,6 +37,7 @@ export class App {
     this.lights = [];
     this.hits = [];
     this.row = null;
+    this.apart = null; // the layer taken apart that is drawn
     this.setModel(hello);
     this.stage = new Stage($("#canvas"), $("#board"));
     this.stage.onresize = () => {
@@ -56,6 +58,7 @@ export class App {
     mountInput(this);
     mountDetail(this);
     mountLegend(this);
+    mountTravel(this);
     this.pointer = new Pointer(this);
     this.keyboard = new Keyboard(this);
     this.stage.resize();
@@ -120,7 +123,8 @@ export class App {
     if (!this.camera.layout || !this.store.state.frame) return;
     this.hits = [];
     this.gridHits = [];
-    this.stage.show(this.selection.elastic ? elastic(this) : overview(this), animate);
+    this.apart = this.selection.current;
+    this.stage.show(this.apart ? elastic(this) : overview(this), animate);
   }
 
   hoverStrength() {

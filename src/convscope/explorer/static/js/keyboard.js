@@ -25,6 +25,8 @@ export class Keyboard {
       return;
     }
     if (typing) return;
+    if (event.defaultPrevented) return;
+    this.travel(event);
     if (event.key === "?") {
       event.preventDefault();
       openHelp(this.app);
@@ -39,6 +41,27 @@ export class Keyboard {
       this.app.store.set({ show: shows[event.key] });
       say(t(`show_${shows[event.key]}`));
     }
+  }
+
+  // Along the network and nearer to it; the first and the last layer; a layer by its name.
+  travel(event) {
+    const { app } = this;
+    const ends = { Home: "first", End: "last" }[event.key];
+    if (ends && !app.apart && (event.target === document.body || event.target.closest?.("#stage"))) {
+      event.preventDefault();
+      app.focusHead([...document.querySelectorAll("#heads button")].at(ends === "first" ? 0 : -1)?.dataset.layer);
+    }
+    if (event.key === "/") {
+      event.preventDefault();
+      app.find();
+    }
+    const zoom = { "+": 1, "=": 1, "-": -1 }[event.key];
+    if (zoom) app.camera.zoomBy(zoom);
+    if (event.key === "0") app.camera.zoomTo(1);
+    if (event.key === "9") app.camera.fit();
+    if (zoom || event.key === "0" || event.key === "9") say(`${Math.round(app.camera.zoom * 100)} %`);
+    const turn = { "[": -1, "]": 1 }[event.key];
+    if (turn) app.selection.turn(turn);
   }
 
   // On a layer's head: left and right to the neighbours; on the opened map: over its units.
@@ -60,6 +83,12 @@ export class Keyboard {
       return;
     }
     const [rows, columns] = app.model.sizeOf(layer);
+    if (event.key === "Home" || event.key === "End") {
+      event.preventDefault();
+      const to = event.key === "Home" ? 0 : count - 1;
+      app.selection.select(layer, to, unit && !isVector(node.shape) ? [to, ...unit.slice(1)] : null);
+      return;
+    }
     if (event.key === "Enter" && !unit) {
       event.preventDefault();
       app.selection.select(layer, map, app.model.unitOf(layer, map, [Math.floor(rows / 2), Math.floor(columns / 2)]));

@@ -15,7 +15,11 @@ export class Pointer {
     this.tip = $("#tip");
     this.last = null;
     this.board.addEventListener("pointermove", (event) => this.move(event));
-    this.board.addEventListener("pointercancel", () => (this.dragging = null)); // the finger scrolls the page
+    this.fingers = new Map();
+    this.board.addEventListener("pointercancel", (event) => {
+      this.fingers.delete(event.pointerId);
+      this.dragging = null; // the finger scrolls the page
+    });
     this.board.addEventListener("pointerleave", () => this.leave());
     this.board.addEventListener("pointerdown", (event) => this.down(event));
     this.board.addEventListener("pointerup", (event) => this.up(event));
@@ -29,11 +33,17 @@ export class Pointer {
 
   move(event) {
     const at = this.point(event);
+    if (this.fingers.has(event.pointerId)) this.fingers.set(event.pointerId, at);
+    if (this.fingers.size === 2) {
+      this.pinch();
+      return;
+    }
     if (this.dragging) {
       const by = this.dragging.x - at.x;
-      if (Math.abs(by) > 4 || this.moved) {
+      const down = this.dragging.y - at.y;
+      if (Math.hypot(by, down) > 4 || this.moved) {
         this.moved = true;
-        this.app.camera.move(by);
+        if (!this.app.apart) this.app.camera.move(by, down);
         this.dragging = at;
         this.app.render(false);
       }
@@ -43,13 +53,23 @@ export class Pointer {
     this.look(at);
   }
 
+  // Two fingers: as much larger as they have come apart, about the middle between them.
+  pinch() {
+    const [a, b] = this.fingers.values();
+    const apart = Math.hypot(a.x - b.x, a.y - b.y);
+    this.pinched ??= { apart, zoom: this.app.camera.zoom };
+    this.moved = true;
+    this.tip.hidden = true;
+    if (!this.app.apart) this.app.camera.zoomTo((this.pinched.zoom * apart) / Math.max(1, this.pinched.apart), { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
+  }
+
   // The same place once more: the numbers under a resting pointer follow a new frame.
   again() {
     if (this.last && !this.tip.hidden) this.look(this.last);
   }
 
   look(at) {
-    if (this.app.selection.elastic) this.lookElastic(at);
+    if (this.app.apart) this.lookElastic(at);
     else this.lookOverview(at);
   }
 
@@ -153,9 +173,9 @@ export class Pointer {
 
   label(panel, cell) {
     const { app } = this;
-    if (panel.role === "kernel" && panel.unfold) return `w · ${app.model.folded(app.selection.elastic.layer, ...cell)}`;
+    if (panel.role === "kernel" && panel.unfold) return `w · ${app.model.folded(app.apart.layer, ...cell)}`;
     if (panel.role === "kernel") return `w (${cell.join(", ")})`;
-    if (panel.unfold) return `${panel.layer} · ${app.model.folded(app.selection.elastic.layer, ...cell)}`;
+    if (panel.unfold) return `${panel.layer} · ${app.model.folded(app.apart.layer, ...cell)}`;
     if (panel.role === "partial") return `${app.t("partial_sum")} (${cell.join(", ")})`;
     if (panel.role === "rest") return `${app.t("rest")} (${cell.join(", ")})`;
     const name = panel.layer === "input" ? app.t("input") : panel.layer;
@@ -166,7 +186,7 @@ export class Pointer {
   // it is the middle of; a weight every position that it touches.
   link(hit, cell) {
     const { app } = this;
-    const data = app.selection.elastic;
+    const data = app.apart;
     if (!data.window || app.store.get("unit")) {
       if (hit.panel.unfold) this.linkUnfolded(hit, cell);
       return;
@@ -193,7 +213,7 @@ export class Pointer {
 
   lightWeight(hit, cell, sources) {
     const { app } = this;
-    const data = app.selection.elastic;
+    const data = app.apart;
     const source = sources.find((each) => each.panel.row === hit.panel.row);
     const w = windowBox(data.window, [0, 0]);
     const out = data.panels.find((panel) => panel.role === "out");
@@ -256,6 +276,7 @@ export class Pointer {
     if (event.target.closest("button")) return;
     this.dragging = this.point(event);
     this.moved = false;
+    if (event.pointerType === "touch") this.fingers.set(event.pointerId, this.dragging);
     this.board.setPointerCapture?.(event.pointerId);
   }
 
@@ -263,13 +284,15 @@ export class Pointer {
     const at = this.point(event);
     const was = this.dragging;
     this.dragging = null;
+    this.fingers.delete(event.pointerId);
+    this.pinched = null;
     if (!was || this.moved) return;
     this.click(at);
   }
 
   click(at) {
     const { app } = this;
-    if (!app.selection.elastic) {
+    if (!app.apart) {
       const target = this.find(at);
       if (!target) {
         app.selection.up();
@@ -311,20 +334,27 @@ export class Pointer {
   }
 
   flipped(cell, panel) {
-    const place = this.app.selection.elastic.window.kernel.length === 1 ? [cell[1]] : cell;
-    if (!this.app.selection.elastic.flip) return place; // drawn rotated
+    const place = this.app.apart.window.kernel.length === 1 ? [cell[1]] : cell;
+    if (!this.app.apart.flip) return place; // drawn rotated
     const size = [panel.height, panel.width].slice(-place.length);
     return place.map((at, d) => size[d] - 1 - at);
   }
 
   wheel(event) {
+    const { camera } = this.app;
+    if (event.ctrlKey && !this.app.apart) { // two fingers on a touch pad say it so
+      event.preventDefault();
+      camera.zoomTo(camera.zoom * Math.exp(-Math.max(-50, Math.min(50, event.deltaY)) / 100), this.point(event));
+      return;
+    }
     const across = Math.abs(event.deltaX) > Math.abs(event.deltaY);
     const { scrollHeight, clientHeight } = document.scrollingElement;
     if (!across && scrollHeight > clientHeight + 1) return; // the page itself can be scrolled
-    const by = across ? event.deltaX : event.deltaY;
-    if (this.app.selection.elastic || this.app.camera.layout.width <= this.app.stage.width) return;
+    const { reach } = camera;
+    if (this.app.apart || reach.x + reach.y === 0) return;
     event.preventDefault();
-    this.app.camera.move(by);
+    if (reach.y && !across) camera.move(0, event.deltaY);
+    else camera.move(across ? event.deltaX : event.deltaY);
     this.app.render(false);
   }
 }

@@ -6,10 +6,13 @@ import { t } from "./core/i18n.js";
 import { isVector, mapCount } from "./draw/columns.js";
 import { floatsAtlas } from "./draw/atlas.js";
 
+const PATIENCE = 150; // ms after a choice; then what was chosen before is not drawn any longer
+
 export class Selection {
   constructor(app) {
     this.app = app;
     this.elastic = null;
+    this.first = 0; // the place, by size, of the first input drawn
   }
 
   // The layer taken apart, if it is the one chosen: after a choice the older one stands until the server has answered.
@@ -33,13 +36,30 @@ export class Selection {
     else if (this.app.store.get("field")) this.app.store.set({ field: null });
   }
 
+  // The next or the last few of a map's inputs.
+  turn(by) {
+    const { current } = this;
+    if (!current) return;
+    const each = current.rows;
+    const first = this.first + by * each;
+    if (first < 0 || first >= current.count) return;
+    this.first = first;
+    this.app.row = null;
+    this.changed(false);
+  }
+
   async changed(animate) {
     const { layer, map } = this.app.store.state;
     this.app.lights = [];
     if (layer && map !== null) {
       const key = `${layer}/${map}`;
+      if (key !== this.elastic?.key) {
+        this.first = 0;
+        setTimeout(() => this.elastic && !this.current && this.app.render(false), PATIENCE);
+      }
       const direction = this.app.store.get("tab") === "backward" ? "backward" : "forward";
-      const answer = await this.app.connection.askLatest("elastic", "elastic", { layer, map, direction, rule: this.app.store.get("rule") }).catch((error) => {
+      if (this.elastic && this.elastic.direction !== direction) this.first = 0;
+      const answer = await this.app.connection.askLatest("elastic", "elastic", { layer, map, direction, rule: this.app.store.get("rule"), start: this.first }).catch((error) => {
         if (error.kind === "superseded" || error.kind === "lost") return null;
         throw error;
       });

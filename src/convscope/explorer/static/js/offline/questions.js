@@ -242,9 +242,9 @@ export const QUESTIONS = {
   training: ({ stepper }) => ({ training: stepper.describe() }),
   show_data: item,
   show_pixels: pixels,
-  elastic: (session, { layer, map = 0, direction = "forward", rule = "plain" }) => {
+  elastic: (session, { layer, map = 0, direction = "forward", rule = "plain", start = 0 }) => {
     session.layer(layer);
-    const found = direction === "backward" ? takeBack(session.snapshot, layer, map, rule) : takeApart(session.snapshot, layer, map);
+    const found = direction === "backward" ? takeBack(session.snapshot, layer, map, rule, start) : takeApart(session.snapshot, layer, map, start);
     return { ...found, version: session.version };
   },
 };

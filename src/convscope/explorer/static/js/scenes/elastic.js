@@ -10,7 +10,8 @@ import { find, patch, readersOf, subtotal, windowBox } from "./windows.js";
 
 export function elastic(app) {
   const { stage, store } = app;
-  const { elastic: data } = app.selection;
+  const { apart: data } = app;
+  const still = () => app.selection.current === data; // what is written belongs to what is chosen
   const base = overview(app, { dim: 0.1 });
   const unit = store.state.unit;
   const plan = place(app, data, stage.width, stage.height, unit !== null);
@@ -36,9 +37,10 @@ export function elastic(app) {
     under: base.under,
     between: (painter, phases) => {
       painter.rect(0, 0, stage.width, stage.height, { fill: palette.paper, alpha: 0.55 * phases.move });
-      drawFlow(app, painter, plan, data, phases.late);
+      if (still()) drawFlow(app, painter, plan, data, phases.late);
     },
     over: (painter, phases) => {
+      if (!still()) return;
       drawCaptions(app, painter, plan, data, phases.late);
       drawValues(app, painter, plan, data, phases.move);
       drawUnit(app, painter, plan, data, phases.late);

@@ -51,6 +51,7 @@ export function overview(app, { dim = 1 } = {}) {
         drawMore(app, painter);
         drawHover(app, painter, show);
         drawField(app, painter);
+        if (app.camera.y > 0) painter.rect(0, 0, stage.width, app.camera.base.top - 8, { fill: palette.paper, alpha: 1 }); // behind the names
       }
     },
   };
@@ -108,6 +109,7 @@ function drawOpened(app, painter) {
 
 // Below every column: the limit of its own colour scale, and how many of its maps stand here.
 function drawMore(app, painter) {
+  if (app.camera.zoom < 0.7) return; // no room for words
   for (const box of app.camera.layout.boxes.values()) {
     const atlas = box.kind === "output" ? null : app.frames.atlases.get(box.item.shows);
     const middle = box.x - app.camera.x + box.width / 2;
@@ -133,10 +135,11 @@ function drawOutput(app, painter, dim) {
     const p = frame.probabilities[cls];
     const track = box.width - label - 4;
     const name = clip(app.model.className(cls), Math.floor(label / 7.5));
-    painter.text(name, x + label - 6, middle, { size: 12.5, weight: chosen ? 700 : 400, colour: chosen ? palette.ink : palette.soft, align: "right", alpha: dim });
-    painter.rect(x + label, middle - 5, track, 10, { fill: palette.line, radius: 3, alpha: dim });
+    if (box.cell >= 7) painter.text(name, x + label - 6, middle, { size: Math.min(12.5, box.cell * 0.9), weight: chosen ? 700 : 400, colour: chosen ? palette.ink : palette.soft, align: "right", alpha: dim });
+    const half = Math.min(5, box.cell * 0.4);
+    painter.rect(x + label, middle - half, track, 2 * half, { fill: palette.line, radius: 3, alpha: dim });
     if (deltas) drawDelta(painter, { x: x + label, middle, track, alpha: dim }, deltas[cls], most, box.cell >= 22 && dim === 1);
-    else if (p > 0.002) painter.rect(x + label, middle - 5, Math.max(2, track * p), 10, { fill: palette.activation, radius: 3, alpha: dim });
+    else if (p > 0.002) painter.rect(x + label, middle - half, Math.max(2, track * p), 2 * half, { fill: palette.activation, radius: 3, alpha: dim });
     if (cls === frame.target) painter.path([[x + label - 2, middle - 8], [x + label - 2, middle + 8]], { stroke: palette.delta, width: 2.5, alpha: dim });
     if (chosen && !deltas && box.cell >= 24 && dim === 1) {
       painter.text(percent(p), x + label + track, middle - 11, { size: 11, colour: palette.ink, align: "right", alpha: dim });

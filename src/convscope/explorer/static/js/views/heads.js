@@ -37,6 +37,7 @@ export function mountHeads(app) {
         for (const [each, other] of buttons) other.tabIndex = each === name ? 0 : -1;
         app.camera.reveal(name);
         app.hover = { layer: name, map: null, cell: null };
+        if (!app.apart) app.render(false);
       },
       onkeydown: (event) => keys(event, name),
     }, h("b", {}, folded ? `▸ ${label}` : label), brief.map((line) => h("span", {}, line)));
@@ -55,11 +56,17 @@ export function mountHeads(app) {
     const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: order.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    buttons.get(order[Math.min(order.length - 1, Math.max(0, to))])?.focus();
+    app.focusHead(order[Math.min(order.length - 1, Math.max(0, to))]);
   }
 
+  // A name out of sight is hidden, and what is hidden cannot have the focus: the board is moved there first.
+  app.focusHead = (name) => {
+    app.camera.reveal(name);
+    buttons.get(name)?.focus();
+  };
+
   function place() {
-    const away = app.store.get("layer") && app.selection.elastic;
+    const away = app.store.get("layer") && app.apart;
     list.classList.toggle("away", Boolean(away));
     list.classList.toggle("tight", app.camera.layout.gap < 12);
     if (away) return;
@@ -73,7 +80,8 @@ export function mountHeads(app) {
       const y = box.alone ? 4 : box.y - 34;
       li.style.transform = `translate(${x.toFixed(1)}px, ${y}px)`;
       li.style.width = `${width}px`;
-      li.hidden = x > app.stage.width || x + width < 0;
+      li.hidden = x > app.stage.width || x + width < 0 || y < 0;
+      li.classList.toggle("slim", width < 22);
     }
   }
 

@@ -1,6 +1,6 @@
 // A whole layer: all its maps in a grid that draws only what is seen, in the order asked for.
 
-import { h, num, replace } from "../core/dom.js";
+import { h, num, replace, say } from "../core/dom.js";
 import { bytes } from "../core/connection.js";
 import { count, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
@@ -22,13 +22,16 @@ export async function showLayer(app, body) {
   const ratio = Math.min(3, devicePixelRatio || 1);
   const cell = answer.height * answer.width === 1 ? 15 : 44;
   let columns = 1;
+  let cursor = -1;
 
   function draw() {
     const width = box.clientWidth || 340;
     columns = Math.max(1, Math.floor(width / cell));
     const rows = Math.ceil(answer.count / columns);
     tall.style.height = `${rows * cell + 4}px`;
-    box.style.height = `${Math.min(320, rows * cell + 8)}px`;
+    const below = box.getBoundingClientRect().top + (body.scrollTop ?? 0);
+    const room = innerWidth > 760 ? innerHeight - below - 190 : 0; // what stands below it stays in sight
+    box.style.height = `${Math.min(Math.max(320, room), rows * cell + 8)}px`;
     const height = box.clientHeight || 260; // of the box as it has just become
     canvas.width = width * ratio;
     canvas.height = height * ratio;
@@ -45,11 +48,28 @@ export async function showLayer(app, body) {
         const place = atlas.place(tile);
         const side = cell - (cell > 20 ? 5 : 2);
         context.drawImage(place.canvas, place.x, place.y, place.w, place.h, column * cell + 2, row * cell - box.scrollTop + 2, side, side);
-        context.strokeStyle = palette.line;
+        context.strokeStyle = tile === cursor ? palette.accent : palette.line;
+        context.lineWidth = tile === cursor ? 3 : 1;
         context.strokeRect(column * cell + 2, row * cell - box.scrollTop + 2, side, side);
       }
     }
   }
+  // A cursor moves by the arrows; Enter opens the map under it.
+  function step(event) {
+    const wide = columns;
+    const page = wide * Math.max(1, Math.floor(box.clientHeight / cell));
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -wide, ArrowDown: wide, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity }[event.key];
+    if (event.key === "Enter" && cursor >= 0) app.selection.select(layer, answer.ranked[cursor]);
+    else if (by === undefined) return;
+    else cursor = cursor < 0 && by > 0 && by < Infinity ? 0 : Math.min(answer.count - 1, Math.max(0, cursor + by));
+    event.preventDefault();
+    const top = Math.floor(cursor / columns) * cell;
+    if (top < box.scrollTop) box.scrollTop = top;
+    else if (top + cell > box.scrollTop + box.clientHeight) box.scrollTop = top + cell - box.clientHeight;
+    if (event.key !== "Enter") say(app.model.mapName(layer, answer.ranked[cursor]));
+    draw();
+  }
+  box.addEventListener("keydown", step);
   box.addEventListener("scroll", draw);
   box.addEventListener("click", (event) => {
     const rect = box.getBoundingClientRect();
