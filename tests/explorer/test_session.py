@@ -133,7 +133,7 @@ def test_partial_sums_add_up_to_the_map(session: Session) -> None:
 def test_a_place_that_no_input_has_is_refused(session: Session) -> None:
     """Sources come from any place of them by size; behind the last there is nothing, and the rest is named."""
     layer = next(name for name, node in session.network.nodes.items() if node.shape[0] > 1)
-    answer = ask(session, "elastic", layer=layer, map=0, start=0).header
+    answer = ask(session, "elastic", layer=layer, map=0, start=0).values
     assert answer["count"] == answer["more"] + sum(panel["role"] == "source" for panel in answer["panels"])
     for direction in ("forward", "backward"):
         with pytest.raises(ArgumentError, match="a place among the map's inputs"):
