@@ -130,16 +130,6 @@ def test_partial_sums_add_up_to_the_map(session: Session) -> None:
     np.testing.assert_allclose(read(out), truth.grad_y["2"][0, 1].numpy().ravel(), atol=1e-6)
 
 
-def test_a_place_that_no_input_has_is_refused(session: Session) -> None:
-    """Sources come from any place of them by size; behind the last there is nothing, and the rest is named."""
-    layer = next(name for name, node in session.network.nodes.items() if node.shape[0] > 1)
-    answer = ask(session, "elastic", layer=layer, map=0, start=0).values
-    assert answer["count"] == answer["more"] + sum(panel["role"] == "source" for panel in answer["panels"])
-    for direction in ("forward", "backward"):
-        with pytest.raises(ArgumentError, match="a place among the map's inputs"):
-            ask(session, "elastic", layer=layer, map=0, start=5000, direction=direction)
-
-
 def test_nudging_a_weight_changes_the_loss_as_its_gradient_says(session: Session) -> None:
     for layer, index in (("0", [1, 2, 3, 3]), ("3", [4, 1, 0, 2]), ("6", [2, 17])):
         found = ask(session, "nudge", layer=layer, index=index, epsilon=1e-4).values
