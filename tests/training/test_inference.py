@@ -64,7 +64,7 @@ def test_auto() -> None:
     assert prepare_inference(accelerate(model), INPUTS).engine == "native"
     few = prepare_inference(model, INPUTS, examples=3)
     assert few.engine == "torch"
-    assert "3 pictures are few, and the native engine computes 16 at a time" in few.reason
+    assert "3 pictures are few: torch has answered before the native engine's plan is made and compared" in few.reason
     assert prepare_inference(model, INPUTS, "native", examples=3).engine == "native"
 
 
