@@ -29,7 +29,7 @@ from convscope.training.config import Config
 from convscope.training.preparing import build_model
 
 _SHOWN = 12  # pictures beside their reconstructions
-_TOP: dict[str, Any] = {"optimiser": "adam", "learning_rate": 3e-3, "schedule": "cosine", "batch_size": 100}
+_TOP: dict[str, Any] = {"optimiser": "adam", "learning_rate": 1.0, "schedule": "cosine", "batch_size": 100}
 _FINE: dict[str, Any] = {"optimiser": "adam", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 100}
 
 
@@ -40,7 +40,7 @@ class StackedSettings:
     beta: float = 1.0  # β of every autoencoder; 0: not sparse
     tied: bool = False  # decoders are the encoders transposed
     layer_epochs: int = 20  # of each autoencoder
-    top_epochs: int = 10  # of the softmax alone
+    top_epochs: int = 20  # of the softmax alone
     fine_epochs: int = 20  # of all together; 0: no fine-tuning
     pictures: bool = True  # curves, filters … of every stage
 

@@ -11,10 +11,10 @@ SMALL: dict[str, Any] = {"small": True, "width": 0.5}
 
 CAMVID: dict[str, Any] = {
     "optimiser": "adam", "learning_rate": 2e-3, "weight_decay": 1e-4, "schedule": "cosine", "warmup": 0.5,
-    "batch_size": 4, "augment": "flip", "epochs": 14, "evaluate_every": 7,
+    "batch_size": 4, "augment": "flip,scale:0.25,translate:12", "epochs": 48, "evaluate_every": 7,
 }  # fmt: skip
 
-_NOTES = {8: "from scratch, 42.1 % mean IoU on the test pictures after 8 minutes on one thread"}
+_NOTES = {8: "from scratch, 46.6 % mean IoU on the test pictures; 10 to 34 minutes on one thread"}
 
 RECIPES: tuple[Recipe, ...] = tuple(
     Recipe(
