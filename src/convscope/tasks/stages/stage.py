@@ -127,6 +127,7 @@ class Outcome(Mapping[str, Any]):
 
     def pictures(self, below: Path) -> list[str]:
         """The PNG files of the stage's folder, relative to the folder ``below``."""
+        below = below.expanduser().absolute()  # as the job's folder is
         return [path.relative_to(below).as_posix() for path in sorted(self.folder.glob("*.png"))]
 
 
