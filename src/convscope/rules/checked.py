@@ -265,6 +265,7 @@ def _alike(y: Any, real: Any, tolerances: Mapping[torch.dtype, float]) -> bool:
 def _tensors_alike(one: Any, other: Tensor, tolerances: Mapping[torch.dtype, float]) -> bool:
     if not isinstance(one, Tensor) or one.dtype != other.dtype or (one.ndim and one.shape != other.shape):
         return False
+    one, other = one.detach(), other.detach()
     if other.dtype not in tolerances:
         return bool(((one == other) | ((one != one) & (other != other))).all())
     finite = torch.isfinite(other)
