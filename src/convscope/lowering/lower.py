@@ -7,6 +7,8 @@ type, function or method name; what has none is refused by name.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +21,7 @@ from convscope.graph import memory, sizes
 from convscope.graph.capture import FailedCallError, HiddenStateError, facts, find_module, record
 from convscope.graph.examples import example, needed_inputs
 from convscope.graph.heard import is_in_place
+from convscope.graph.structure import is_record
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.lowering import operators  # fills the tables
 from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder
@@ -237,6 +240,8 @@ class Walk:
             lowering = operators.activations.elementwise(None, node.target) or METHODS.get(str(node.target))
             if lowering is None:
                 builder.refuse(f"the engine has no tensor method {node.target!r}")
+        elif _is_nest(node.target):
+            return node.target(*args, **kwargs)  # type: ignore[operator]
         else:
             if not _has_value((args, kwargs)) and getattr(node.target, "__module__", "") in _PLAIN_MODULES:
                 return self._plain(node, args, kwargs)
@@ -303,7 +308,10 @@ class Walk:
         if isinstance(value, tuple | list):
             return type(value)([self._structure(each, outputs) for each in value])
         if isinstance(value, dict):
-            return {key: self._structure(each, outputs) for key, each in value.items()}
+            pairs = {key: self._structure(each, outputs) for key, each in value.items()}
+            return pairs if type(value) is dict else type(value)(pairs)
+        if is_record(value) and _is_nest(type(value)):
+            return type(value)(**{name: self._structure(each, outputs) for name, each in _fields(value).items()})
         if value is None:
             return None
         return self.builder.refuse(f"the model returns a {type(value).__name__}, the engine returns tensors")
@@ -319,8 +327,27 @@ def restore(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:
     if isinstance(structure, tuple | list):
         return type(structure)([restore(each, tensors) for each in structure])
     if isinstance(structure, dict):
-        return {key: restore(each, tensors) for key, each in structure.items()}
+        pairs = {key: restore(each, tensors) for key, each in structure.items()}
+        return pairs if type(structure) is dict else type(structure)(pairs)
+    if is_record(structure):
+        return type(structure)(**{name: restore(each, tensors) for name, each in _fields(structure).items()})
     return structure
+
+
+def _is_nest(target: Any) -> bool:
+    """Whether calling ``target`` only puts its arguments together: an OrderedDict's constructor, or that of a dataclass
+    that does nothing of its own."""
+    if target is collections.OrderedDict:
+        return True
+    if type(target) is not type or not dataclasses.is_dataclass(target):
+        return False
+    parameters: Any = vars(target).get("__dataclass_params__")  # of the class itself: it has a constructor of its own
+    plain = parameters is not None and parameters.init and target.__new__ is object.__new__
+    return plain and not hasattr(target, "__post_init__") and all(each.init for each in dataclasses.fields(target))
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
 def _has_value(arguments: Any) -> bool:
