@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from PIL import Image
 from tests.browser.pages import select, settle
 
 from convscope.explorer import Handle
+from convscope.explorer.questions import attributing
 from convscope.explorer.session import Session
 from convscope.inspect.attribution import METHODS, attribute
+from convscope.inspect.attribution.subject import StoppedError
 
 
 def stroke(page: Any, points: list[tuple[float, float]]) -> None:
@@ -146,6 +149,37 @@ def test_what_mattered(visit: Callable[..., Any], lenet: Handle) -> None:
     page.locator("#attribution").select_option("class_activation_map")
     page.wait_for_selector("text=ends in the mean of each map")
     assert page.locator("#attribution").input_value() == ""
+
+
+def test_what_takes_long_is_told_and_can_be_ended(
+    visit: Callable[..., Any], lenet: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the page answers; once ended nothing is left of it, and another choice ends it as well."""
+
+    def slowly(*args: Any, stopped: Callable[[], bool], **options: Any) -> Any:
+        if options["method"] != "occlusion":
+            return attribute(*args, stopped=stopped, **options)
+        while not stopped():
+            time.sleep(0.01)
+        raise StoppedError("cancelled")
+
+    monkeypatch.setattr(attributing, "attribute", slowly)
+    page = visit(lenet)
+    page.locator("#attribution").select_option("occlusion")
+    page.wait_for_selector("#input-side .running:not([hidden])")
+    select(page, "c3", 5, [5, 3, 7])
+    page.wait_for_function("() => /[0-9]+ s/.test(document.querySelector('#input-side .running .num')?.textContent)")
+    assert page.locator("#attribution").input_value() == "occlusion"
+    page.locator("#input-side [data-cancel]").click()
+    page.wait_for_selector("#input-side .running", state="hidden")
+    assert page.locator("#attribution").input_value() == ""
+    assert page.evaluate("() => convscope.store.get('evidence')") is None
+    page.locator("#attribution").select_option("occlusion")
+    page.wait_for_selector("#input-side .running:not([hidden])")
+    page.locator("#attribution").select_option("gradient")
+    page.wait_for_function("() => convscope.store.get('evidence')?.method === 'gradient'")
+    page.wait_for_selector("#input-side .running", state="hidden")
+    assert page.locator("#attribution").input_value() == "gradient"
 
 
 def test_two_windows_show_one_picture(visit: Callable[..., Any], lenet: Handle) -> None:

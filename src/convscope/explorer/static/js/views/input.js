@@ -7,6 +7,7 @@ import { told } from "../core/told.js";
 import { bytes, floats } from "../core/connection.js";
 import { pictureCanvas } from "../draw/atlas.js";
 import { colours } from "../draw/colour.js";
+import { Running } from "./running.js";
 
 const PAD = 404;
 
@@ -19,6 +20,10 @@ export function mountInput(app) {
   let pixels = null;
   let camera = null;
   let choice = null;
+  let working = new Running(app);
+  let asked = 0; // how often evidence was asked for
+  let asking = Promise.resolve();
+  let sought = "";
 
   function size() {
     const [, height, width] = app.model.picture_shape;
@@ -248,7 +253,7 @@ export function mountInput(app) {
           app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
       frame.loss !== null ? h("p.small.loss", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
       !app.model.can("evidence") ? null : h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
-        h("label.field", {}, t("attribution"), methods())),
+        h("label.field", {}, t("attribution"), methods()), working.box),
       app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
     ));
   }
@@ -268,22 +273,34 @@ export function mountInput(app) {
 
   // What can be asked of the picture; the first entry shows the picture alone.
   function methods() {
-    const chosen = store.get("evidence")?.method ?? "";
+    const chosen = working.active ? sought : (store.get("evidence")?.method ?? "");
     return h("select", { id: "attribution", onchange: (event) => evidence(event.target.value) },
       h("option", { value: "" }, t("attribution_none")),
       app.model.attributions.map((name) => h("option", { value: name, selected: name === chosen }, t(`attribution_${name}`))));
   }
 
+  // It takes minutes on a large network: how long it has run is told, it can be ended, and another choice ends it.
   async function evidence(method) {
-    if (!method) {
-      store.set({ evidence: null });
-      return;
-    }
-    const answer = await app.connection.askLatest("evidence", "evidence", { method }).catch((error) => {
-      store.set({ evidence: null });
-      throw error;
+    const mine = ++asked;
+    working.cancel();
+    await asking;
+    if (mine !== asked) return;
+    store.set({ evidence: null });
+    if (!method) return;
+    sought = method;
+    if (!working.box.isConnected) verdict();
+    const work = working.run(async () => {
+      const answer = await working.ask("evidence", { method });
+      if (mine === asked) store.set({ evidence: { method, values: floats(answer), shape: answer.shape, limit: answer.limit, kind: "activation" } });
     });
-    store.set({ evidence: { method, values: floats(answer), shape: answer.shape, limit: answer.limit, kind: "activation" } });
+    asking = work.catch(() => {});
+    await work.finally(chosenMethod);
+  }
+
+  function chosenMethod() {
+    const select = $("#attribution");
+    const method = store.get("evidence")?.method;
+    if (select) select.value = app.model.attributions.includes(method) ? method : "";
   }
   app.showEvidence = evidence;
   app.setTool = (name) => {
@@ -323,16 +340,16 @@ export function mountInput(app) {
     if (event.dataTransfer.files[0] && app.model.can("upload")) upload(event.dataTransfer.files[0]);
   });
 
-  store.on(["lang"], draw);
+  store.on(["lang"], () => {
+    if (!working.active) working = new Running(app); // its words are of the language that it was made in
+    draw();
+  });
   store.on(["frame"], () => {
     if (!drawing) paint();
     verdict();
     stages();
   });
   store.on(["evidence", "field", "pixel"], paint);
-  store.on(["evidence"], ({ evidence }) => {
-    const select = $("#attribution");
-    if (select) select.value = app.model.attributions.includes(evidence?.method) ? evidence.method : "";
-  });
+  store.on(["evidence"], () => working.active || chosenMethod());
   draw();
 }

@@ -92,6 +92,8 @@ export function mountTravel(app) {
       const text = `${node.name} ${node.kind} ${node.family} ${app.model.familyName(node)}`.toLowerCase();
       return words.every((word) => text.includes(word));
     }).map((node) => node.name);
+    const named = (name) => words.every((word) => name.toLowerCase().includes(word));
+    list.sort((one, other) => named(other) - named(one)); // "conv2" is a name before it is a part of "Conv2d"
     chosen = 0;
     if (words.length) say(t("found_n", { count: list.length }));
     offer(words.length > 0);

@@ -1,0 +1,106 @@
+"""What a new user met: the rule under the pointer, keys after going back, the panel after the tour, a paper digit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.browser.pages import exact, settle
+from torch import nn
+
+from convscope.data import Dataset
+from convscope.explorer import Handle, explore
+from convscope.explorer.session import Session
+
+
+def guided(model: nn.Module, x: torch.Tensor, target: int, of: str) -> torch.Tensor:
+    """∂J/∂y of a layer in float64, each ReLU on the way passing back only what is positive and went through it."""
+    model = copy.deepcopy(model).double()
+    kept: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+            module.register_full_backward_hook(lambda _, grads, __: (grads[0].clamp_min(0),))
+        if name == of:
+            module.register_forward_hook(lambda _, __, y: kept.setdefault("y", y.requires_grad_() if y.is_leaf else y))
+    y = model(x.double().requires_grad_())
+    loss = nn.functional.cross_entropy(y, torch.tensor([target]))
+    (found,) = torch.autograd.grad(loss, kept["y"])
+    return found
+
+
+def test_the_pointer_says_the_rule_s_delta(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, "#/?target=5")
+    assert isinstance(lenet.session, Session)
+    session = lenet.session
+    page.evaluate("() => convscope.store.set({ show: 'delta', rule: 'guided' })")
+    page.wait_for_function("() => convscope.store.get('frame')?.output_delta")
+    settle(page, 400)
+    true = guided(session.model, session.snapshot.question.x, 5, "s2")
+    plain = session.snapshot.deltas("plain")["s2"]
+    at = torch.nonzero((true[0] - plain[0]).abs() > 1e-3 * true.abs().max())[0].tolist()
+    size = true.shape[2]
+    place = page.evaluate(
+        """([map, row, column, size]) => {
+          const box = convscope.camera.boxOf('s2');
+          const across = map % box.columns, down = Math.floor(map / box.columns);
+          const left = box.x - convscope.camera.x + across * (box.tileWidth + box.gap);
+          return [left + box.tileWidth * (column + 0.5) / size,
+                  box.y + down * (box.tileHeight + box.gap) + box.tileHeight * (row + 0.5) / size];
+        }""",
+        [*at, size],
+    )
+    board = page.locator("#board").bounding_box()
+    page.mouse.move(board["x"] + place[0], board["y"] + place[1])
+    page.wait_for_selector("#tip[data-exact]")
+    settle(page)
+    assert exact(page, "#tip") == pytest.approx(float(true[(0, *at)]), rel=1e-3, abs=1e-8)
+
+
+def test_a_sure_network_s_default_page_has_a_loss(
+    visit: Callable[..., Any], trained: nn.Module, digits: Dataset
+) -> None:
+    """Its answers a hundredfold surer: p rounds to 1 in float32, and J and p − t are still float64's own."""
+    model = copy.deepcopy(trained)
+    with torch.no_grad():
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        last.weight *= 4
+        last.bias *= 4
+    with explore(model, digits, port=0) as handle:
+        page = visit(handle)
+        session = handle.session
+        assert isinstance(session, Session)
+        logits = session.snapshot.logits.detach().double().reshape(1, -1)
+        target = torch.tensor([session.snapshot.question.target])
+        loss = float(nn.functional.cross_entropy(logits, target))
+        assert exact(page, "#verdict .loss .num") == pytest.approx(loss, rel=1e-6)
+        assert loss > 0
+
+
+def test_arrows_go_on_after_going_back_twice(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, "#/c3/5/5,3,7")
+    page.wait_for_selector("body[data-shown$='/c3/5/5,3,7']")
+    page.locator("#board").focus()
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => convscope.store.get('unit') === null")
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => convscope.store.get('layer') === null && document.activeElement?.dataset.layer")
+    before = page.evaluate("() => document.activeElement.dataset.layer")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => document.activeElement.dataset.layer") != before
+
+
+def test_closing_the_tour_shows_the_panel_s_top(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, size=(1280, 720), tour=True)
+    page.wait_for_selector("#tour")
+    for _ in range(4):
+        settle(page, 300)
+        page.keyboard.press("Enter")
+    settle(page, 400)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#tour", state="detached")
+    assert page.evaluate("() => document.querySelector('#detail').scrollTop") == 0
+    assert page.evaluate("() => document.scrollingElement.scrollTop") == 0
