@@ -16,6 +16,11 @@ from convscope.explorer import Handle, explore
 from convscope.explorer.session import Session
 
 
+def positive(module: nn.Module, grads: Any, above: Any) -> Any:
+    """What a guided ReLU passes back of what went through it."""
+    return (grads[0].clamp_min(0),)
+
+
 def guided(model: nn.Module, x: torch.Tensor, target: int, of: str) -> torch.Tensor:
     """∂J/∂y of a layer in float64, each ReLU on the way passing back only what is positive and went through it."""
     model = copy.deepcopy(model).double()
@@ -23,7 +28,7 @@ def guided(model: nn.Module, x: torch.Tensor, target: int, of: str) -> torch.Ten
     for name, module in model.named_modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
-            module.register_full_backward_hook(lambda _, grads, __: (grads[0].clamp_min(0),))
+            module.register_full_backward_hook(positive)
         if name == of:
             module.register_forward_hook(lambda _, __, y: kept.setdefault("y", y.requires_grad_() if y.is_leaf else y))
     y = model(x.double().requires_grad_())
@@ -63,12 +68,12 @@ def test_the_pointer_says_the_rule_s_delta(visit: Callable[..., Any], lenet: Han
 def test_a_sure_network_s_default_page_has_a_loss(
     visit: Callable[..., Any], trained: nn.Module, digits: Dataset
 ) -> None:
-    """Its answers a hundredfold surer: p rounds to 1 in float32, and J and p − t are still float64's own."""
+    """Its logits fourfold: p rounds to 1 in float32, and J and p − t are still float64's own."""
     model = copy.deepcopy(trained)
     with torch.no_grad():
         last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        last.weight *= 4
-        last.bias *= 4
+        last.weight.mul_(4)
+        last.bias.mul_(4)
     with explore(model, digits, port=0) as handle:
         page = visit(handle)
         session = handle.session
