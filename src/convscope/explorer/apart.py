@@ -131,6 +131,8 @@ def _panels(snapshot: Snapshot, layer: Layer, number: int, start: int) -> tuple[
             return _concatenated(layer, number), 1
         case "total_across":
             return _every_map(layer, start)
+        case "roi_align" | "roi_pool":  # the box is no map
+            return _same_map(dataclasses.replace(layer, inputs=layer.inputs[:1]), number, start)
         case _:
             return _same_map(layer, number, start)
 

@@ -17,6 +17,7 @@ from convscope.graph.examples import example
 from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
 from convscope.layers import RecurrentLayers
+from convscope.rules.regions import RoIAlign, RoIPool
 
 INPUT = "input"
 
@@ -159,7 +160,8 @@ class Network:
 
 def _node(step: Step, record: LayerTrace, above: tuple[str, ...], direct: bool) -> Node:
     """A call as it is shown; its arithmetic can be written out where every input is one tensor that is shown."""
-    plain = (
+    regions = isinstance(record.rule, RoIPool | RoIAlign) and len(above) == 1  # the box is a number of the model's own
+    plain = regions or (
         direct
         and step.output_shape == tuple(record.y.shape)
         and all(item.ndim and item.shape[0] == 1 for item in record.inputs)

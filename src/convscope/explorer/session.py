@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convscope.data import Dataset, Labelled
 from convscope.errors import ArgumentError
 from convscope.explorer.beside import placed_beside
+from convscope.explorer.detector import DetectorDesk, detector_of
 from convscope.explorer.inputs import Desk, Picture
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
@@ -111,15 +112,16 @@ class Session:
     ) -> None:
         check_data(model, data)
         check_reads_pictures(model)
-        self.model = model.eval()
         described = spec_of(model)
         takes = input_of(model, data, input_shape)
+        self.detector = detector_of(model)
+        model = self.model = (model if self.detector is None else self.detector.view).eval()
         self.name = name or (described.architecture if described is not None else type(model).__name__)
         self.network = Network(model, takes.shape)
         self.large = sum(item.numel() for item in model.parameters()) > LARGE
-        self.desk = Desk(takes, data)
+        self.desk = Desk(takes, data) if self.detector is None else DetectorDesk(takes, self.detector.scale)
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
-        self.classes = self._classes(described, data)
+        self.classes = self._classes(described, data) if self.detector is None else self.detector.names
         self.stepper = Stepper(model)
         self.surgeon = Surgeon(model)
         self.besides = [placed_beside(self.network, each, key) for key, each in (beside or {}).items()]
@@ -136,6 +138,8 @@ class Session:
         self.lesson: Mapping[str, Any] | None = None  # as lessons.lesson_of makes it; the page opens with it
         first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.example()
         self.picture: Picture = first
+        if self.detector is not None:
+            self.detector.look_first(self.desk.x(first), first)
         self.snapshot = self.make_snapshot(first)
 
     # ---- what the server calls -------------------------------------------------------------------------------------
@@ -186,6 +190,9 @@ class Session:
     def show(self, picture: Picture) -> None:
         if not self.target_chosen or picture.label is not None:
             self.target_chosen = False
+        if self.detector is not None:
+            self.target_chosen = False
+            self.detector.look_first(self.desk.x(picture), picture)
         snapshot = self.make_snapshot(picture)
         with self.lock:
             self.picture, self.snapshot = picture, snapshot
@@ -231,6 +238,10 @@ class Session:
 
     def saved_model(self) -> Path:
         """The model with its present weights as a file, in a folder of this session's own that goes at its end."""
+        if self.detector is not None:
+            raise ArgumentError(
+                "save", "a detector", "a model of one input", "Its file is as it was; edits are not kept"
+            )
         with self.lock:
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(prefix="convscope-explorer-")

@@ -41,7 +41,7 @@ def family(*names: str) -> Callable[[Writer], Writer]:
     return enrol
 
 
-def _explanation(
+def explanation(
     layer: Layer,
     unit: Index,
     formula: str,
@@ -79,7 +79,7 @@ def _conv(layer: Layer, unit: Index) -> Explanation:
         parameter="weight",
         padding=np.broadcast_to(~inside, (m, k)).reshape(-1),
     )
-    return _explanation(layer, unit, "z = Σ w·x + b", WX, terms, *_bias(layer, unit[0]), _named("z", layer, unit))
+    return explanation(layer, unit, "z = Σ w·x + b", WX, terms, *_bias(layer, unit[0]), _named("z", layer, unit))
 
 
 @family("linear")
@@ -98,7 +98,7 @@ def _linear(layer: Layer, unit: Index) -> Explanation:
         weight=places(unit[-1], rows, rows=len(rows)),
         parameter="weight",
     )
-    return _explanation(layer, unit, "z = Σ w·x + b", WX, terms, *_bias(layer, unit[-1]), _named("z", layer, unit))
+    return explanation(layer, unit, "z = Σ w·x + b", WX, terms, *_bias(layer, unit[-1]), _named("z", layer, unit))
 
 
 @family("max_pool", "min_pool", "median_pool", "mean_pool", "sum_pool", "l2_pool", "adaptive_mean_pool", "subsample")
@@ -133,7 +133,7 @@ def _pool(layer: Layer, unit: Index) -> Explanation:
         padding=~inside,
     )
     headings = ("", "x", "x²") if squares else ("c", "x", "c·x")
-    return _explanation(layer, unit, formula, headings, terms, *steps)
+    return explanation(layer, unit, formula, headings, terms, *steps)
 
 
 def _pooled(layer: Layer, unit: Index, values: Floats, inside: Any) -> tuple[Floats, str, tuple[Line, ...]]:
@@ -181,7 +181,7 @@ def _batch_norm(layer: Layer, unit: Index) -> Explanation:
     if module.affine:
         steps += [Line("×", "γ", scalar(module.weight[channel])), Line("+", "β", scalar(module.bias[channel]))]
     formula = "y = γ·(x − μ)/√(σ²+ε) + β"
-    return _explanation(layer, unit, formula, ("", "x", "x"), _itself(layer, unit), *steps, _named("y", layer, unit))
+    return explanation(layer, unit, formula, ("", "x", "x"), _itself(layer, unit), *steps, _named("y", layer, unit))
 
 
 @family("lrn")
@@ -208,7 +208,7 @@ def _lrn(layer: Layer, unit: Index) -> Explanation:
         Line("×", "x", number(x, unit)),
         _named("y", layer, unit),
     )
-    return _explanation(layer, unit, "y = x·(k + α/n·Σ x²)^(−β)", ("", "x", "x²"), terms, *steps)
+    return explanation(layer, unit, "y = x·(k + α/n·Σ x²)^(−β)", ("", "x", "x²"), terms, *steps)
 
 
 @family("softmax", "log_softmax")
@@ -236,9 +236,9 @@ def _softmax(layer: Layer, unit: Index) -> Explanation:
         whole = float(np.log(terms.product.sum()))
         logarithm = (Line("f", "ln", whole), Line("×", "−1", -1.0), Line("+", "(z − max)", lowered))
         formula = "y = (z − max) − ln Σ exp(z − max)"
-        return _explanation(layer, unit, formula, headings, terms, *logarithm, _named("y", layer, unit))
+        return explanation(layer, unit, formula, headings, terms, *logarithm, _named("y", layer, unit))
     steps = (Line("^", "−1", -1.0), Line("×", "exp(z − max)", float(np.exp(lowered))), _named("p", layer, unit))
-    return _explanation(layer, unit, "p = exp(z − max) / Σ exp(z − max)", headings, terms, *steps)
+    return explanation(layer, unit, "p = exp(z − max) / Σ exp(z − max)", headings, terms, *steps)
 
 
 @family("total", "total_across")
@@ -249,7 +249,7 @@ def _total(layer: Layer, unit: Index) -> Explanation:
     share = 1 / len(values) if layer.rule.mean else 1.0  # type: ignore[attr-defined]
     terms = Terms(values, share * values, np.full(len(values), share), source=positions)
     formula = "y = Σ x / n" if layer.rule.mean else "y = Σ x"  # type: ignore[attr-defined]
-    return _explanation(layer, unit, formula, ("c", "x", "c·x"), terms, _named("y", layer, unit))
+    return explanation(layer, unit, formula, ("c", "x", "c·x"), terms, _named("y", layer, unit))
 
 
 def summed_over(layer: Layer, unit: Index) -> npt.NDArray[np.int64]:
@@ -281,7 +281,7 @@ def _rbf(layer: Layer, unit: Index) -> Explanation:
         source=rows[:, None],
         weight=places(unit[0], rows, rows=len(rows)),
     )
-    return _explanation(layer, unit, "y = Σ (x − w)²", ("w", "x", "(x − w)²"), terms, _named("y", layer, unit))
+    return explanation(layer, unit, "y = Σ (x − w)²", ("w", "x", "(x − w)²"), terms, _named("y", layer, unit))
 
 
 @family("activation")
@@ -289,7 +289,7 @@ def _activation(layer: Layer, unit: Index) -> Explanation:
     y = number(layer.y, unit)
     terms = _itself(layer, unit)
     steps = (Line("f", layer.kind, y), Line("=", "y", y))
-    return _explanation(layer, unit, formula_of(layer), ("", "u", "u"), terms, *steps)
+    return explanation(layer, unit, formula_of(layer), ("", "u", "u"), terms, *steps)
 
 
 def formula_of(layer: Layer) -> str:
@@ -304,7 +304,7 @@ def formula_of(layer: Layer) -> str:
 
 @family("identity")
 def _identity(layer: Layer, unit: Index) -> Explanation:
-    return _explanation(layer, unit, "y = x", ("", "x", "x"), _itself(layer, unit), _named("y", layer, unit))
+    return explanation(layer, unit, "y = x", ("", "x", "x"), _itself(layer, unit), _named("y", layer, unit))
 
 
 @family("reshape")
@@ -315,7 +315,7 @@ def _reshape(layer: Layer, unit: Index) -> Explanation:
     source = np.array([np.unravel_index(flat, shape)], np.int64).reshape(1, len(shape))
     value = np.array([number(layer.inputs[0], tuple(int(at) for at in source[0]))])
     terms = Terms(value=value, product=value.copy(), source=source)
-    return _explanation(layer, unit, "y = x", ("", "x", "x"), terms, _named("y", layer, unit))
+    return explanation(layer, unit, "y = x", ("", "x", "x"), terms, _named("y", layer, unit))
 
 
 @family("add")
@@ -326,7 +326,7 @@ def _add(layer: Layer, unit: Index) -> Explanation:
     constants = [float(item) for item in layer.arguments if isinstance(item, int | float)]
     steps = [Line("+", "c", value) for value in constants]
     terms = Terms.join(parts)
-    return _explanation(layer, unit, "y = Σ x", ("", "x", "x"), terms, *steps, _named("y", layer, unit))
+    return explanation(layer, unit, "y = Σ x", ("", "x", "x"), terms, *steps, _named("y", layer, unit))
 
 
 @family("concat")
@@ -340,7 +340,7 @@ def _concat(layer: Layer, unit: Index) -> Explanation:
             source = (*unit[:axis], at, *unit[axis + 1 :])
             one = np.array([number(value, source)])
             terms = Terms(one, one.copy(), source=np.array([source]), origin=np.array([place], np.int64))
-            return _explanation(layer, unit, "y = x", ("", "x", "x"), terms, _named("y", layer, unit))
+            return explanation(layer, unit, "y = x", ("", "x", "x"), terms, _named("y", layer, unit))
         at -= value.shape[axis + 1]
     raise AssertionError("the unit lies in one of the parts")
 
@@ -364,7 +364,7 @@ def linearised(layer: Layer, unit: Index) -> Explanation:
     terms = Terms.join(parts)
     y = number(layer.y, unit)
     steps = (Line("+", "c", y - float(terms.product.sum())), _named("y", layer, unit))
-    return _explanation(layer, unit, "y = Σ ∂y/∂x·x + c", ("∂y/∂x", "x", "∂y/∂x·x"), terms, *steps, note="linearised")
+    return explanation(layer, unit, "y = Σ ∂y/∂x·x + c", ("∂y/∂x", "x", "∂y/∂x·x"), terms, *steps, note="linearised")
 
 
 def _itself(layer: Layer, unit: Index) -> Terms:

@@ -18,6 +18,7 @@ from convscope.rules.base import Rule
 from convscope.rules.elementwise import Elementwise
 from convscope.rules.pool import AdaptiveMeanPool, L2Pool, MaxPool, MeanPool, MedianPool, MinPool, SumPool
 from convscope.rules.prelu import PReLU
+from convscope.rules.regions import RoIAlign, RoIPool
 from convscope.rules.reshape import Total
 from convscope.rules.softmax import LogSoftmax, Softmax
 
@@ -45,7 +46,7 @@ _FUNCTIONS = {
 _RULES: Mapping[type[Rule], str] = {
     MaxPool: "max_pool", MinPool: "min_pool", MedianPool: "median_pool",
     MeanPool: "mean_pool", SumPool: "sum_pool", L2Pool: "l2_pool", AdaptiveMeanPool: "adaptive_mean_pool",
-    Softmax: "softmax", LogSoftmax: "log_softmax",
+    Softmax: "softmax", LogSoftmax: "log_softmax", RoIPool: "roi_pool", RoIAlign: "roi_align",
 }  # fmt: skip
 """Written from the rule alone, so that a function or method of torch is explained as the module is."""
 

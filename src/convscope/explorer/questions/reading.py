@@ -59,6 +59,7 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
                 "test": len(data.test),
                 "classes": list(data.train.classes),
             },
+            **({} if session.detector is None else {"detector": session.detector.describe()}),
             **({} if session.lesson is None else {"lesson": dict(session.lesson)}),
         }
     )
@@ -245,8 +246,10 @@ def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True)
 def field(session: Session, args: Arguments, payload: bytes) -> Reply:
     """The receptive field of a unit on every map before it; for the input, what a pixel reaches."""
-    reach = session.reach()
     name, index = args.text("layer"), args.index("index")
+    if session.detector is not None:
+        session.detector.check_field(list(session.network.nodes), name)
+    reach = session.reach()
     if name == INPUT:
         check_index("index", index, session.network.input_shape[1:])
         return Reply(finite({"direction": "forward", "layer": name, **reach.of_pixel(index)}))

@@ -11,17 +11,18 @@ import { showLayer } from "./layer.js";
 import { showArithmetic } from "./arithmetic.js";
 import { showBeside } from "./beside.js";
 import { showBench } from "./bench.js";
+import { showBoxes } from "./boxes.js";
 import { showHealth } from "./health.js";
 import { showLikes } from "./likes.js";
 import { showSurgery } from "./surgery.js";
 import { mountTraining, showTraining } from "./training.js";
 
-const TABS = ["forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health", "lab"];
+const TABS = ["boxes", "forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health", "lab"];
 const NEEDS = { training: "preview", bench: "evidence", likes: "likes", surgery: "edits", beside: "besides", health: "health" };
-const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth, lab: showLab };
+const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth, lab: showLab, boxes: showBoxes };
 
 export function tabsOf(app) {
-  return TABS.filter((name) => !NEEDS[name] || app.model.can(NEEDS[name]));
+  return TABS.filter((name) => (name === "boxes" ? app.model.detector : !NEEDS[name] || app.model.can(NEEDS[name])));
 }
 
 export function mountDetail(app) {
