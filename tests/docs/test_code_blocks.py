@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md"])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Their trainings take 4 to 8 seconds.
-SLOW = {"README.md", "README.zh-CN.md", "home.md"}
+SLOW = {"README.md", "README.zh-CN.md", "home.md", "pixels-to-gradients.md"}
+TRANSLATED = sorted((ROOT / "docs" / "tutorials").glob("*-zh.md"))
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
@@ -89,6 +90,13 @@ def with_sequences() -> dict[str, Any]:
     return {"model": trained, "nn": nn, "x": torch.rand(5, 3, 8), "delta_y": torch.rand(5, 3, 32)}
 
 
+def with_trained_digits() -> dict[str, Any]:
+    """What the page's own command trains, for fewer epochs."""
+    options = {"activation": "relu", "pool": "max"}
+    convscope.fit("lenet5", "digits", model_options=options, epochs=2, run_dir="runs/lenet5-digits-001", watch=False)
+    return {}
+
+
 # What a page's blocks take for granted.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "attribution.md": with_network,
@@ -96,9 +104,10 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "explorer.md": with_network,
     "lessons.md": with_network,
     "filters.md": lambda: {"array": numpy.random.default_rng(0).integers(0, 256, (9, 9), dtype=numpy.uint8)},
+    "pixels-to-gradients.md": with_trained_digits,
     "sequences.md": with_sequences,
 }
-PYTHON = [page for page in PAGES if blocks(page, "python")]
+PYTHON = [page for page in PAGES if blocks(page, "python") and page not in TRANSLATED]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,11 @@ def test_a_page_s_python_runs_from_top_to_bottom(page: Path) -> None:
     names: dict[str, Any] = {"convscope": convscope, "torch": torch, **GIVEN.get(page.name, dict)()}
     for number, code in enumerate(blocks(page, "python")):
         exec(compile(code, f"{page.name}, block {number + 1}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
+def test_a_translated_tutorial_has_the_same_blocks(page: Path) -> None:
+    assert blocks(page) == blocks(page.with_name(page.name.replace("-zh.md", ".md")))
 
 
 def command_lines(page: Path) -> list[list[str]]:
