@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from convscope.graph.capture import capture, record
 from convscope.graph.sizes import SizesChangedError
+from convscope.graph.structure import is_record, leaves
 
 
 def test_sizes_are_followed_and_comparisons_of_sizes_hold() -> None:
@@ -119,3 +120,37 @@ def test_integers_go_in() -> None:
     model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(12, 2))
     tokens = torch.tensor([[0, 1, 2, 3], [4, 3, 2, 1]])
     assert torch.equal(capture(model, tokens)(tokens), model(tokens))
+
+
+@dataclasses.dataclass
+class Halving:
+    whole: int
+
+    def __post_init__(self) -> None:
+        self.whole //= 2
+
+
+@dataclasses.dataclass
+class Checking:
+    whole: list[int]
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        self.whole, self.count = list(self.whole), len(self.whole)
+
+
+@dataclasses.dataclass(init=False)
+class Other:
+    whole: int
+
+    def __init__(self, other: int) -> None:
+        self.whole = other
+
+
+def test_a_record_is_what_its_constructor_makes_anew() -> None:
+    assert is_record(Checking([1, 2]))
+    assert leaves(Checking([1, 2])) == [1, 2, 2]
+    assert is_record(Halving(0))  # half of nothing is nothing
+    for other in (Halving(4), Other(4), Halving):
+        assert not is_record(other)
+        assert leaves(other) == [other]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -86,9 +87,34 @@ def walk(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ..
 
 
 def is_record(value: Any) -> bool:
-    """Whether it is an object of a dataclass whose fields its constructor takes."""
-    return (
-        dataclasses.is_dataclass(value)
-        and not isinstance(value, type)
-        and all(field.init for field in dataclasses.fields(value))
-    )
+    """Whether it is an object of a dataclass that its constructor, given its fields, makes anew just as it is.
+
+    Where the constructor does something of its own (``__post_init__``, ``__init__``), it is asked to: one that doubles
+    a field, wants other arguments or fails would give another object in the place of a copy.
+    """
+    if isinstance(value, type) or not dataclasses.is_dataclass(value):
+        return False
+    fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if not all(field.init for field in dataclasses.fields(value)):
+        return False
+    return only_puts_together(type(value)) or _made_anew(type(value), fields)
+
+
+def only_puts_together(kind: type) -> bool:
+    """Whether the constructor of the dataclass ``kind`` is the one that dataclasses write, and does nothing more."""
+    parameters: Any = vars(kind).get("__dataclass_params__")  # of the class itself: an heir may have a constructor
+    own = {name for each in kind.__mro__[:-1] for name in ("__new__", "__post_init__") if name in vars(each)}
+    return parameters is not None and bool(parameters.init) and type(kind) is type and not own
+
+
+def _made_anew(kind: type, fields: Mapping[str, Any]) -> bool:
+    try:
+        other = kind(**fields)
+    except Exception:  # whatever the user's own constructor raises
+        return False
+    return all(_same(getattr(other, name, None), item) for name, item in fields.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    ones, others = leaves(one), leaves(other)
+    return type(one) is type(other) and len(ones) == len(others) and all(map(operator.is_, ones, others))

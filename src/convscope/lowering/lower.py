@@ -21,7 +21,7 @@ from convscope.graph import memory, sizes
 from convscope.graph.capture import FailedCallError, HiddenStateError, facts, find_module, record
 from convscope.graph.examples import example, needed_inputs
 from convscope.graph.heard import is_in_place
-from convscope.graph.structure import is_record
+from convscope.graph.structure import is_record, only_puts_together
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.lowering import operators  # fills the tables
 from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder
@@ -339,11 +339,9 @@ def _is_nest(target: Any) -> bool:
     that does nothing of its own."""
     if target is collections.OrderedDict:
         return True
-    if type(target) is not type or not dataclasses.is_dataclass(target):
+    if not isinstance(target, type) or not dataclasses.is_dataclass(target):
         return False
-    parameters: Any = vars(target).get("__dataclass_params__")  # of the class itself: it has a constructor of its own
-    plain = parameters is not None and parameters.init and target.__new__ is object.__new__
-    return plain and not hasattr(target, "__post_init__") and all(each.init for each in dataclasses.fields(target))
+    return only_puts_together(target) and all(each.init for each in dataclasses.fields(target))
 
 
 def _fields(record: Any) -> dict[str, Any]:
