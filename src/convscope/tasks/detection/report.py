@@ -77,7 +77,8 @@ def draw(folder: Path, title: str, figures: Mapping[str, Any]) -> None:
     axes.set_ylim(0, 101)
     axes.set_xlabel("recall in %")
     axes.set_ylabel("precision in %")
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    if axes.lines:  # no class is in the test pictures
+        axes.legend(frameon=False, fontsize=8, loc="lower left")
     mean = figures["mean_ap"]
     axes.set_title(title if mean is None else f"{title}: mAP@0.5 {100 * mean:.2f} %", loc="left", fontsize=11)
     save_picture(drawn, folder / "precision-recall.png")
@@ -109,5 +110,6 @@ def _draw_errors(path: Path, title: str, figures: Mapping[str, Any]) -> None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("of the best boxes, as many as there are things of the class, in %")
     axes.set_title(title, loc="left", fontsize=11)
-    drawn.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    if axes.patches:
+        drawn.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     save_picture(drawn, path)
