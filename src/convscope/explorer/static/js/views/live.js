@@ -6,12 +6,13 @@ import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 
 const BUSY = 40; // ms of learning between two looks at the page
-const live = { running: false, batch: 32, steps: 1, now: null };
+const live = { running: false, batch: 32, steps: 1, now: null, turn: 0 };
 
 export async function livePanel(app) {
   if (!app.model.can("learn")) return null;
   if (!app.model.data) return h("p.note", {}, t("live_none"));
-  live.now ??= await app.connection.ask("learn", { steps: 0 }); // after a reload too
+  // After a reload, and where another window has gone on, it is asked how far the model is.
+  if (!live.now || (!live.running && live.now.version !== app.store.get("frame").version)) live.now = await app.connection.ask("learn", { steps: 0 });
   const { now } = live;
   const curve = h("canvas", { id: "live-curve", width: 640, height: 140, role: "img", "aria-label": t("live_curve", { count: now.losses.length }) });
   draw(curve, now.losses);
@@ -36,12 +37,19 @@ export async function livePanel(app) {
 
 async function once(app) {
   const began = performance.now();
-  live.now = await app.connection.ask("learn", { steps: live.steps, batch: live.batch });
-  const taken = (performance.now() - began) / live.steps;
-  const focused = document.activeElement?.id;
-  await app.frames.refresh();
-  if (focused && document.activeElement === document.body) $(`#${focused}`)?.focus();
-  return taken;
+  const { turn, steps } = live;
+  app.following = true; // the picture is asked for here, not a second time because its version is new
+  try {
+    const answer = await app.connection.ask("learn", { steps, batch: live.batch });
+    if (turn === live.turn) live.now = answer; // else it was rewound meanwhile
+    const taken = (performance.now() - began) / steps;
+    const focused = document.activeElement?.id;
+    await app.frames.refresh();
+    if (focused && document.activeElement === document.body) $(`#${focused}`)?.focus();
+    return taken;
+  } finally {
+    app.following = false;
+  }
 }
 
 async function start(app) {
@@ -56,7 +64,7 @@ async function start(app) {
     live.steps = 1;
   }
   await app.ondetail();
-  say(`${t("live_now", { step: live.now.steps, epoch: live.now.epoch + 1 })} = ${short(live.now.losses.at(-1), 4)}`);
+  if (live.now) say(`${t("live_now", { step: live.now.steps, epoch: live.now.epoch + 1 })} = ${short(live.now.losses.at(-1), 4)}`);
 }
 
 function pause() {
@@ -66,6 +74,7 @@ function pause() {
 export function forgetLive() {
   live.running = false;
   live.now = null;
+  live.turn += 1;
 }
 
 function draw(canvas, losses) {
