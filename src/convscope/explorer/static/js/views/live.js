@@ -38,18 +38,13 @@ export async function livePanel(app) {
 async function once(app) {
   const began = performance.now();
   const { turn, steps } = live;
-  app.following = true; // the picture is asked for here, not a second time because its version is new
-  try {
-    const answer = await app.connection.ask("learn", { steps, batch: live.batch });
-    if (turn === live.turn) live.now = answer; // else it was rewound meanwhile
-    const taken = (performance.now() - began) / steps;
-    const focused = document.activeElement?.id;
-    await app.frames.refresh();
-    if (focused && document.activeElement === document.body) $(`#${focused}`)?.focus();
-    return taken;
-  } finally {
-    app.following = false;
-  }
+  const answer = await app.connection.ask("learn", { steps, batch: live.batch });
+  if (turn === live.turn) live.now = answer; // else it was rewound meanwhile
+  const taken = (performance.now() - began) / steps;
+  const focused = document.activeElement?.id;
+  await app.frames.refresh();
+  if (focused && document.activeElement === document.body) $(`#${focused}`)?.focus();
+  return taken;
 }
 
 async function start(app) {
@@ -62,8 +57,8 @@ async function start(app) {
   } finally {
     live.running = false;
     live.steps = 1;
+    await app.ondetail(); // the button says "start" again, whatever ended it
   }
-  await app.ondetail();
   if (live.now) say(`${t("live_now", { step: live.now.steps, epoch: live.now.epoch + 1 })} = ${short(live.now.losses.at(-1), 4)}`);
 }
 
