@@ -57,13 +57,22 @@ async function start(app) {
   } finally {
     live.running = false;
     live.steps = 1;
-    await app.ondetail(); // the button says "start" again, whatever ended it
+    ready();
+    await app.ondetail();
+    ready(); // a panel whose numbers were superseded on their way is not drawn anew
   }
   if (live.now) say(`${t("live_now", { step: live.now.steps, epoch: live.now.epoch + 1 })} = ${short(live.now.losses.at(-1), 4)}`);
 }
 
 function pause() {
   live.running = false;
+}
+
+// The buttons as they are while nothing runs.
+function ready() {
+  if (live.running || !$("#live-run")) return;
+  $("#live-run").textContent = t("live_start");
+  $("#live-one").disabled = false;
 }
 
 export function forgetLive() {
