@@ -1,7 +1,8 @@
 """Python pickles of plain numbers, texts and byte arrays, read without running them.
 
 A pickle is a program, and Python's own reader runs whatever it calls. ``pickletools.genops`` only names its steps; here
-the few that CIFAR's batches are made of (Python 2's protocol 2) build values, and every other is refused by its name.
+the few that CIFAR's batches are made of build values (Python 2's protocol 2, and 2 to 4 of Python 3, should somebody
+have written them anew), and every other is refused by its name.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _NAMES = {
     "numpy._core.multiarray _reconstruct": "reconstruct",
     "numpy ndarray": "ndarray",
     "numpy dtype": "dtype",
+    "_codecs encode": "encode",  # Python 3's bytes in protocol 2
 }
 
 
@@ -73,12 +75,14 @@ class _Machine:
         self.stack[-1].extend(values)
 
     def call(self) -> None:
-        """The two calls there may be: an empty array, a type; neither is made, both are only noted."""
+        """The calls there may be: an empty array, a type, bytes as text; none is made, they are only noted."""
         arguments, name = self.stack.pop(), self.stack.pop()
         if name == _Name("reconstruct") and arguments[0] == _Name("ndarray"):
             self.stack.append(_Array())
         elif name == _Name("dtype") and arguments[0] in ("u1", "uint8"):
             self.stack.append(_Type())
+        elif name == _Name("encode") and isinstance(arguments[0], str) and arguments[1] in ("latin1", "latin-1"):
+            self.stack.append(arguments[0])
         else:
             raise ValueError("a call that is neither of an array nor of the type u1")
 
@@ -117,8 +121,17 @@ def _given(machine: _Machine, argument: Any) -> None:
     machine.stack.append(argument)
 
 
+def _bytes(machine: _Machine, argument: Any) -> None:
+    machine.stack.append(argument.decode("latin-1"))
+
+
+def _named(machine: _Machine, _: Any) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    _name(machine, f"{module} {name}")
+
+
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
-    "PROTO": lambda machine, argument: None,
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, argument: None),
     "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
     "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
     "EMPTY_TUPLE": _constant(()),
@@ -126,7 +139,10 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "NONE": _constant(None),
     "NEWTRUE": _constant(True),
     "NEWFALSE": _constant(False),
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "SHORT_BINSTRING", "BINSTRING", "BINUNICODE"), _given),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "SHORT_BINSTRING", "BINSTRING"), _given),
+    **dict.fromkeys(("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _given),
+    **dict.fromkeys(("SHORT_BINBYTES", "BINBYTES", "BINBYTES8"), _bytes),
+    "MEMOIZE": lambda machine, _: _put(machine, len(machine.memory)),
     "BINPUT": _put,
     "LONG_BINPUT": _put,
     "BINGET": lambda machine, argument: machine.stack.append(machine.memory[argument]),
@@ -140,6 +156,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE2": lambda machine, _: machine.pack(2),
     "TUPLE3": lambda machine, _: machine.pack(3),
     "GLOBAL": _name,
+    "STACK_GLOBAL": _named,
     "REDUCE": lambda machine, _: machine.call(),
     "BUILD": lambda machine, _: machine.build(),
 }
