@@ -61,7 +61,9 @@ augment = "flip,crop:1,rotate:10,elastic:10:2,cutout:2"
 train("augmented", make_net(smooth=True, dropout=0.0), make_stripes(22), augment=augment)
 train("averaged", make_net(smooth=True, dropout=0.0), make_stripes(24), average_epochs=2)
 train("normalised", make_net(smooth=True, dropout=0.0, batch_norm=True), make_stripes(23), sync_batch_norm=True)
-for name in ("segmentation", "sentences", "autoencoding", "lines", "verification"):
+for name in (
+    "segmentation", "sentences", "autoencoding", "lines", "verification", "captions", "translation",
+):
     example = importlib.import_module(f"tests.tasks.{name}.example").example(folder / f"data-{name}")
     data = example.dataset
     if name == "lines":  # all as wide as the widest: a share is filled up to its own widest line, which norms see
@@ -71,7 +73,7 @@ for name in ("segmentation", "sentences", "autoencoding", "lines", "verification
 """
 NAMES = (
     "measuring", "unknown", "augmented", "averaged", "normalised", "segmentation", "sentences", "autoencoding",
-    "lines", "verification",
+    "lines", "verification", "captions", "translation",
 )  # fmt: skip
 
 
