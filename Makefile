@@ -49,7 +49,7 @@ bench: setup
 engine-test:
 	for sanitize in none address thread; do \
 	  cmake -S . -B build/engine-$$sanitize -DCONVSCOPE_TESTS=ON -DCONVSCOPE_SANITIZE=$$sanitize -DCMAKE_BUILD_TYPE=Release && \
-	  cmake --build build/engine-$$sanitize --parallel && \
+	  cmake --build build/engine-$$sanitize --parallel $(WORKERS) && \
 	  ctest --test-dir build/engine-$$sanitize --output-on-failure || exit 1; \
 	done
 
