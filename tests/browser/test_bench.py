@@ -37,7 +37,7 @@ def test_the_bench_shows_every_method_with_its_checks(visit: Callable[..., Any],
     assert rows.evaluate_all("all => all.map((each) => each.dataset.method)") == METHODS.names()
     for method in ("gradient", "guided_backprop", "class_activation_map"):
         page.locator(f"tr[data-method={method}] button").click()
-        page.wait_for_function("() => document.querySelector('.running')?.hidden")
+        page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
         if method == "class_activation_map":  # the network does not end in the mean of its maps: said, not drawn
             assert "ends in the mean of each map" in page.locator("#bench-failed").inner_text()
             continue
@@ -67,7 +67,7 @@ def test_the_bench_explains_a_unit(visit: Callable[..., Any], lenet: Handle) -> 
     assert "(2, 3, 4)" in page.locator("#bench-about").inner_text()
     page.locator("tr[data-method=gradient] button").click()
     page.wait_for_function("() => convscope.store.get('evidence')?.method === 'gradient'")
-    page.wait_for_function("() => document.querySelector('.running')?.hidden")
+    page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
     shown = torch.tensor(page.evaluate("() => [...convscope.store.get('evidence').values]"))
     expected = attribute(session.model, session.snapshot.question.x, "c3[2, 3, 4]", "gradient")[0, 0]
     torch.testing.assert_close(shown, expected.flatten(), rtol=1e-4, atol=1e-6)
@@ -89,7 +89,7 @@ def test_what_a_map_likes(visit: Callable[..., Any], lenet: Handle) -> None:
     ]
     page.locator("#grow").click()
     page.wait_for_selector("#grown-to")
-    page.wait_for_function("() => document.querySelector('.running')?.hidden")
+    page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
     assert session.growing is not None
     history = session.growing.history
     assert len(history) == 129
@@ -110,17 +110,17 @@ def test_a_long_climb_is_ended_and_gives_way(visit: Callable[..., Any]) -> None:
         select(page, "3", 5, tab="likes")
         page.locator("#grow").click()
         page.wait_for_selector("#grown canvas")
-        page.locator("[data-cancel]").click()
-        page.wait_for_function("() => document.querySelector('.running')?.hidden")
+        page.locator("#detail [data-cancel]").click()
+        page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
         growing = session_of(handle).growing
         assert growing is not None
         assert 0 < len(growing.history) < 129
         page.locator("#grow").click()
-        page.wait_for_selector("[data-cancel]:visible")
+        page.wait_for_selector("#detail [data-cancel]:visible")
         blank = "{ kind: 'blank' }, new Uint8Array(3 * 96 * 96)"
         page.evaluate(f"() => convscope.frames.change('show_pixels', {blank}, 'pixels')")
         assert page.evaluate("() => convscope.store.get('frame').source.kind") == "blank"
-        page.wait_for_function("() => document.querySelector('.running')?.hidden")
+        page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
 
 
 def test_what_if(visit: Callable[..., Any], lenet: Handle) -> None:
@@ -199,11 +199,11 @@ def test_what_runs_is_shown_in_a_panel_drawn_anew(visit: Callable[..., Any], len
     for button, found in (("#grow", "#grown canvas"), ("#find-patches", "#patches button >> nth=8")):
         page.evaluate(again, button)
         page.wait_for_selector(found)
-        page.wait_for_function("() => document.querySelector('.running')?.hidden")
+        page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
     open_tab(page, "bench")
     page.evaluate(again, "tr[data-method=gradient] button")
     page.wait_for_selector("#bench-random")
-    page.wait_for_function("() => document.querySelector('.running')?.hidden")
+    page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
     open_tab(page, "health")
     page.evaluate(again, "#examine")
     page.wait_for_selector("#health-table")
