@@ -196,7 +196,7 @@ class _Window:
                 raise ConvscopeError("no model is open")
             return Reply({"card": session.describe(), "lang": self.explorer.lang})
         if op == "cancel":
-            worker.cancel()
+            worker.cancel(self.number)
             return Reply({"cancelled": True})
         wanted = OPERATIONS[op]
         if wanted.job:

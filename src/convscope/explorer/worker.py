@@ -40,6 +40,7 @@ class Worker:
         self._jobs = ThreadPoolExecutor(1, "explorer-job")
         self._answers = ThreadPoolExecutor(2, "explorer-answer")
         self._newest: dict[tuple[int, str], int] = {}
+        self._ended: dict[int, int] = {}  # window → the newest job that it had asked for when it cancelled
         self._count = 0
         self._waiting = 0
         self._short: set[int] = set()  # numbers of jobs that do not give way and wait for their turn
@@ -68,6 +69,8 @@ class Worker:
                 self._short.discard(number)
                 if latest and self._newest.get((window, kind)) != number:
                     raise SupersededError
+                if gives_way and number <= self._ended.get(window, 0):
+                    raise StoppedError("cancelled before its turn")
                 if gives_way and self._short:
                     raise StoppedError("gave way to another request")
                 self._resume()
@@ -83,9 +86,11 @@ class Worker:
         finally:
             self._short.discard(number)  # of a page that went away before its turn
 
-    def cancel(self) -> None:
-        """Ask the running job to stop."""
-        self._cancel()
+    def cancel(self, window: int) -> None:
+        """Ask the running job to stop, and leave out the long ones of ``window`` that still wait for their turn."""
+        with self._lock:
+            self._ended[window] = self._count
+            self._cancel()
 
     def close(self) -> None:
         self._cancel()
