@@ -36,6 +36,8 @@ def test_a_box_is_chosen_by_keys_and_its_numbers_are_the_network_s(visit: Callab
     assert told[::2] == pytest.approx(outputs.scores[region].tolist(), rel=1e-6)
     told = [float(each.get_attribute("data-exact")) for each in page.locator("#boxes-region [data-exact]").all()]
     assert told == pytest.approx(outputs.rois[region, 1:].tolist(), rel=1e-6)
+    page.evaluate("async () => { document.querySelector('#boxes-list button').focus(); await convscope.ondetail(); }")
+    assert page.evaluate("() => document.activeElement === document.querySelector('#boxes-list button')")
     page.locator("#boxes-pool").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector("body[data-shown$='/forward/pool/0/0,0,0']")

@@ -40,7 +40,7 @@ const nameOf = (app, row) => app.model.detector.classes[row.label];
 function told(app, found, choose) {
   const chosen = keyOf(found.chosen);
   const pick = (row, text, place = null) => h("button.button.small", {
-    type: "button", "data-box": keyOf(row), "data-place": place, "aria-pressed": String(keyOf(row) === chosen), onclick: () => choose(row),
+    type: "button", id: `box-${keyOf(row)}`, "data-box": keyOf(row), "data-place": place, "aria-pressed": String(keyOf(row) === chosen), onclick: () => choose(row),
   }, text);
   const list = found.boxes.map((row, place) => pick(row, `${place + 1} ${nameOf(app, row)} ${row.score.toFixed(2)}`, place));
   const fallen = found.suppressed.filter((row) => row.by !== null).map((row) => h("tr.term", {},

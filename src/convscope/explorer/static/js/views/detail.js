@@ -75,8 +75,10 @@ export function mountDetail(app) {
       replace(body, h("p.note.warn", {}, error.message));
     }
     if (mine !== turn) return;
+    const focused = detail.contains(document.activeElement) ? document.activeElement.id : "";
     replace(detail, head(), tabs(), body);
     detail.scrollTop = scroll;
+    if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus({ preventScroll: true });
     document.body.dataset.shown = `${store.get("frame")?.version}/${tab}/${[store.get("layer"), store.get("map"), (store.get("unit") ?? []).join(",")].join("/")}`;
   }
 
