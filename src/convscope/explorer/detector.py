@@ -22,6 +22,7 @@ from convscope.models.fast_rcnn import FastRCNN, Regions
 from convscope.models.faster_rcnn import FasterRCNN
 from convscope.models.rcnn import RCNN
 from convscope.spec import spec_of
+from convscope.tasks.detection.answers import probabilities_of
 from convscope.tasks.detection.proposals import KeptProposals, method_of
 from convscope.tasks.detection.scaling import Scale, on_one, scaled
 from convscope.tasks.detection.settings import DetectionSettings
@@ -150,9 +151,8 @@ class Detector:
             raise ArgumentError("layer", name, wanted, "The tab of boxes shows the region and its bins")
 
     def probabilities(self, seen: Seen) -> Tensor:
-        """(r, classes + 1), as ``tasks.detection.answers`` makes them of the scores."""
-        scores = seen.outputs.scores
-        return torch.sigmoid(scores) if self.margins else torch.softmax(scores, 1)
+        """(r, classes + 1), background first."""
+        return probabilities_of(seen.outputs, self.margins)
 
 
 def model_classes(model: FastRCNN | FasterRCNN | RCNN) -> int:

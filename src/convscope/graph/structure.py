@@ -94,10 +94,9 @@ def is_record(value: Any) -> bool:
     """
     if isinstance(value, type) or not dataclasses.is_dataclass(value):
         return False
-    fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     if not all(field.init for field in dataclasses.fields(value)):
         return False
-    return only_puts_together(type(value)) or _made_anew(type(value), fields)
+    return only_puts_together(type(value)) or _made_anew(value)
 
 
 def only_puts_together(kind: type) -> bool:
@@ -107,9 +106,10 @@ def only_puts_together(kind: type) -> bool:
     return parameters is not None and bool(parameters.init) and type(kind) is type and not own
 
 
-def _made_anew(kind: type, fields: Mapping[str, Any]) -> bool:
+def _made_anew(value: Any) -> bool:
+    fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     try:
-        other = kind(**fields)
+        other = type(value)(**fields)
     except Exception:  # whatever the user's own constructor raises
         return False
     return all(_same(getattr(other, name, None), item) for name, item in fields.items())

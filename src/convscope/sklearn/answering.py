@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from convscope.spec import Input
-from convscope.training.inference import Inference, prepare_inference
+from convscope.training.inference import FEW, Inference, prepare_inference
 
 
 class Answering:
@@ -30,7 +30,7 @@ class Answering:
 
     def outputs(self, model: nn.Module, given: Input, engine: str, x: torch.Tensor, batch: int = 256) -> list[Any]:
         """What ``model`` answers to ``x`` (n, …), of the kind that ``given`` says, batch by batch."""
-        few = engine == "auto" and len(x) < 8  # `prepare_inference` leaves these to torch
+        few = engine == "auto" and len(x) < FEW  # `prepare_inference` leaves these to torch
         with self._lock, torch.no_grad():
             now = (model, _digest(model))
             if self._of is None or self._of[0] is not model or self._of[1] != now[1]:

@@ -28,7 +28,7 @@ from convscope.training.task import model_inputs
 
 ENGINES = ("auto", "native", "torch")
 # Seven pictures of MobileNetV2 take torch 0.25 s, the engine 0.07 s after 0.8 s for its plan and the comparison.
-_FEW = 8
+FEW = 8
 # What a mixed plan's time may be of torch's: a quarter less than a measurement's scatter would be chance.
 _MUCH_QUICKER = 0.8
 
@@ -70,7 +70,7 @@ def prepare_inference(
     if hasattr(model, "picture_part"):
         return _by_part(model, inputs, engine, by_torch, examples)
     obstacle = _obstacle(model) or _unlike_a_picture(inputs)
-    if obstacle is None and engine == "auto" and examples is not None and examples < _FEW:
+    if obstacle is None and engine == "auto" and examples is not None and examples < FEW:
         obstacle = _few(examples)
     found = obstacle if obstacle is not None else _natively(model, inputs[0], by_torch)
     if isinstance(found, _Mixed) and engine == "auto":
@@ -99,7 +99,7 @@ def _by_part(
     """The part that takes the pictures on the native engine, the rest in torch; "auto" not for a few pictures, which
     torch has answered before a plan is made and compared."""
     found: tuple[nn.Module, str] | str | None = _obstacle(model)
-    if found is None and engine == "auto" and examples is not None and examples < _FEW:
+    if found is None and engine == "auto" and examples is not None and examples < FEW:
         found = _few(examples)
     found = found or with_part_on_engine(model, inputs[0])
     if not isinstance(found, str):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convscope import layers as own
 from convscope.explorer.arithmetic import local
-from convscope.explorer.arithmetic.forward import family, linearised
+from convscope.explorer.arithmetic.forward import explanation, family, linearised
 from convscope.explorer.arithmetic.layer import Index, Layer, doubles, number, scalar
 from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, places
 
@@ -40,11 +40,9 @@ def _attention(layer: Layer, unit: Index) -> Explanation:
         source=places(rows, -1, rows=len(rows)),
         origin=np.full(len(rows), found["origin"]),
     )
-    y = number(layer.y, unit)
-    steps = (Line("+", "b", scalar(module.out_bias[unit[1]])), Line("=", "y", y))
+    steps = (Line("+", "b", scalar(module.out_bias[unit[1]])), Line("=", "y", number(layer.y, unit)))
     formula = "y = Σ_heads Σ_keys a·(W_o·v) + b,  a = softmax(q·k/√e)"
-    headings = ("a", "W_o·v", "a·(W_o·v)")
-    return Explanation(layer.name, "forward", layer.family, unit, formula, headings, terms, steps, y, layer.sources)
+    return explanation(layer, unit, formula, ("a", "W_o·v", "a·(W_o·v)"), terms, *steps)
 
 
 @family("max_over_time")
@@ -56,11 +54,7 @@ def _max_over_time(layer: Layer, unit: Index) -> Explanation:
     picked = np.eye(len(values))[int(values.argmax())]
     rows = np.arange(len(values))
     terms = Terms(values, picked * values, picked, source=places(unit[0], rows, rows=len(rows)))
-    y = number(layer.y, unit)
-    steps, headings = (Line("=", "y", y),), ("c", "x", "c·x")
-    return Explanation(
-        layer.name, "forward", layer.family, unit, "y = max(x)", headings, terms, steps, y, layer.sources
-    )
+    return explanation(layer, unit, "y = max(x)", ("c", "x", "c·x"), terms, Line("=", "y", number(layer.y, unit)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,15 +84,14 @@ def _lstm(layer: Layer, unit: Index) -> Explanation:
     i, f, g, o = (float(gate[cell]) for gate in step.gates)
     before, c = float(step.before[cell]), float(step.cell[cell])
     terms = Terms(np.array([before, g]), np.array([f * before, i * g]), np.array([f, i]))
-    y = number(layer.y, unit)
     steps = (
-        Line("=", "c", c), Line("f", "tanh", float(np.tanh(c))), Line("×", "o", o), Line("=", "h", y),
+        Line("=", "c", c), Line("f", "tanh", float(np.tanh(c))), Line("×", "o", o),
+        Line("=", "h", number(layer.y, unit)),
         Line("=", "i = σ(W_i·x + U_i·h₋₁ + b)", i), Line("=", "f = σ(W_f·x + U_f·h₋₁ + b)", f),
         Line("=", "g = tanh(W_g·x + U_g·h₋₁ + b)", g), Line("=", "o = σ(W_o·x + U_o·h₋₁ + b)", o),
     )  # fmt: skip
     formula = "h = o·tanh(c),  c = f·c₋₁ + i·g"
-    headings = ("f, i", "c₋₁, g", "f·c₋₁, i·g")
-    return Explanation(layer.name, "forward", layer.family, unit, formula, headings, terms, steps, y, layer.sources)
+    return explanation(layer, unit, formula, ("f, i", "c₋₁, g", "f·c₋₁, i·g"), terms, *steps)
 
 
 def _swept(module: own.RecurrentLayers, x: Tensor, depth: int, back: int) -> list[_Step]:

@@ -16,7 +16,7 @@ from convscope.layers.box_coding import MOST, decode
 from convscope.layers.boxes import box_iou, clip_boxes_to_image
 from convscope.layers.regions import RoIAlign
 from convscope.models.rcnn import RCNN
-from convscope.tasks.detection.answers import Found, best_of
+from convscope.tasks.detection.answers import Found, best_of, candidates
 
 _SUPPRESSED = 200  # that are told, the best first
 _TERMS = 5
@@ -56,28 +56,19 @@ def _told(session: Session, detector: Detector, seen: Seen, args: Arguments) -> 
         score=args.number("score", detector.settings.score, 0.0, 1.0),
         overlap=args.number("overlap", detector.settings.overlap, 0.0, 1.0),
     )
-    given = candidates(detector, seen, limits.score)
+    outputs, deviations = seen.outputs, detector.model.deviations
+    given = candidates(outputs.rois[:, 1:], detector.probabilities(seen), outputs.differences, limits.score, deviations)
     found = best_of(given, seen.size, limits)
     rows = [_row(found, place) for place in range(len(found.labels))]
     return {
         "boxes": rows,
         "suppressed": suppressed(given, found, seen.size, limits.overlap),
-        "regions": len(seen.outputs.rois),
+        "regions": len(outputs.rois),
         "size": list(seen.size),
         "limits": {"score": limits.score, "overlap": limits.overlap},
         "chosen": chain(session, detector, seen, found),
         "version": session.snapshot.version,
     }
-
-
-def candidates(detector: Detector, seen: Seen, score: float) -> Found:
-    """Every region's box of every class of at least this score, as ``tasks.detection.answers`` has them before NMS."""
-    outputs = seen.outputs
-    scores = detector.probabilities(seen)[:, 1:]
-    region, label = torch.nonzero(scores >= score, as_tuple=True)
-    moves = outputs.differences[:, 1:][region, label]
-    made = decode(outputs.rois[region, 1:], moves, detector.model.deviations)
-    return Found(made, label, scores[region, label], region)
 
 
 def suppressed(given: Found, found: Found, size: tuple[int, int], overlap: float) -> list[dict[str, Any]]:

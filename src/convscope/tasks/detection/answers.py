@@ -46,16 +46,31 @@ def found_in(
     """What is in each of the n pictures of these ``sizes`` (n, 2), in pixels of the model's input. ``margins``: scores
     are those of one classifier a class, which say nothing of each other; told is their logistic function."""
     answers: list[Found] = []
-    scores = outputs.scores.float()
-    probabilities = torch.sigmoid(scores) if margins else torch.softmax(scores, 1)
+    probabilities = probabilities_of(outputs, margins)
     for picture, (height, width) in enumerate(sizes.tolist()):
         own = outputs.rois[:, 0] == picture
-        rois, scores, moves = outputs.rois[own, 1:].float(), probabilities[own, 1:], outputs.differences[own, 1:]
-        region, label = torch.nonzero(scores >= limits.score, as_tuple=True)
-        boxes = decode(rois[region], moves[region, label].float(), deviations)
-        given = Found(boxes, label, scores[region, label], region)
+        given = candidates(
+            outputs.rois[own, 1:], probabilities[own], outputs.differences[own], limits.score, deviations
+        )
         answers.append(best_of(given, (int(height), int(width)), limits))
     return answers
+
+
+def probabilities_of(outputs: Regions, margins: bool) -> Tensor:
+    """(r, classes + 1), background first; ``margins`` as of ``found_in``."""
+    scores = outputs.scores.float()
+    return torch.sigmoid(scores) if margins else torch.softmax(scores, 1)
+
+
+def candidates(
+    rois: Tensor, probabilities: Tensor, differences: Tensor, score: float, deviations: tuple[float, ...]
+) -> Found:
+    """One picture's boxes before NMS, in the order of its regions ``rois`` (r, 4): of every region and class of at
+    least that score, background apart."""
+    scores = probabilities[:, 1:]
+    region, label = torch.nonzero(scores >= score, as_tuple=True)
+    boxes = decode(rois[region].float(), differences[:, 1:][region, label].float(), deviations)
+    return Found(boxes, label, scores[region, label], region)
 
 
 def best_of(given: Found, size: tuple[int, int], limits: Limits) -> Found:

@@ -101,8 +101,7 @@ class Detection:
     def save(self, folder: Path) -> list[Path]:
         """``<name>-boxes.png``, ``<name>.json`` and ``<name>.xml``; a picture's name is its path with - for /."""
         name = self.picture.flat_name
-        kept = self.found.above(self.shown)
-        texts = [f"{thing} {score:.2f}" for thing, score, _ in self.things(self.shown)]
+        kept, texts = self._drawn()
         boxes = with_boxes(self.picture.pixels()[:3], kept.boxes, kept.labels.tolist(), texts)
         picture = write_png(folder / f"{name}-boxes.png", boxes)
         whole, annotation = folder / f"{name}.json", folder / f"{name}.xml"
@@ -112,10 +111,13 @@ class Detection:
 
     def save_steps(self, folder: Path) -> list[Path]:
         """``<name>-steps.png``: regions, anchors and windows beside the boxes (``detection.steps``)."""
-        kept = self.found.above(self.shown)
-        texts = [f"{thing} {score:.2f}" for thing, score, _ in self.things(self.shown)]
-        picture = drawn(self.picture.pixels()[:3], kept, texts, self.steps)
+        picture = drawn(self.picture.pixels()[:3], *self._drawn(), self.steps)
         return [write_png(folder / f"{self.picture.flat_name}-steps.png", picture)]
+
+    def _drawn(self) -> tuple[Found, list[str]]:
+        """What is drawn, and what is written beside each box."""
+        texts = [f"{thing} {score:.2f}" for thing, score, _ in self.things(self.shown)]
+        return self.found.above(self.shown), texts
 
 
 def predict(

@@ -42,11 +42,15 @@ export class Camera {
     this.app.onlayout?.();
   }
 
+  // The zoom at which the whole network stands on the board.
+  get whole() {
+    return Math.max(LEAST, Math.min(1, this.app.stage.width / this.base.width));
+  }
+
   // Larger or smaller about a point of the board, by default its middle; the whole network is the smallest.
   zoomTo(zoom, at = { x: this.app.stage.width / 2, y: this.app.stage.height / 2 }) {
-    const least = Math.max(LEAST, Math.min(1, this.app.stage.width / this.base.width));
     const before = this.zoom;
-    this.zoom = Math.min(MOST, Math.max(least, zoom));
+    this.zoom = Math.min(MOST, Math.max(this.whole, zoom));
     const below = at.y - this.base.top;
     this.move(((at.x + this.x) / before) * this.zoom - at.x - this.x, ((below + this.y) / before) * this.zoom - below - this.y);
     this.app.render(false);
@@ -58,8 +62,7 @@ export class Camera {
 
   // The whole network on the board; again, its own size.
   fit() {
-    const whole = Math.max(LEAST, Math.min(1, this.app.stage.width / this.base.width));
-    this.zoomTo(this.zoom === whole ? 1 : whole);
+    this.zoomTo(this.zoom === this.whole ? 1 : this.whole);
   }
 
   reveal(name) {
