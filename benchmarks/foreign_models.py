@@ -160,7 +160,7 @@ def try_fields(model: nn.Module, x: Inputs) -> dict[str, Any]:
     unit lie in its box. (They may be fewer: rectifiers and maxima let only some pass.)"""
     twin = copy.deepcopy(model).double()
     try:
-        fields = ReceptiveFields(twin, _shape(x))
+        fields = ReceptiveFields(twin, _shape(x), 0)
     except ConvscopeError as problem:
         return {"fields": f"refused: {problem}"[:200]}
     paths = dict(twin.named_modules())

@@ -215,3 +215,28 @@ def test_published_multiply_adds(name: str, millions: int) -> None:
 @pytest.mark.parametrize(("name", "size"), [("lenet5", 61_706), ("mcdnn_column", 76_040)])
 def test_parameters_of_the_papers(name: str, size: int) -> None:
     assert count(create_model(name)).parameters == size
+
+
+class TwoInputs(nn.Module):
+    """A picture and a row of numbers, each through its own layers, joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.wide, self.head = nn.Conv2d(3, 4, 3), nn.Linear(5, 6), nn.Linear(10, 2)
+
+    def forward(self, picture: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        joined = torch.cat([self.conv(picture).mean((2, 3)), self.wide(row)], 1)
+        answer: torch.Tensor = self.head(joined)
+        return answer
+
+
+def test_several_inputs_are_given_by_several_shapes() -> None:
+    counts = count(TwoInputs(), ((3, 8, 9), (5,)))
+    assert counts.multiply_adds == 4 * 3 * 9 * 6 * 7 + 5 * 6 + 10 * 2
+    assert counts["wide"].input_shapes == ((5,),)
+    assert counts.input_shape == ((3, 8, 9), (5,))
+    assert "3×8×9 and 5 in" in str(counts)
+    with pytest.raises(ArgumentError, match=r"input_shape: got \(\(3, 8, 0\), \(5,\)\), wanted a shape of integers"):
+        count(TwoInputs(), ((3, 8, 0), (5,)))
+    with pytest.raises(ArgumentError, match="input_shape: got .*wanted shapes it takes"):
+        count(TwoInputs(), ((3, 8, 9), (6,)))

@@ -214,3 +214,25 @@ def test_wrong_shape_says_what_the_model_said() -> None:
         receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3)), "0", (2, 28, 28))
     with pytest.raises(ArgumentError, match=r"input_shape: got .* wanted 3 numbers"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3)), "0", (28, 28))
+
+
+class TwoPictures(nn.Module):
+    """Two pictures, of which the second is seen through a wider kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.joined = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 5, padding=1), nn.Conv2d(2, 1, 1)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.joined(self.one(x) + self.other(y))
+        return answer
+
+
+def test_fields_lie_in_the_input_that_is_named() -> None:
+    shapes = ((1, 12, 12), (1, 12, 12))
+    one, other = (receptive_field(TwoPictures(), "joined", shapes, (4, 4), of=number) for number in (0, 1))
+    assert (one.box, one.size) == (((4, 7), (4, 7)), (3, 3))
+    assert (other.box, other.size) == (((3, 8), (3, 8)), (5, 5))
+    for wrong in (None, 2, -1):
+        with pytest.raises(ArgumentError, match=r"of: got .*, wanted the number of the input, 0 … 1"):
+            receptive_field(TwoPictures(), "joined", shapes, of=wrong)

@@ -70,12 +70,21 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Walk(Sequence[Step]):
-    """All steps; ``walk["conv1"]`` looks one up by name. ``input_shape`` has no batch."""
+    """All steps; ``walk["conv1"]`` looks one up by name. The inputs' shapes have no batch."""
 
     steps: tuple[Step, ...]
-    input_name: str
-    input_shape: Shape
+    input_names: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
     output_names: tuple[str, ...]
+
+    @property
+    def input_name(self) -> str:
+        return self.input_names[0]
+
+    @property
+    def input_shape(self) -> Shape:
+        """The first input's; most models have no other."""
+        return self.input_shapes[0]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -109,7 +118,7 @@ def input_shape_of(model: nn.Module, input_shape: Sequence[int] | None) -> Shape
             )
         return tuple(described.input_shape)
     shape = tuple(input_shape)
-    if not shape or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in shape):
+    if not _is_shape(shape):
         raise ArgumentError("input_shape", input_shape, "(channels, height, width), integers ≥ 1")
     wanted = _input_dims(model)
     if wanted is not None and len(shape) == wanted + 1:
@@ -119,29 +128,47 @@ def input_shape_of(model: nn.Module, input_shape: Sequence[int] | None) -> Shape
     return shape
 
 
-def walk(model: nn.Module, input_shape: Sequence[int] | None = None) -> Walk:
+def _is_shape(shape: Shape) -> bool:
+    return bool(shape) and all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in shape)
+
+
+def input_shapes_of(model: nn.Module, input_shape: Sequence[Any] | None) -> tuple[Shape, ...]:
+    """The shapes of all inputs without the batch: of one as ``input_shape_of`` says, of several each as it is given.
+
+    Raises ArgumentError for a shape that is none.
+    """
+    if not input_shape or not all(isinstance(each, Sequence) for each in input_shape):
+        return (input_shape_of(model, input_shape),)
+    shapes = tuple(tuple(each) for each in input_shape)
+    if any(not _is_shape(each) for each in shapes):
+        raise ArgumentError("input_shape", input_shape, "a shape of integers ≥ 1 for each of the model's inputs")
+    return shapes
+
+
+def walk(model: nn.Module, input_shape: Sequence[Any] | None = None) -> Walk:
     """Run ``model`` in evaluation mode on one input of zeros and record every call with its shapes.
 
-    Raises ArgumentError when the model refuses an input of that shape.
+    ``input_shape`` is one shape, or for a model of several inputs a sequence of shapes. Raises ArgumentError when the
+    model refuses inputs of those shapes.
     """
-    shape = input_shape_of(model, input_shape)
+    shapes = input_shapes_of(model, input_shape)
     results: dict[fx.Node, Any] = {}
     try:
         with looking(model):  # before the capture, which follows the branches of the mode it finds
-            x = torch.zeros_like(example(model, (1, *shape)))
-            captured = record(model, (x,), results=results)
+            inputs = tuple(torch.zeros_like(example(model, (1, *shape))) for shape in shapes)
+            captured = record(model, inputs, results=results)
             recorder = _Recorder(captured, results)
-            recorder.run(x)
+            recorder.run(*inputs)
     except FailedCallError as failed:
         first_line = str(failed).strip().splitlines()[0] if str(failed).strip() else type(failed.error).__name__
-        raise ArgumentError(
-            "input_shape", shape, "a shape this model takes", f"It stopped with: {first_line}"
-        ) from failed.error
+        given, wanted = (shapes[0], "a shape this model takes") if len(shapes) == 1 else (shapes, "shapes it takes")
+        raise ArgumentError("input_shape", given, wanted, f"It stopped with: {first_line}") from failed.error
     placeholders = [node for node in captured.graph.nodes if node.op == "placeholder"]
     output = next(node for node in captured.graph.nodes if node.op == "output")
     outputs: list[str] = []
     fx.node.map_arg(output.args, lambda node: outputs.append(recorder.names[node]))
-    return Walk(tuple(recorder.steps), recorder.names[placeholders[0]], shape, tuple(outputs))
+    names = tuple(recorder.names[node] for node in placeholders)
+    return Walk(tuple(recorder.steps), names, shapes, tuple(outputs))
 
 
 def call(step: Step, source: TensorLike | None = None, replacement: torch.Tensor | None = None) -> Any:

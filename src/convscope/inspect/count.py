@@ -63,15 +63,22 @@ class LayerCount:
 class Count(Shown, Sequence[LayerCount]):
     """All calls in forward order, and the totals for one picture; ``counts["conv1"]`` looks one up by name.
 
-    ``parameters`` are all the model has, ``trainable`` those that ask for a gradient, ``uncalled`` those of layers that
-    evaluation does not run (auxiliary classifiers, for example).
+    ``input_shape`` is one input's, or the shapes of several; ``parameters`` are all the model has, ``trainable`` those
+    that ask for a gradient, ``uncalled`` those of layers that evaluation does not run (auxiliary classifiers, for
+    example).
     """
 
     layers: tuple[LayerCount, ...]
-    input_shape: Shape
+    input_shape: Shape | tuple[Shape, ...]
     parameters: int
     trainable: int
     uncalled: int
+
+    @property
+    def input_size(self) -> str:
+        """``input_shape`` for people: "3×32×32", or "3×32×32 and 12" of two inputs."""
+        several = [each for each in self.input_shape if isinstance(each, tuple)]
+        return " and ".join("×".join(map(str, each)) for each in several or [self.input_shape])
 
     @property
     def multiply_adds(self) -> int:
@@ -108,15 +115,16 @@ class Count(Shown, Sequence[LayerCount]):
             numbers = (layer.parameters, layer.multiply_adds, layer.operations, layer.activations)
             rows.append((layer.name, layer.kind, shape, *(f"{number:,}" for number in numbers)))
         totals = (self.parameters, self.multiply_adds, self.operations, self.activations)
-        rows.append(("total", "", "×".join(map(str, self.input_shape)) + " in", *(f"{number:,}" for number in totals)))
+        rows.append(("total", "", self.input_size + " in", *(f"{number:,}" for number in totals)))
         text = ruled(rows, left=3)
         if self.uncalled:
             text += f"\n{self.uncalled:,} of the parameters belong to layers that only training calls."
         return text
 
 
-def count(model: nn.Module, input_shape: Sequence[int] | None = None) -> Count:
-    """Count what ``model`` has and does for one input of ``input_shape`` (channels, height, width).
+def count(model: nn.Module, input_shape: Sequence[Any] | None = None) -> Count:
+    """Count what ``model`` has and does for one input of ``input_shape`` (channels, height, width), or for several
+    inputs of the shapes in it.
 
     Without ``input_shape`` the model's own is taken. Works through any graph; what has no formula is run once and the
     matrix products in it are counted. Raises ArgumentError for a shape the model does not take.
@@ -132,7 +140,7 @@ def count(model: nn.Module, input_shape: Sequence[int] | None = None) -> Count:
     direct = sum(everything[key].numel() for key in read_directly if key not in owned)
     return Count(
         layers=tuple(rows),
-        input_shape=steps.input_shape,
+        input_shape=steps.input_shape if len(steps.input_shapes) == 1 else steps.input_shapes,
         parameters=total,
         trainable=sum(item.numel() for item in everything.values() if item.requires_grad),
         uncalled=total - called - direct,

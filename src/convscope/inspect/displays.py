@@ -43,7 +43,7 @@ def _count(count: Count) -> str:
         told = [f"{number:,}" for number in numbers]
         rows.append((layer.name, layer.kind, shape, told[0], told[1], told[2], told[3]))
     totals = [f"{n:,}" for n in (count.parameters, count.multiply_adds, count.operations, count.activations)]
-    shape = "×".join(map(str, count.input_shape)) + " in"
+    shape = count.input_size + " in"
     rows.append(("total", "", shape, totals[0], totals[1], totals[2], totals[3]))
     return table(rows, left=3)
 

@@ -81,14 +81,22 @@ _Reach = tuple[_Axis, ...]
 
 
 class ReceptiveFields:
-    """The receptive fields of all layers of a model for one input shape; ``fields[layer, position]`` asks for one."""
+    """The receptive fields of all layers of a model for one input shape; ``fields[layer, position]`` asks for one.
 
-    def __init__(self, model: nn.Module, input_shape: Sequence[int] | None = None) -> None:
+    Of a model of several inputs, ``input_shape`` is a sequence of shapes and ``of`` says in which of the inputs,
+    counted from 0, the fields lie. Raises ArgumentError where that is not said.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: Sequence[Any] | None = None, of: int | None = None) -> None:
         self.walk: Walk = walk(model, input_shape)
+        inputs = len(self.walk.input_shapes)
+        if inputs > 1 if of is None else not 0 <= of < inputs:
+            raise ArgumentError("of", of, f"the number of the input, 0 … {inputs - 1}, in which the fields lie")
         self._cache: dict[tuple[Any, ...], Dimension] = {}
-        sizes = self.walk.input_shape[1:]
+        self._input = of or 0
+        sizes = self.walk.input_shapes[self._input][1:]
         whole = tuple(_Axis(2 + item, np.arange(n), np.arange(n), (0, 1, 1)) for item, n in enumerate(sizes))
-        self._reach: dict[str, _Reach] = {self.walk.input_name: whole}
+        self._reach: dict[str, _Reach] = {self.walk.input_names[self._input]: whole}
         for step in single(self.walk):
             reached = [self._through(step, source) for source in _distinct(step.inputs) if source.source in self._reach]
             if reached:
@@ -114,7 +122,7 @@ class ReceptiveFields:
             regular = []
         return ReceptiveField(
             layer=layer,
-            input_shape=self.walk.input_shape,
+            input_shape=self.walk.input_shapes[self._input],
             output_shape=step.output_shape[1:],
             size=tuple(_extent(axis) for axis in reach),
             jump=tuple(_tidy(jump) for _, _, jump in regular) if regular else None,
@@ -173,18 +181,21 @@ class ReceptiveFields:
 def receptive_field(
     model: nn.Module,
     layer: str,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[Any] | None = None,
     position: Sequence[int] | None = None,
+    of: int | None = None,
 ) -> ReceptiveField:
     """The receptive field of the unit at ``position`` (the middle one by default) of ``layer``.
 
     ``layer`` is a module's path, or the graph's name of a function call; ``input_shape`` is (channels, height, width),
     by default the model's own; ``position`` is (row, column) in the layer's output. The same places are seen by all
-    maps of the layer together, so no map is asked for.
+    maps of the layer together, so no map is asked for. Of a model of several inputs ``input_shape`` is a sequence of
+    shapes, and ``of`` says in which of the inputs, counted from 0, the field lies.
 
-    Raises UnknownNameError for a layer the model does not call, ArgumentError for an impossible shape or position.
+    Raises UnknownNameError for a layer the model does not call, ArgumentError for an impossible shape, position or
+    input.
     """
-    return ReceptiveFields(model, input_shape)[layer, position]
+    return ReceptiveFields(model, input_shape, of)[layer, position]
 
 
 def _join(axes: Sequence[_Axis]) -> _Axis:

@@ -34,7 +34,7 @@ def layer_rows(counts: Count, fields: ReceptiveFields) -> list[tuple[str, ...]]:
 def layer_table(counts: Count, fields: ReceptiveFields) -> str:
     """``layer_rows`` with totals, as text; the receptive field in pixels of the input."""
     rows = layer_rows(counts, fields)
-    shape = "×".join(map(str, counts.input_shape))
+    shape = counts.input_size
     total = ("total", "", f"{shape} in", f"{counts.parameters:,}", f"{counts.multiply_adds:,}", "", "")
     text = ruled([*rows, total], left=3)
     if counts.uncalled:
