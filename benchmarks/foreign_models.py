@@ -176,7 +176,8 @@ def try_fields(model: nn.Module, x: Inputs) -> dict[str, Any]:
         if reached is None:
             continue
         inside = torch.zeros_like(reached)
-        inside[(..., *field.slices)] = 1
+        at: Any = (..., *field.slices)
+        inside[at] = 1
         if bool(((reached != 0) & (inside == 0)).any()):
             return {"fields": f"WRONG at {layer}: {field}"[:300]}
     return {"fields": "right" if layers else "no layer sees the picture"}
@@ -261,8 +262,8 @@ def in_own_process(name: str, build: Built, seconds: float) -> dict[str, Any]:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
     if text:
-        row: dict[str, Any] = json.loads(text)
-        return row
+        found: dict[str, Any] = json.loads(text)
+        return found
     number = os.waitstatus_to_exitcode(status)
     limited = -number in (signal.SIGXCPU, signal.SIGKILL)
     return {"name": name, "problem": "too long" if limited else f"CRASHED: the process ended with {number}"}

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from benchmarks.foreign_sets import OWN
+from benchmarks.foreign_vision import Built, Shape, stand_in_operators, vision_models
 from torch import nn
 
-from convscope import ops
-
-Shape = tuple[Any, ...]
-Built = Callable[[], tuple[nn.Module, Shape]]
-
-#: torchvision's builders and the side of the picture, or the shapes of the inputs.
-VISION: dict[str, int | Shape] = {
-    "alexnet": 64, "convnext_tiny": 64, "densenet121": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
-    "googlenet": 96, "inception_v3": 128, "maxvit_t": 64, "mnasnet0_5": 64, "mnasnet1_0": 64, "mobilenet_v2": 64,
-    "mobilenet_v3_small": 64, "mobilenet_v3_large": 64, "regnet_y_400mf": 64, "regnet_x_400mf": 64, "resnet18": 64,
-    "resnet50": 64, "resnext50_32x4d": 64, "wide_resnet50_2": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_0": 64,
-    "squeezenet1_1": 64, "swin_t": 64, "swin_v2_t": 64, "vgg11": 64, "vgg11_bn": 64, "vit_b_32": 64,
-    "segmentation.fcn_resnet50": 64, "segmentation.deeplabv3_mobilenet_v3_large": 64,
-    "segmentation.lraspp_mobilenet_v3_large": 64, "video.r3d_18": (3, 4, 32, 32), "video.mc3_18": (3, 4, 32, 32),
-    "video.r2plus1d_18": (3, 4, 32, 32), "video.s3d": (3, 14, 64, 64), "video.mvit_v1_b": (3, 4, 32, 32),
-    "video.swin3d_t": (3, 4, 32, 32), "optical_flow.raft_small": ((3, 128, 128), (3, 128, 128)),
-    "quantization.googlenet": 96, "quantization.inception_v3": 128, "quantization.mobilenet_v2": 64,
-    "quantization.mobilenet_v3_large": 64, "quantization.resnet18": 64, "quantization.shufflenet_v2_x0_5": 64,
-    "detection.ssdlite320_mobilenet_v3_large": 64, "detection.retinanet_resnet50_fpn": 64,
-    "detection.fcos_resnet50_fpn": 64, "detection.fasterrcnn_mobilenet_v3_large_320_fpn": 64,
-    "detection.maskrcnn_resnet50_fpn": 64, "detection.keypointrcnn_resnet50_fpn": 64,
-}  # fmt: skip
-#: What torchvision's builders are given to make their networks small.
-MORE: dict[str, dict[str, Any]] = {
-    "googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}, "vit_b_32": {"image_size": 64},
-    "quantization.googlenet": {"init_weights": False}, "quantization.inception_v3": {"init_weights": False},
-}  # fmt: skip
-_MVIT = {"num_heads": [1, 2], "input_channels": [16, 32], "output_channels": [32, 32], "kernel_q": [[3, 3, 3]] * 2,
-         "kernel_kv": [[3, 3, 3]] * 2, "stride_q": [[], [1, 2, 2]], "stride_kv": [[1, 4, 4], [1, 2, 2]]}  # fmt: skip
 #: What makes families' members shallow; builders refuse what is not theirs.
 SHALLOW: tuple[dict[str, Any], ...] = (
     {"depth": 2, "embed_dim": 96, "num_heads": 3}, {"depths": (1, 1, 1, 1)}, {"layers": (1, 1, 1, 1)},
@@ -60,21 +31,6 @@ CHOSEN: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def stand_in_operators() -> None:
-    """What torchvision's files name of its compiled part when they are imported. Non-maximum suppression is this
-    project's own; pooling of regions torchvision does itself, in Python, where its compiled part is not there."""
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for name in ("qnms", "qroi_align", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"):
-        for each in (name, f"_{name}_backward"):
-            with contextlib.suppress(RuntimeError):
-                library.define(f"{each}(Tensor a) -> Tensor")  # type: ignore[no-untyped-call]
-    with contextlib.suppress(RuntimeError):
-        library.define("nms(Tensor boxes, Tensor scores, float threshold) -> Tensor")  # type: ignore[no-untyped-call]
-        library.impl("nms", ops.nms, "CPU")  # type: ignore[no-untyped-call]
-        importlib.import_module("torchvision.ops.boxes")._assert_has_ops = bool
-    stand_in_operators.library = library  # type: ignore[attr-defined]
-
-
 class ConvMixer(nn.Module):
     """timm's ConvMixer at width 32: its builder fixes the depth, 32."""
 
@@ -89,9 +45,8 @@ def models(largest: int = 1024) -> Iterator[tuple[str, Built]]:
     stand_in_operators()
     import timm
 
-    for name, size in VISION.items():
-        shape = size if isinstance(size, tuple) else (3, size, size)
-        yield f"torchvision {name}", functools.partial(_of_torchvision, name, shape)
+    for name, build in vision_models():
+        yield f"torchvision {name}", build
     for module in timm.list_modules():
         names = timm.list_models(module=module)
         if module == "convmixer":
@@ -105,30 +60,6 @@ def models(largest: int = 1024) -> Iterator[tuple[str, Built]]:
 
 def _built(builder: Any, options: dict[str, Any], shape: Shape) -> tuple[nn.Module, Shape]:
     return builder(**options), shape
-
-
-def _of_torchvision(name: str, shape: Shape) -> tuple[nn.Module, Shape]:
-    models: Any = importlib.import_module("torchvision.models")
-    folder, _, last = name.rpartition(".")
-    options: dict[str, Any] = {"weights": None, "num_classes": 10, **MORE.get(name, {})}
-    if folder in ("segmentation", "detection"):
-        options |= {"weights_backbone": None}
-    if folder == "detection":
-        options |= {"min_size": 64, "max_size": 64} if "ssd" not in name else {}
-    if name == "maxvit_t":  # the builder wants 224
-        small = {"stem_channels": 16, "partition_size": 2, "block_channels": [16, 32], "block_layers": [1, 1],
-                 "head_dim": 16, "stochastic_depth_prob": 0.0, "num_classes": 10}  # fmt: skip
-        return models.MaxVit(input_size=shape[1:], **small), shape
-    if name == "video.mvit_v1_b":
-        mvit = importlib.import_module("torchvision.models.video.mvit")
-        blocks = [
-            mvit.MSBlockConfig(**dict(zip(_MVIT, each, strict=True))) for each in zip(*_MVIT.values(), strict=True)
-        ]
-        return mvit.MViT(shape[2:], shape[1], blocks, False, False, False, False, num_classes=10), shape
-    if folder == "optical_flow":
-        options.pop("num_classes")
-    module = importlib.import_module(f"torchvision.models.{folder}") if folder else models
-    return getattr(module, last)(**options), shape
 
 
 def smallest(names: list[str]) -> str:
