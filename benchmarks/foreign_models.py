@@ -36,8 +36,9 @@ from typing import Any
 
 import torch
 from benchmarks.foreign_counts import try_count
-from benchmarks.foreign_sources import Built, models
+from benchmarks.foreign_sources import models
 from benchmarks.foreign_table import write_table
+from benchmarks.foreign_vision import Built
 from torch import Tensor, nn
 
 from convscope import accelerate, load, save, trace

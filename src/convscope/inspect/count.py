@@ -77,8 +77,8 @@ class Count(Shown, Sequence[LayerCount]):
     @property
     def input_size(self) -> str:
         """``input_shape`` for people: "3×32×32", or "3×32×32 and 12" of two inputs."""
-        several = [each for each in self.input_shape if isinstance(each, tuple)] or [self.input_shape]
-        return " and ".join("×".join(map(str, each)) for each in several)
+        several = [each for each in self.input_shape if isinstance(each, tuple)]
+        return " and ".join("×".join(map(str, each)) for each in several or (self.input_shape,))
 
     @property
     def multiply_adds(self) -> int:
