@@ -139,6 +139,41 @@ def test_memory_saved_and_put_back_goes_on_exactly(optimiser: str) -> None:
     assert not torch.equal(flat.values, weights)
 
 
+@pytest.mark.parametrize("optimiser", ["Adadelta", "rmsprop", "NAdam", "ASGD"])
+def test_the_same_steps_and_memory_a_part_at_a_time(optimiser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts begin and end within parameters, one of which lies in an order of its own."""
+    config = Config.of(optimiser=optimiser, learning_rates={"1": 0.5})
+
+    def begun() -> tuple[FlatParameters, Descent]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Linear(7, 4)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        flat = FlatParameters(model)
+        return flat, Descent(config, flat)
+
+    def stepped(flat: FlatParameters, descent: Descent, numbers: range) -> None:
+        for number in numbers:
+            flat.gradients.copy_(torch.randn(len(flat.gradients), generator=torch.Generator().manual_seed(number)))
+            descent.step(0.01)
+
+    whole, descent = begun()
+    stepped(whole, descent, range(3))
+    monkeypatch.setattr("convscope.training.optimisers._AT_A_TIME", 16)
+    parted, its = begun()
+    stepped(parted, its, range(3))
+    torch.testing.assert_close(parted.values, whole.values, rtol=1e-6, atol=1e-7)
+    memory, parts = descent.state(), {name: each.contiguous() for name, each in its.state().items()}
+    assert list(memory) == list(parts)
+    assert len({len(its.optimiser.param_groups[0]["params"]), len(descent.optimiser.param_groups[0]["params"])}) == 2
+    for name, each in memory.items():
+        torch.testing.assert_close(parts[name], each, rtol=1e-5, atol=1e-7)
+    again, its_descent = begun()
+    again.values.copy_(parted.values)
+    its_descent.load_state(parts)
+    for pair in ((parted, its), (again, its_descent)):
+        stepped(*pair, range(3, 6))
+    assert torch.equal(again.values, parted.values)
+
+
 def test_memory_of_another_optimiser_is_refused() -> None:
     _, _, descent = descend(Config.of(optimiser="sgd"), 1)
     _, _, other = descend(Config.of(optimiser="adam"), 0)
