@@ -101,3 +101,21 @@ def test_an_entry_is_first_looked_for_in_the_module_of_its_name(package: str) ->
     with pytest.raises(UnknownNameError, match="os"):
         things["os"]  # of no module below the package
     assert f"{package}.first" in sys.modules
+
+
+def test_where_entries_have_modules_of_their_own_names_only_that_module_is_imported(package: str) -> None:
+    import slow_things
+
+    deep = Path(slow_things.__file__).parent / "deep"
+    deep.mkdir()
+    (deep / "__init__.py").write_text("")
+    for name in ("fourth", "fifth"):
+        (deep / f"{name}.py").write_text(f"import slow_things\nslow_things.own.add({name!r}, {name!r})\n")
+    own = slow_things.own = Registry("own thing", package, in_own_modules=True)
+    assert "sixth" not in own
+    assert "no name" not in own
+    assert own["fourth"] == "fourth"
+    assert not [name for name in sys.modules if name in (f"{package}.first", f"{package}.deep.fifth")]
+    assert own.names() == ["fifth", "fourth"]
+    with pytest.raises(UnknownNameError, match="one of fifth, fourth"):
+        own["sixth"]

@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from convscope.errors import UnknownNameError
@@ -47,6 +48,15 @@ class Discovery:
             if importlib.util.find_spec(f"{self._package}.{name}") is not None:
                 _import_below(f"{self._package}.{name}")
 
+    def called(self, name: str) -> None:
+        """Import the modules of that name, however deep they lie; nothing else is imported to look for them."""
+        if self._done or not name.isidentifier():
+            return
+        with self._lock:
+            for root in map(Path, importlib.import_module(self._package).__path__):
+                for file in root.rglob(f"{name}.py"):
+                    importlib.import_module(".".join((self._package, *file.relative_to(root).with_suffix("").parts)))
+
 
 def _import_below(package: str) -> None:
     root = importlib.import_module(package)
@@ -56,10 +66,15 @@ def _import_below(package: str) -> None:
 
 class Registry(Generic[T]):
     """Entries by name. With ``package``, the modules below it are imported at the first look-up, so that a new entry
-    is one file plus one decorator: the module or folder of the entry's own name, and all where that is not enough."""
+    is one file plus one decorator: the module or folder of the entry's own name, and all where that is not enough.
 
-    def __init__(self, kind: str, package: str | None = None) -> None:
+    ``in_own_modules``: every entry is registered in a module of its own name, somewhere below, so that to learn that
+    there is none costs no import.
+    """
+
+    def __init__(self, kind: str, package: str | None = None, *, in_own_modules: bool = False) -> None:
         self.kind = kind
+        self._in_own_modules = in_own_modules
         self._discovery = None if package is None else Discovery(package)
         self._entries: dict[str, T] = {}
 
@@ -76,14 +91,17 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         """The entry; UnknownNameError with close matches when there is none."""
         if name not in self:
-            raise UnknownNameError(self.kind, name, self._entries)
+            raise UnknownNameError(self.kind, name, self.names())
         return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         if name not in self._entries and self._discovery is not None and isinstance(name, str):
-            self._discovery.near(name)
-            if name not in self._entries:
-                self._discovery()
+            if self._in_own_modules:
+                self._discovery.called(name)
+            else:
+                self._discovery.near(name)
+                if name not in self._entries:
+                    self._discovery()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from convscope.experiments.base import Outcomes, Report, Row, Setting, register
 from convscope.tasks.jobs import JOBS, Asked, TrainingJob
 from convscope.tasks.stages import Stage
-from convscope.tasks.verification.faces import METHODS
+from convscope.tasks.verification.face_verification import METHODS
 
 _PUBLISHED = {"bayesian": 97.45, "pyramid": 97.3}  # on Labeled Faces in the Wild
 

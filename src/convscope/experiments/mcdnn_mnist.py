@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convscope.experiments.base import Outcomes, Report, Row, Setting, register
 from convscope.tasks.committee.agreement import Agreement
-from convscope.tasks.committee.columns import TOGETHER
+from convscope.tasks.committee.mcdnn import TOGETHER
 from convscope.tasks.jobs import JOBS, Asked, TrainingJob
 from convscope.tasks.recipes import recipe_for
 from convscope.tasks.stages import Stage

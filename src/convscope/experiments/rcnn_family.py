@@ -21,7 +21,7 @@ from convscope.models.modelfile import save
 from convscope.models.rcnn import RCNN
 from convscope.spec import attach, spec_of
 from convscope.tasks.detection import rcnn
-from convscope.tasks.detection.four_steps import STEPS, four_steps
+from convscope.tasks.detection.faster_rcnn_4step import STEPS, four_steps
 from convscope.tasks.detection.metrics import DetectionFigures
 from convscope.tasks.detection.recipes import RECIPES
 from convscope.tasks.detection.task import DetectionTask

@@ -135,7 +135,10 @@ class NativeNetwork:
         ``targets`` are class indices (n,) or, for losses that compare numbers, (n, outputs). ``input_delta``, float32
         (n, c, h, w), receives ∂J/∂images. ``compiled``: what ``ready()`` has just said.
         """
-        return self._pass(compiled or self.ready(), images, targets, seed, step, input_delta=input_delta)
+        compiled = compiled or self.ready()
+        result = self._pass(compiled, images, targets, seed, step, input_delta=input_delta)
+        self.memory.attach_gradients(compiled.trained)
+        return result
 
     def descend(
         self,
@@ -200,7 +203,6 @@ class NativeNetwork:
             **options,
         )
         self._write_state(compiled)
-        self.memory.attach_gradients(compiled.trained)
         return float(loss), outputs
 
     def ready(self) -> Compiled:

@@ -83,7 +83,7 @@ class TrainingJob(ABC):
         """Write the model and whatever people look at into ``folder``, from the results alone."""
 
 
-JOBS: Registry[type[TrainingJob]] = Registry("job", "convscope.tasks")
+JOBS: Registry[type[TrainingJob]] = Registry("job", "convscope.tasks", in_own_modules=True)
 
 
 def register(job: type[TrainingJob]) -> type[TrainingJob]:

@@ -21,7 +21,7 @@ from convscope.errors import ArgumentError, DataError
 from convscope.models import create_model
 from convscope.models.deepid import DeepIDVerifier
 from convscope.tasks.jobs import JOBS, Asked, run_training_job
-from convscope.tasks.verification.faces import Faces
+from convscope.tasks.verification.face_verification import Faces
 from convscope.tasks.verification.task import Verification
 
 SMALL: dict[str, Any] = {

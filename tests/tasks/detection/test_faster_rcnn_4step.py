@@ -15,7 +15,7 @@ from convscope.data import Dataset
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.models.faster_rcnn import FasterRCNN
 from convscope.spec import spec_of
-from convscope.tasks.detection.four_steps import STEPS, regions_of, with_regions_of
+from convscope.tasks.detection.faster_rcnn_4step import STEPS, regions_of, with_regions_of
 from convscope.tasks.detection.proposed import Proposed
 from convscope.tasks.detection.task import DetectionTask
 from convscope.tasks.jobs import Asked, run_training_job
