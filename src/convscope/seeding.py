@@ -50,3 +50,8 @@ def drawn(generator: torch.Generator, count: int, draw: Callable[[int], torch.Te
         return draw(count)
     assert count == generator.last - generator.first, "one draw for each example of this process's share"
     return draw(generator.whole).narrow(axis, generator.first, count)
+
+
+def seeds(generator: torch.Generator, count: int) -> torch.Tensor:
+    """int64 (count,): a seed for each of this process's examples, where how much is drawn depends on the example."""
+    return drawn(generator, count, lambda n: torch.randint(2**62, (n,), generator=generator))

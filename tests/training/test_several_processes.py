@@ -27,6 +27,8 @@ import torch
 from torch import nn
 from convscope import fit
 from convscope.data import Order
+from convscope.models import create_model
+from convscope.tasks.detection.task import DetectionTask
 from tests.contracts.test_every_task import Example
 from tests.tasks import measuring
 from tests.training.conftest import make_net, make_stripes
@@ -51,6 +53,12 @@ def widened(picture):
 
 
 train("measuring", measuring.Net(), measuring.dataset(22), task=measuring.Measuring())
+def proposed(task, data):
+    model = create_model("fast_rcnn", small=True, width=0.25, hidden=16, **task.options(data))
+    settings = {"shorter": 32, "longest": 64, "proposals": "grid"}
+    train("fast_rcnn", model, data, task=DetectionTask(settings), sync_batch_norm=True, augment="flip")
+
+
 # shares of which nothing is known, in batches of which something is, weigh nothing
 data = measuring.dataset(23)
 known = data.train.known.clone()
@@ -62,7 +70,7 @@ train("augmented", make_net(smooth=True, dropout=0.0), make_stripes(22), augment
 train("averaged", make_net(smooth=True, dropout=0.0), make_stripes(24), average_epochs=2)
 train("normalised", make_net(smooth=True, dropout=0.0, batch_norm=True), make_stripes(23), sync_batch_norm=True)
 for name in (
-    "segmentation", "sentences", "autoencoding", "lines", "verification", "captions", "translation",
+    "segmentation", "sentences", "autoencoding", "lines", "verification", "captions", "translation", "detection",
 ):
     example = importlib.import_module(f"tests.tasks.{name}.example").example(folder / f"data-{name}")
     data = example.dataset
@@ -70,10 +78,12 @@ for name in (
         wide = lambda lines: dataclasses.replace(lines, widths=None, draw=lambda place: widened(lines.draw(place)))
         data = dataclasses.replace(data, train=wide(data.train), test=wide(data.test))
     train(name, example.model, data, task=example.task, sync_batch_norm=True)
+    if name == "detection":
+        proposed(example.task, data)
 """
 NAMES = (
     "measuring", "unknown", "augmented", "averaged", "normalised", "segmentation", "sentences", "autoencoding",
-    "lines", "verification", "captions", "translation",
+    "lines", "verification", "captions", "translation", "detection", "fast_rcnn",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from convscope import seeding
 from convscope.errors import UnknownNameError
 from convscope.layers.anchors import anchors, shapes
 from convscope.layers.box_coding import DEVIATIONS, decode
@@ -104,7 +105,8 @@ class FasterRCNN(nn.Module):
     """Pictures (n, c, h, w) and their own sizes (n, 2), all of the batch's where left out → ``Regions``.
 
     A training pass may be given the things that are there, ``boxes`` (k, 6): picture, x₁, y₁, x₂, y₂, class counted
-    from 1. They are then regions too, and of a picture's regions some are drawn, as Fast R-CNN does, by torch's chance.
+    from 1. They are then regions too, and of a picture's regions some are drawn, as Fast R-CNN does, by the chance of
+    its own seed of ``seeds`` int64 (n,), torch's own where they are left out.
     """
 
     proposes = True
@@ -137,24 +139,31 @@ class FasterRCNN(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, pictures: Tensor, sizes: Tensor | None = None, boxes: Tensor | None = None) -> Regions:
+    def forward(
+        self,
+        pictures: Tensor,
+        sizes: Tensor | None = None,
+        boxes: Tensor | None = None,
+        seeds: Tensor | None = None,
+    ) -> Regions:
         if sizes is None:
             sizes = torch.tensor(pictures.shape[2:], device=pictures.device).expand(len(pictures), 2)
         maps = self.backbone(pictures)
         objectness, differences, places, rois = self.rpn(maps, sizes)
         if boxes is not None:
-            rois = self.drawn(rois, boxes.to(rois), len(pictures))
+            rois = self.drawn(rois, boxes.to(rois), len(pictures), seeds)
         scores, moves = self.roi_heads(maps, rois)
         return Regions(rois, sizes.to(maps), scores, moves, places, objectness, differences)
 
-    def drawn(self, rois: Tensor, boxes: Tensor, pictures: int) -> Tensor:
-        """Some of each picture's regions and things, (r, 5)."""
+    def drawn(self, rois: Tensor, boxes: Tensor, pictures: int, seeds: Tensor | None = None) -> Tensor:
+        """Some of each picture's regions and things, (r, 5); ``seeds`` as of ``forward``."""
         how, found = self.rpn.proposing, []
         for picture in range(pictures):
             own = boxes[boxes[:, 0] == picture]
             easy = torch.zeros(len(own), dtype=torch.bool, device=own.device)
             given = rois[rois[:, 0] == picture, 1:], own[:, 1:5], own[:, 5].long() - 1, easy
-            chosen = drawn_regions(*given, how.drawn, how.share)
+            chance = None if seeds is None else seeding.generator(int(seeds[picture]), "regions")
+            chosen = drawn_regions(*given, how.drawn, how.share, generator=chance)
             found.append(nn.functional.pad(chosen, (1, 0), value=float(picture)))
         return torch.cat(found)
 

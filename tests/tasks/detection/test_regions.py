@@ -14,7 +14,7 @@ from tests.oracles import worst
 from tests.tasks.detection.test_detection import SMALL, squares
 
 from convscope import evaluate, fit, load, predict, save
-from convscope.data import Dataset, Feed, Order
+from convscope.data import Dataset, Feed, Order, Stage
 from convscope.data.ragged import Ragged
 from convscope.errors import ArgumentError
 from convscope.layers.box_coding import decode
@@ -22,6 +22,8 @@ from convscope.layers.boxes import box_iou
 from convscope.models import create_model
 from convscope.models.rcnn import RCNN
 from convscope.tasks.detection import proposals, rcnn
+from convscope.tasks.detection.objective import DetectionObjective
+from convscope.tasks.detection.preparing import with_things
 from convscope.tasks.detection.proposed import EVERY, Proposed, drawing
 from convscope.tasks.detection.task import DetectionTask
 
@@ -202,3 +204,41 @@ def test_a_warped_region_has_its_context() -> None:
     assert float(corner[0].abs().max()) <= 1
     assert dataclasses.is_dataclass(rcnn.Features)
     assert decode(region[:, 1:], torch.zeros(1, 4)).tolist() == region[:, 1:].tolist()
+
+
+def test_two_processes_draw_what_one_does() -> None:
+    """Regions, and anchors' weights, of each picture: those of the whole batch, whichever process has it."""
+    examples = squares(6)
+    regions = Ragged.of([60 * torch.rand(300, 4).sort(1).values for _ in range(6)], torch.float32)
+    model = create_model("faster_rcnn", classes=2, in_channels=3, small=True, width=0.25, hidden=16).double()
+    objective = DetectionObjective(model.train())
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+
+    def looked_at(rank: int, world: int, seed: int = 3) -> list[tuple[torch.Tensor, ...]]:
+        order = Order(6, 5, seed=seed, rank=rank, world=world)
+        found: list[tuple[torch.Tensor, ...]] = []
+        for given, things in zip(
+            Feed(Proposed(examples, regions), order, (drawing(0.1),)),
+            Feed(examples, order, (Stage("things", with_things),)),
+            strict=True,
+        ):
+            pictures, sizes, boxes, seeds = things.inputs
+            with torch.no_grad():
+                outputs = model(pictures.double(), sizes, boxes, seeds)
+            weights = objective.of_anchors(outputs, things.targets).weights * len(pictures)
+            for place in range(things.examples):
+                drawn, own = (rois[rois[:, 0] == place, 1:] for rois in (given.inputs[2], outputs.rois))
+                found.append((drawn, own, weights[place]))
+        return found
+
+    one = looked_at(0, 1)
+    first, second = looked_at(0, 2), looked_at(1, 2)
+    assert (len(one), len(first), len(second)) == (6, 2, 4)
+    for mine, its in zip(one, [*first, *second], strict=True):
+        for a, b in zip(mine, its, strict=True):
+            assert torch.equal(a, b)
+    for mine, its in zip(one, looked_at(0, 1, seed=4), strict=True):
+        assert not torch.equal(mine[0], its[0])
+        assert not torch.equal(mine[2], its[2])

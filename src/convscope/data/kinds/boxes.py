@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from convscope import seeding
 from convscope.data.examples import Batch
 from convscope.data.kinds.classes import check_names, check_numbers, check_same, renumbering
 from convscope.data.kinds.pictured import Pictured
@@ -24,13 +25,19 @@ class BoxTargets:
 
     ``boxes`` float32 (k, 4): x₁, y₁, x₂, y₂ in pixels, the left edge of the first column being 0, so that a box of w
     columns has x₂ − x₁ = w; ``labels`` int64 (k,); ``difficult`` bool (k,), boxes that neither count as found nor as
-    missed; ``counts`` int64 (n,), how many each picture has.
+    missed; ``counts`` int64 (n,), how many each picture has. ``seeds`` int64 (n,): the chance of what a training step
+    draws of each picture; None: torch's own.
     """
 
     boxes: Tensor
     labels: Tensor
     difficult: Tensor
     counts: Tensor
+    seeds: Tensor | None = None
+
+    def chance(self, picture: int, name: str) -> torch.Generator | None:
+        """The generator for what is drawn of that picture under ``name``; None: torch's own."""
+        return None if self.seeds is None else seeding.generator(int(self.seeds[picture]), name)
 
     def of_each(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """(boxes, labels, difficult) of each picture."""

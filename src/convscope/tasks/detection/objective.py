@@ -148,7 +148,8 @@ class DetectionObjective(Objective):
         anchors, pictures = outputs.anchors.detach(), len(targets.counts)
         centres = (anchors[:, :2] + anchors[:, 2:]) / 2
         labels, wanted, weights = [], [], []
-        for (boxes, _, difficult), size in zip(targets.of_each(), outputs.sizes.detach(), strict=True):
+        each = zip(targets.of_each(), outputs.sizes.detach(), strict=True)
+        for picture, ((boxes, _, difficult), size) in enumerate(each):
             boxes = boxes.to(anchors)
             found, which = match_anchors(anchors, boxes, difficult)
             inside = (centres < size.flip(0).to(anchors)).all(1)
@@ -157,15 +158,16 @@ class DetectionObjective(Objective):
             own[some] = encode(anchors[some], boxes[which[some]])
             labels.append(some.to(torch.int64))
             wanted.append(own)
-            weights.append(self._looked_at(some, inside & (found == 0), anchors) / pictures)
+            chance = targets.chance(picture, "anchors") if self.model.training else None
+            weights.append(self._looked_at(some, inside & (found == 0), anchors, chance) / pictures)
         return Assigned(torch.stack(labels), torch.stack(wanted), torch.stack(weights))
 
-    def _looked_at(self, on: Tensor, off: Tensor, like: Tensor) -> Tensor:
+    def _looked_at(self, on: Tensor, off: Tensor, like: Tensor, chance: torch.Generator | None) -> Tensor:
         """The weight of each anchor of a picture, their sum being 1: of those drawn alike, or as that draw in the
         mean."""
         weights = like.new_zeros(len(on))
         if self.model.training:
-            drawn = draw(on, off, ANCHORS, 0.5)
+            drawn = draw(on, off, ANCHORS, 0.5, chance)
             weights[drawn] = 1 / max(len(drawn), 1)
             return weights
         many_on, many_off = int(on.sum()), int(off.sum())

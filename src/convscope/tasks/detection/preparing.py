@@ -7,8 +7,8 @@ import dataclasses
 import torch
 from torch import nn
 
-from convscope import spec
-from convscope.data import Batch, Dataset, FixedStage
+from convscope import seeding, spec
+from convscope.data import Batch, Dataset, Stage
 from convscope.data.augment import parse_augmentation
 from convscope.data.examples import Examples
 from convscope.data.feed import augmenting
@@ -62,7 +62,7 @@ def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, sett
         stages.append(augmenting(parse_augmentation(config.augment).fitted(train)))
     inputs = detector_inputs(preprocessing)
     if getattr(model, "proposes", False):
-        return Prepared(train, test, (*stages, FixedStage("things", with_things)), (fit,), inputs)
+        return Prepared(train, test, (*stages, Stage("things", with_things)), (fit,), inputs)
     own, its = (
         with_regions(each, scale, preprocessing, settings) if regions is None else Proposed(each, regions)
         for each, regions in zip((train, test), given, strict=True)
@@ -82,12 +82,15 @@ def with_regions(examples: Boxes, scale: Scale, preprocessing: Preprocessing, se
     return Proposed(examples, Ragged.of(rows, torch.float32))
 
 
-def with_things(batch: Batch) -> Batch:
-    """The things that are there as a third input, (k, 6): picture, box, class counted from 1; not the difficult."""
+def with_things(batch: Batch, generator: torch.Generator) -> Batch:
+    """The things that are there as a third input, (k, 6): picture, box, class counted from 1; not the difficult. The
+    fourth are the pictures' seeds, which the targets have too."""
     targets: BoxTargets = batch.targets
     owners, labels = targets.pictures().to(targets.boxes), targets.labels.to(targets.boxes)
     things = torch.cat((owners[:, None], targets.boxes, labels[:, None] + 1), 1)[~targets.difficult]
-    return dataclasses.replace(batch, inputs=(*batch.inputs[:2], things))
+    seeds = seeding.seeds(generator, len(targets.counts)).to(things.device)
+    targets = dataclasses.replace(targets, seeds=seeds)
+    return dataclasses.replace(batch, inputs=(*batch.inputs[:2], things, seeds), targets=targets)
 
 
 def examine(

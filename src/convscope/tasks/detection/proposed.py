@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from convscope import seeding
 from convscope.data import Batch, FixedStage, Stage
 from convscope.data.kinds.boxes import Boxes, BoxTargets
 from convscope.data.ragged import Ragged
@@ -113,9 +114,10 @@ def drawing(background: float) -> Stage:
 
     def some_regions(batch: Batch, generator: torch.Generator) -> Batch:
         parts = _apart(batch)
+        seeds = seeding.seeds(generator, len(parts)).tolist()
         chosen = [
-            drawn_regions(regions, boxes, labels, difficult, DRAWN, SHARE, background, generator)
-            for (boxes, labels, difficult), regions in parts
+            drawn_regions(regions, *thing, DRAWN, SHARE, background, torch.Generator().manual_seed(seed))
+            for (thing, regions), seed in zip(parts, seeds, strict=True)
         ]
         return _with_regions(batch, [row for row, _ in parts], chosen)
 
