@@ -11,12 +11,10 @@ statistics are random. ``--table`` prints what earlier runs wrote as one table, 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -51,12 +49,6 @@ def prepared(name: str) -> tuple[nn.Module, tuple[int, ...]]:
 def mean(values: list[float]) -> float:
     found = [math.log(each) for each in values if not math.isnan(each)]
     return math.exp(sum(found) / len(found)) if found else math.nan
-
-
-def plain(row: Timing) -> dict[str, Any]:
-    """Numbers that JSON can hold."""
-    told = dataclasses.asdict(row)
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in told.items()}
 
 
 def print_case(rows: list[Timing]) -> None:
@@ -126,7 +118,7 @@ def main() -> None:
                 print_case(found)
                 rows += found
                 if options.json:
-                    options.json.write_text(json.dumps({**where, "rows": [plain(row) for row in rows]}, indent=1))
+                    options.json.write_text(json.dumps({**where, "rows": [row.to_json() for row in rows]}, indent=1))
     print_table(rows)
 
 

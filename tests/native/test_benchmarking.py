@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,21 @@ from click.testing import CliRunner
 from torch import nn
 
 from convscope import create_model, layers, save
+from convscope.cli.commands import bench
 from convscope.cli.main import group
 from convscope.errors import UnknownNameError
-from convscope.native import lower
-from convscope.native.benchmarking import Machine, Report, Row, Subject, WrongGradientsError, benchmark, verify
+from convscope.native import availability, lower
+from convscope.native.benchmarking import (
+    CONTESTANTS,
+    Machine,
+    Report,
+    Row,
+    Subject,
+    WrongGradientsError,
+    answering,
+    benchmark,
+    verify,
+)
 from convscope.native.cost import training_operations
 
 
@@ -143,6 +155,7 @@ def test_means_over_cases() -> None:
 @pytest.mark.usefixtures("told_isa")
 def test_the_command() -> None:
     arguments = ["bench", "lenet5", "-b", "4", "--only", "native", "--only", "eager", "--rounds", "2", "--json", "-"]
+    arguments += ["--what", "training"]
     done = CliRunner().invoke(group, arguments)
     assert done.exit_code == 0, done.output
     content = json.loads(done.stdout)
@@ -153,6 +166,7 @@ def test_the_command() -> None:
 def test_a_saved_model(tmp_path: Path) -> None:
     save(create_model("lenet5_1998"), tmp_path / "own.safetensors")
     arguments = ["bench", str(tmp_path / "own.safetensors"), "-b", "3", "--only", "native", "--rounds", "2"]
+    arguments += ["--what", "training"]
     done = CliRunner().invoke(group, [*arguments, "--json", str(tmp_path / "figures.json")])
     assert done.exit_code == 0, done.output
     content = json.loads((tmp_path / "figures.json").read_text())
@@ -161,6 +175,58 @@ def test_a_saved_model(tmp_path: Path) -> None:
     assert "gradients verified" in done.output
     done = CliRunner().invoke(group, [*arguments, "-o", "classes=3"])
     assert "a saved one is built already" in done.output
+
+
+def test_training_and_answers_of_another_size() -> None:
+    """Torch alone, so that it runs without the engine; threads are everybody's."""
+    arguments = ["bench", "slides_stl10", "--input", "48x40", "-b", "2", "--only", "eager", "--only", "openvino"]
+    done = CliRunner().invoke(group, [*arguments, "--rounds", "2", "--threads", "1"])
+    assert done.exit_code == 2
+    assert "got '48x40', wanted a size that slides_stl10 takes, as its own 96x96" in done.output
+    arguments[1:4] = ["resnet18", "-o", "small=true", "-o", "classes=3", "--input", "9x7"]
+    done = CliRunner().invoke(group, [*arguments, "--rounds", "2", "--threads", "1", "--json", "-"])
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert [(row["batch_size"], row["contestant"]) for row in content["rows"]] == [(2, "eager")]
+    cases = [(row["pictures"], row["contestant"]) for row in content["inference"]]
+    assert cases == [(1, "eager"), (1, "openvino"), (2, "eager"), (2, "openvino")]
+    assert all(row["milliseconds"] > 0 for row in content["inference"] if row["failure"] is None)
+    assert content["machine"]["threads"] == 1
+
+
+@pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
+def test_answers_alone_are_told_with_the_engines_start() -> None:
+    arguments = ["bench", "lenet5", "-b", "3", "--what", "inference", "--only", "native", "--only", "eager"]
+    done = CliRunner().invoke(group, [*arguments, "--rounds", "2", "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    assert "training steps" not in done.output
+    assert re.search(r"lenet5 +│ 3 +│ native +│ +\d", done.output)
+    assert re.search(r"lenet5, native start on one picture: reading the model \d+ ms", done.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--input", "0"], "got '0', wanted a side or HxW"),
+        (["--input", "64x"], "got '64x', wanted a side or HxW"),
+        (["--what", "training", "--only", "openvino"], "--only openvino: nobody of these takes part in training"),
+    ],
+)
+def test_bad_input_is_refused_by_name(arguments: list[str], told: str) -> None:
+    done = CliRunner().invoke(group, ["bench", "lenet5", *arguments])
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_what_is_no_classifier_is_refused() -> None:
+    done = CliRunner().invoke(group, ["bench", "fcn8s"])
+    assert done.exit_code == 2
+    assert "models: got 'fcn8s', wanted a classifier of pictures. This one is for segmentation" in done.output
+
+
+def test_the_commands_names_are_the_contestants() -> None:
+    assert tuple(CONTESTANTS) == bench.TRAINING
+    assert tuple(answering.CONTESTANTS) == bench.INFERENCE
 
 
 def test_torch_is_timed_where_the_engine_lacks_a_layer() -> None:

@@ -10,8 +10,9 @@ from torch import nn
 
 from convscope.errors import UnknownNameError
 from convscope.native import availability
-from convscope.native.benchmarking import inference
-from convscope.native.benchmarking.inference import Timing, WrongAnswerError, race, ratio
+from convscope.native.benchmarking import answering, inference
+from convscope.native.benchmarking.answering import Answer, Answering
+from convscope.native.benchmarking.inference import Timing, WrongAnswerError, race, ratio, startup
 
 pytestmark = pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
 
@@ -32,8 +33,9 @@ def test_every_contestant_is_timed_and_compared() -> None:
     assert [row.contestant for row in rows] == ["native", "eager", "channels_last"]
     for row in rows:
         assert (row.model, row.pictures, row.threads, row.failure) == ("small", 2, 1, None)
+        assert row.start > 0
         assert 0 < row.best <= row.low <= row.milliseconds <= row.high
-        assert row.difference <= inference.TOLERANCE
+        assert row.difference <= answering.TOLERANCE
     assert ratio(rows, ["eager"]) == rows[1].milliseconds / rows[0].milliseconds
 
 
@@ -41,21 +43,25 @@ def test_onnx_runtime_answers_alike() -> None:
     pytest.importorskip("onnxruntime")
     row = race("small", small(), SHAPE, 1, ("onnxruntime",), threads=1, rounds=2)[0]
     assert row.failure is None
-    assert row.difference <= inference.TOLERANCE
+    assert row.difference <= answering.TOLERANCE
 
 
 def test_a_wrong_native_answer_ends_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(inference.CONTESTANTS, "native", lambda model, x: lambda pictures: model(pictures) * 1.001)
+    own = Answering(lambda model, x: lambda pictures: model(pictures) * 1.001, "off", own=True)
+    monkeypatch.setitem(inference.CONTESTANTS, "native", own)
     with pytest.raises(WrongAnswerError, match=r"small, 1 pictures: the logits differ by 1\.0.e-03"):
         race("small", small(), SHAPE, 1, ("native",), rounds=2)
 
 
 def test_who_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(model: nn.Module, x: torch.Tensor) -> inference.Answer:
+    def absent(model: nn.Module, x: torch.Tensor) -> Answer:
         raise ImportError("No module named 'elsewhere'")
 
-    monkeypatch.setitem(inference.CONTESTANTS, "compile", absent)
-    monkeypatch.setitem(inference.CONTESTANTS, "eager", lambda model, x: lambda pictures: model(pictures) + 1)
+    def wrong(model: nn.Module, x: torch.Tensor) -> Answer:
+        return lambda pictures: model(pictures) + 1
+
+    monkeypatch.setitem(inference.CONTESTANTS, "compile", Answering(absent, "absent"))
+    monkeypatch.setitem(inference.CONTESTANTS, "eager", Answering(wrong, "wrong"))
     rows = race("small", small(), SHAPE, 1, ("native", "compile", "eager"), rounds=2)
     assert rows[1].failure == "No module named 'elsewhere'"
     assert rows[2].failure is not None
@@ -84,3 +90,36 @@ def test_an_unknown_contestant_is_refused() -> None:
 
 def test_a_ratio_needs_both_sides() -> None:
     assert math.isnan(ratio([Timing("small", 1, 1, "native", 2.0)], ["eager"]))
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering.importlib, "import_module", lambda name: __import__("no_such_" + name))
+    with pytest.raises(ModuleNotFoundError, match="no_such_openvino"):  # what the package itself lacks is not hidden
+        answering.openvino(small(), torch.zeros(1, *SHAPE))
+
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(answering.importlib, "import_module", absent)
+    rows = race("small", small(), SHAPE, 1, ("onnxruntime", "openvino"), rounds=2)
+    assert [row.failure for row in rows] == ["onnxruntime is not installed", "openvino is not installed"]
+
+
+def test_openvino_answers_alike() -> None:
+    pytest.importorskip("openvino")
+    row = race("small", small(), SHAPE, 2, ("openvino",), threads=1, rounds=2)[0]
+    assert row.failure is None
+    assert row.difference <= answering.TOLERANCE
+
+
+def test_bfloat16_has_a_tolerance_of_its_own() -> None:
+    torch.manual_seed(0)
+    row = race("small", small(), SHAPE, 2, ("bfloat16",), threads=1, rounds=2)[0]
+    assert row.failure is None
+    assert answering.TOLERANCE < row.difference < 0.1
+
+
+def test_a_native_start_is_taken_apart() -> None:
+    start = startup(small(), SHAPE, 1, threads=1)
+    assert min(start.lowering, start.first, start.comparing) > 0
+    assert start.building >= 0

@@ -20,7 +20,7 @@ from convscope.native.calling import call, draw_seed
 from convscope.native.memory import SharedMemory
 from convscope.native.mixed import Mixed, MixedNetwork, loss_and_grad, value_of
 from convscope.native.network import Compiled, NativeNetwork
-from convscope.native.trust import AnyNetwork, Trust, in_torch
+from convscope.native.trust import AnyNetwork, Trust, Verdict, in_torch
 
 KEPT_SHAPES = 8  # image shapes whose networks are kept; the one unused for longest goes first
 
@@ -129,6 +129,10 @@ class Accelerated(nn.Module):
         text: str = self._networks.describe()
         return text
 
+    def verdicts(self) -> list[Verdict]:
+        """What came of each comparison with torch so far."""
+        return [verdict for _, trust in self._networks.kept() for verdict in trust.verdicts]
+
     def extra_repr(self) -> str:
         return "on the native engine"
 
@@ -184,6 +188,9 @@ class _Networks:
             if problem.layer == "loss":
                 raise
             cut(self.model, shape)
+
+    def kept(self) -> list[tuple[AnyNetwork, Trust]]:
+        return list(self._kept.values())
 
     def describe(self) -> str:
         """What runs where, for each network."""

@@ -1,4 +1,5 @@
-"""Evaluation of pictures by the native engine, by torch as people use it, and by ONNX Runtime where it is installed.
+"""Evaluation of pictures by the native engine, by torch as people use it, and by ONNX Runtime and OpenVINO where they
+are installed (``answering`` has them).
 
 Every contestant answers float32 pictures (n, c, h, w) with the model's logits; its answer is compared with torch's in
 float64 before anything is timed. All take turns in one process.
@@ -8,28 +9,26 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 import math
 import os
 import statistics
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from convscope.errors import ConvscopeError, UnknownNameError
+from convscope.errors import ConvscopeError, LoweringError, UnknownNameError
+from convscope.lowering.lower import lower
 from convscope.native.accelerated import accelerate
+from convscope.native.benchmarking.answering import CONTESTANTS, Answer
+from convscope.native.network import NativeNetwork
 
-TOLERANCE = 1e-4  # of the largest logit
 TURN = 0.06  # seconds that one contestant computes before the next has its turn
 UNDISTURBED = 0.25  # processors that other programs may take in a turn; the system counts in hundredths of a second
-
-Answer = Callable[[torch.Tensor], torch.Tensor]
 
 
 class WrongAnswerError(ConvscopeError):
@@ -40,9 +39,10 @@ class WrongAnswerError(ConvscopeError):
 class Timing:
     """Of one contestant: the median of a call over all turns, its quartiles and the quickest call, in milliseconds.
 
-    ``difference`` is that of its answer from torch's in float64, in parts of the largest logit; ``others`` the
-    processors that other programs took meanwhile (nan where the system does not tell); ``failure`` says why there are
-    no figures (they are nan then).
+    ``start``: seconds from the model to its first answer, with whatever the contestant converts, compiles, compares and
+    measures first. ``difference`` is that of its answer from torch's in float64, in parts of the largest logit;
+    ``others`` the processors that other programs took meanwhile (nan where the system does not tell); ``failure`` says
+    why there are no figures (they are nan then).
     """
 
     model: str
@@ -53,6 +53,7 @@ class Timing:
     low: float = math.nan
     high: float = math.nan
     best: float = math.nan
+    start: float = math.nan
     difference: float = math.nan
     others: float = math.nan
     failure: str | None = None
@@ -62,51 +63,47 @@ class Timing:
         """The distance of the quartiles over the median."""
         return (self.high - self.low) / self.milliseconds
 
-
-def native(model: nn.Module, x: torch.Tensor) -> Answer:
-    fast = accelerate(model)
-    return lambda pictures: fast(pictures)
-
-
-def eager(model: nn.Module, x: torch.Tensor) -> Answer:
-    return lambda pictures: model(pictures)
+    def to_json(self) -> dict[str, Any]:
+        """Numbers that JSON can hold."""
+        told = dataclasses.asdict(self)
+        return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in told.items()}
 
 
-def channels_last(model: nn.Module, x: torch.Tensor) -> Answer:
-    moved: Any = model
-    moved.to(memory_format=torch.channels_last)
-    return lambda pictures: model(pictures.contiguous(memory_format=torch.channels_last))
+@dataclasses.dataclass(frozen=True)
+class Startup:
+    """What the native engine does before it answers at full speed, in seconds: reading the model (``lowering``), making
+    the network (``building``), its first answer (``first``: memory is touched, layouts are timed where the model of
+    cycles is not sure), and, in ``accelerate`` alone, the comparison with torch (``comparing``). Weights are turned
+    into panels at every call, so that this is part of every answer and of none of these."""
+
+    lowering: float
+    building: float
+    first: float
+    comparing: float
 
 
-def compiled(model: nn.Module, x: torch.Tensor) -> Answer:
-    """For pictures of this number and shape only, as quick as ``torch.compile`` makes it without other options."""
-    torch.compiler.reset()
-    model.compile(dynamic=False)
-    return lambda pictures: model(pictures)
-
-
-def onnx_runtime(model: nn.Module, x: torch.Tensor) -> Answer:
-    """Raises ImportError where ``onnxruntime`` or ``onnx`` is not installed."""
-    runtime = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's remarks on its successor, which wants one more package
-        path = Path(folder) / "model.onnx"
-        torch.onnx.export(model, (x,), path, dynamo=False, input_names=["x"])
-        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda pictures: torch.from_numpy(session.run(None, {"x": pictures.numpy()})[0])
-
-
-#: By name, in the order of the tables.
-CONTESTANTS: dict[str, Callable[[nn.Module, torch.Tensor], Answer]] = {
-    "native": native,
-    "eager": eager,
-    "channels_last": channels_last,
-    "compile": compiled,
-    "onnxruntime": onnx_runtime,
-}
+def startup(model: nn.Module, input_shape: Sequence[int], pictures: int, *, threads: int | None = None) -> Startup:
+    """Of ``model`` in evaluation mode on so many pictures. Raises LoweringError where the engine lacks a layer."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        x = torch.randn(pictures, *input_shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            copied = copy.deepcopy(model).eval()
+            times = [time.perf_counter()]
+            lower(copied, input_shape)
+            times.append(time.perf_counter())
+            network = NativeNetwork(copied, input_shape)
+            times.append(time.perf_counter())
+            network.forward(x)
+            times.append(time.perf_counter())
+            fast = accelerate(copied, check=True)
+            fast(x)
+            compared = sum(verdict.seconds for verdict in fast.verdicts())
+    finally:
+        torch.set_num_threads(before)
+    lowering, built, first = (times[i + 1] - times[i] for i in range(3))
+    return Startup(lowering, max(built - lowering, 0.0), first, compared)
 
 
 def race(
@@ -148,19 +145,25 @@ def _raced(
     rows = {each: Timing(name, len(x), torch.get_num_threads(), each) for each in contestants}
     for each in contestants:
         try:
-            answer = CONTESTANTS[each](copy.deepcopy(model), x)
-            difference = float((answer(x).double() - exact).abs().max() / exact.abs().max())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch.compile's and exporters' remarks
+                copied = copy.deepcopy(model)
+                begun = time.perf_counter()
+                answer = CONTESTANTS[each].prepare(copied, x)
+                first = answer(x)
+                start = time.perf_counter() - begun
+            difference = float((first.double() - exact).abs().max() / exact.abs().max())
         except Exception as problem:
-            if each == "native":
+            if CONTESTANTS[each].own and not isinstance(problem, LoweringError | MemoryError):
                 raise
             told = str(problem).strip().split("\n")[0] or type(problem).__name__
             rows[each] = dataclasses.replace(rows[each], failure=told)
             continue
-        wrong = not difference <= TOLERANCE
-        if wrong and each == "native":
+        wrong = not difference <= CONTESTANTS[each].tolerance
+        if wrong and CONTESTANTS[each].own:
             raise WrongAnswerError(f"{name}, {len(x)} pictures: the logits differ by {difference:.2e}")
         failure = f"its logits differ by {difference:.2e}" if wrong else None
-        rows[each] = dataclasses.replace(rows[each], difference=difference, failure=failure)
+        rows[each] = dataclasses.replace(rows[each], start=start, difference=difference, failure=failure)
         if not wrong:
             running[each] = answer
     for each, turns in _turns(running, x, rounds, rest).items():
