@@ -21,7 +21,8 @@ from torch import nn
 
 from convscope.models import create_model
 from convscope.native.benchmarking import inference
-from convscope.native.benchmarking.inference import CONTESTANTS, Timing, ratio
+from convscope.native.benchmarking.answering import CONTESTANTS
+from convscope.native.benchmarking.inference import Timing, ratio
 from convscope.native.benchmarking.report import machine
 from convscope.spec import spec_of
 

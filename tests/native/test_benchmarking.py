@@ -45,6 +45,14 @@ def told_isa(reference_engine: types.ModuleType, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(reference_engine, "isa", lambda: "reference", raising=False)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns that measure nothing well, and no machine's own rate."""
+    monkeypatch.setattr("convscope.native.benchmarking.measuring.matrix_rate", lambda: 100.0)
+    monkeypatch.setattr("convscope.native.benchmarking.measuring._TURN", 0.0005)
+    monkeypatch.setattr("convscope.native.benchmarking.inference.TURN", 0.0005)
+
+
 def test_operations_counted_by_hand() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3, groups=1), nn.Flatten(), nn.Linear(16, 5))
     first, second, last = 9 * 3 * 16, 27 * 4 * 4, 16 * 5
@@ -152,7 +160,7 @@ def test_means_over_cases() -> None:
     assert rows[0].spread == pytest.approx(0.3)
 
 
-@pytest.mark.usefixtures("told_isa")
+@pytest.mark.usefixtures("told_isa", "quick")
 def test_the_command() -> None:
     arguments = ["bench", "lenet5", "-b", "4", "--only", "native", "--only", "eager", "--rounds", "2", "--json", "-"]
     arguments += ["--what", "training"]
@@ -162,7 +170,7 @@ def test_the_command() -> None:
     assert {row["contestant"] for row in content["rows"]} == {"native", "eager"}
 
 
-@pytest.mark.usefixtures("told_isa")
+@pytest.mark.usefixtures("told_isa", "quick")
 def test_a_saved_model(tmp_path: Path) -> None:
     save(create_model("lenet5_1998"), tmp_path / "own.safetensors")
     arguments = ["bench", str(tmp_path / "own.safetensors"), "-b", "3", "--only", "native", "--rounds", "2"]
@@ -177,6 +185,7 @@ def test_a_saved_model(tmp_path: Path) -> None:
     assert "a saved one is built already" in done.output
 
 
+@pytest.mark.usefixtures("quick")
 def test_training_and_answers_of_another_size() -> None:
     """Torch alone, so that it runs without the engine; threads are everybody's."""
     arguments = ["bench", "slides_stl10", "--input", "48x40", "-b", "2", "--only", "eager", "--only", "openvino"]
@@ -195,6 +204,7 @@ def test_training_and_answers_of_another_size() -> None:
 
 
 @pytest.mark.skipif(not availability.available(), reason=f"not built: {availability.problem()}")
+@pytest.mark.usefixtures("quick")
 def test_answers_alone_are_told_with_the_engines_start() -> None:
     arguments = ["bench", "lenet5", "-b", "3", "--what", "inference", "--only", "native", "--only", "eager"]
     done = CliRunner().invoke(group, [*arguments, "--rounds", "2", "--threads", "1"])
@@ -219,9 +229,11 @@ def test_bad_input_is_refused_by_name(arguments: list[str], told: str) -> None:
 
 
 def test_what_is_no_classifier_is_refused() -> None:
-    done = CliRunner().invoke(group, ["bench", "fcn8s"])
+    done = CliRunner().invoke(group, ["bench", "sparse_autoencoder"])
     assert done.exit_code == 2
-    assert "models: got 'fcn8s', wanted a classifier of pictures. This one is for segmentation" in done.output
+    assert (
+        "models: got 'sparse_autoencoder', wanted a classifier of pictures. This one is for autoencoding" in done.output
+    )
 
 
 def test_the_commands_names_are_the_contestants() -> None:

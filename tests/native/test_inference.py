@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -48,7 +49,7 @@ def test_onnx_runtime_answers_alike() -> None:
 
 def test_a_wrong_native_answer_ends_the_race(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Answering(lambda model, x: lambda pictures: model(pictures) * 1.001, "off", own=True)
-    monkeypatch.setitem(inference.CONTESTANTS, "native", own)
+    monkeypatch.setitem(answering.CONTESTANTS, "native", own)
     with pytest.raises(WrongAnswerError, match=r"small, 1 pictures: the logits differ by 1\.0.e-03"):
         race("small", small(), SHAPE, 1, ("native",), rounds=2)
 
@@ -60,8 +61,8 @@ def test_who_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(model: nn.Module, x: torch.Tensor) -> Answer:
         return lambda pictures: model(pictures) + 1
 
-    monkeypatch.setitem(inference.CONTESTANTS, "compile", Answering(absent, "absent"))
-    monkeypatch.setitem(inference.CONTESTANTS, "eager", Answering(wrong, "wrong"))
+    monkeypatch.setitem(answering.CONTESTANTS, "compile", Answering(absent, "absent"))
+    monkeypatch.setitem(answering.CONTESTANTS, "eager", Answering(wrong, "wrong"))
     rows = race("small", small(), SHAPE, 1, ("native", "compile", "eager"), rounds=2)
     assert rows[1].failure == "No module named 'elsewhere'"
     assert rows[2].failure is not None
@@ -93,14 +94,14 @@ def test_a_ratio_needs_both_sides() -> None:
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering.importlib, "import_module", lambda name: __import__("no_such_" + name))
+    monkeypatch.setattr(importlib, "import_module", lambda name: __import__("no_such_" + name))
     with pytest.raises(ModuleNotFoundError, match="no_such_openvino"):  # what the package itself lacks is not hidden
         answering.openvino(small(), torch.zeros(1, *SHAPE))
 
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(answering.importlib, "import_module", absent)
+    monkeypatch.setattr(importlib, "import_module", absent)
     rows = race("small", small(), SHAPE, 1, ("onnxruntime", "openvino"), rounds=2)
     assert [row.failure for row in rows] == ["onnxruntime is not installed", "openvino is not installed"]
 
