@@ -221,6 +221,26 @@ def test_what_cannot_be_described_is_named(model: nn.Module, message: str) -> No
         portable.describe(model, [torch.rand(2, 1, 4, 4)] * count)
 
 
+class NeedsMoreInTraining(nn.Module):
+    """An auxiliary classifier, in training only, whose kernel small pictures are too small for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.aux = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 5)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.body(x)
+        return (x, self.aux(x)) if self.training else x
+
+
+def test_inputs_that_only_one_mode_takes_are_refused() -> None:
+    model = NeedsMoreInTraining().eval()
+    with pytest.raises(ArgumentError, match=r"input_shape: got .*6, 6.* In training it stopped with: Runtime"):
+        portable.describe(model, [torch.rand(2, 1, 6, 6)])
+    assert not model.training
+    assert portable.build(portable.describe(model, [torch.rand(2, 1, 8, 8)]))
+
+
 def damage(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     description = copy.deepcopy(
         portable.describe(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten()), [PICTURE])

@@ -85,12 +85,15 @@ def capture(model: nn.Module, *inputs: Any, **named: Any) -> fx.GraphModule:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("model", type(model).__name__, "a torch.nn.Module")
-    if isinstance(model, fx.GraphModule) and "convscope_model" in model.__dict__:
-        return model
     try:
-        return record(model, inputs, named)
+        return captured_already(model) or record(model, inputs, named)
     except FailedCallError as failed:
         raise failed.error from None
+
+
+def captured_already(model: nn.Module) -> fx.GraphModule | None:
+    """The model itself, where it is the graph that a capture made."""
+    return model if isinstance(model, fx.GraphModule) and "convscope_model" in model.__dict__ else None
 
 
 def record(

@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from convscope import spec
 from convscope.errors import ArgumentError
-from convscope.graph.capture import capture, facts
+from convscope.graph.capture import FailedCallError, captured_already, facts, record
 from convscope.graph.examples import example_inputs
 from convscope.graph.training_modes import kept_modes
 from convscope.layers import TableConv2d
@@ -40,7 +40,8 @@ def describe(model: nn.Module, inputs: Sequence[Any] | None = None) -> Descripti
     description); they and the model stay as they are. What is described is checked: it is built, and must give what the
     model gives, for these inputs and for another number of examples. Where it gives something else for other sizes, it
     will take inputs of these sizes only. Raises ArgumentError, naming the part and its class, for a module, function or
-    argument that cannot be described, and for a model that is not what its graph says.
+    argument that cannot be described, for inputs that the model does not take in one of its modes (an auxiliary
+    classifier may need larger pictures than the rest), and for a model that is not what its graph says.
     """
     if isinstance(model, PortableModel):
         return model.description
@@ -110,7 +111,16 @@ def _traced_in_both_modes(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str
         for mode in ("train", "eval"):
             for module in model.modules():  # not model.train(), which may do more
                 module.training = mode == "train"
-            found[mode] = capture(model, *inputs)
+            try:
+                found[mode] = captured_already(model) or record(model, inputs)
+            except FailedCallError as failed:
+                when = "In training" if mode == "train" else "In evaluation"
+                raise ArgumentError(
+                    "input_shape",
+                    ", ".join(map(str, given_shapes(inputs))),
+                    "inputs that the model takes, in training and in evaluation",
+                    f"{when} it stopped with: {type(failed.error).__name__}: {failed.error}",
+                ) from failed.error
             changes = facts(found[mode]).changes
             if changes:
                 wanted = "a forward that changes no attributes, lists or objects of the model"

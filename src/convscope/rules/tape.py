@@ -223,8 +223,8 @@ def captured(
     results: dict[fx.Node, Any] | None = None,
 ) -> fx.GraphModule:
     """``graph.capture.record``, whose errors name the layer as the rules' own do."""
-    if isinstance(model, fx.GraphModule) and "convscope_model" in model.__dict__:
-        return model
+    if (found := graphs.captured_already(model)) is not None:
+        return found
     if not inputs and not named:
         raise ArgumentError("inputs", "none", "at least one input of the model")
     try:
