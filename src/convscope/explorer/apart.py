@@ -14,6 +14,7 @@ from convscope.errors import ArgumentError
 from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Layer, doubles
 from convscope.explorer.arithmetic.windows import window_of
+from convscope.explorer.looking import lattice, sampler_of
 from convscope.explorer.network import INPUT
 from convscope.explorer.pictures import as_maps, near_square, robust_limit, vector_picture
 from convscope.explorer.snapshot import Snapshot
@@ -67,6 +68,7 @@ def take_apart(snapshot: Snapshot, name: str, number: int, start: int = 0) -> tu
         "bias": _bias(layer, number),
         "activation": after,
         "window": window.describe() if window is not None else None,
+        "lattice": lattice(snapshot, layer),
         "version": snapshot.version,
     }
     return header, data
@@ -131,8 +133,10 @@ def _panels(snapshot: Snapshot, layer: Layer, number: int, start: int) -> tuple[
             return _concatenated(layer, number), 1
         case "total_across":
             return _every_map(layer, start)
-        case "roi_align" | "roi_pool":  # the box is no map
+        case "roi_align" | "roi_pool" | "grid_sample":  # the box is no map, nor is the grid, which is drawn over it
             return _same_map(dataclasses.replace(layer, inputs=layer.inputs[:1]), number, start)
+        case "affine_grid" if (sampler := sampler_of(snapshot, layer)) is not None:  # what the grid is laid over
+            return _same_map(dataclasses.replace(sampler, inputs=sampler.inputs[:1]), 0, start)
         case _:
             return _same_map(layer, number, start)
 

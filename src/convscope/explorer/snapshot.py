@@ -17,11 +17,12 @@ from convscope.explorer.arithmetic import Explanation, Layer, Line, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
 from convscope.explorer.fine import Fine
-from convscope.explorer.network import Network
+from convscope.explorer.network import INPUT, Network
 from convscope.inspect import Trace, trace
 from convscope.inspect.attribution.methods import deconvnet, guided_backprop
 from convscope.inspect.outputs import last_step, probabilities
 from convscope.layers.losses import loss_for
+from convscope.rules.activation import Linear
 from convscope.rules.base import Deltas
 from convscope.rules.tape import Step
 
@@ -198,6 +199,20 @@ class Snapshot:
             raise ArgumentError("layer", name, "a layer that the loss depends on")
         partly = name in self.network.hidden or behind in self.network.hidden
         return arithmetic.explain_backward(layer, at, self._readers, deltas, rule, partly)
+
+    def input_delta(self, index: Sequence[int]) -> Explanation:
+        """∂J/∂x of one number of the network's input, after preprocessing: what its readers send back."""
+        x = self.question.x
+        check_index("index", tuple(index), tuple(x.shape[1:]))
+        if self.loss is None or self.grad_x is None:
+            raise ArgumentError("target", None, "a class, so that there is a loss to take back")
+        layer = Layer(
+            name=INPUT, kind=INPUT, family="identity", rule=Linear(), module=None, function=None, arguments=(),
+            keywords={}, sources=(), inputs=(x,), u=x, y=x, delta=self.grad_x,
+        )  # fmt: skip
+        deltas = {**self.deltas(), INPUT: self.grad_x}
+        partly = INPUT in self.network.hidden or self.network.activation_after(INPUT) in self.network.hidden
+        return arithmetic.explain_backward(layer, tuple(index), self._readers, deltas, partly=partly)
 
     def gradient(self, name: str, parameter: str, index: Sequence[int]) -> Explanation:
         self.complete()

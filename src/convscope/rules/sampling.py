@@ -81,8 +81,8 @@ class GridSample(Rule):
             got = f"{tuple(grid.shape)} for x {tuple(x.shape)}"
             raise ArgumentError("grid", got, "(n, height, width, 2) for x (n, channels, h, w)")
         height, width = x.shape[2:]
-        column, across = self._places(grid[..., 0], width)
-        row, down = self._places(grid[..., 1], height)
+        column, across = self.places(grid[..., 0], width)
+        row, down = self.places(grid[..., 1], height)
         left, top = column.floor(), row.floor()
         right_share, lower_share = column - left, row - top
         corners, weights = [], []
@@ -118,7 +118,7 @@ class GridSample(Rule):
         delta_grid = torch.stack((delta_column * across, delta_row * down), 3)
         return (flat.reshape(x.shape), delta_grid), {}
 
-    def _places(self, g: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    def places(self, g: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """From −1 … 1 to pixels, moved inside as the padding says; and the slope of that."""
         scale = (size - 1) / 2 if self.align_corners else size / 2
         place = (g + 1) * scale - (0 if self.align_corners else 0.5)

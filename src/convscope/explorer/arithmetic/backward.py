@@ -29,6 +29,8 @@ READERS: dict[str, Reader] = {}
 
 HEADINGS = ("∂u/∂y", "δ", "∂u/∂y·δ")
 BACKWARD_RULES = ("plain", "deconv", "guided")
+# A reader's input that is no factor of its output: its terms are told in the reader's own words.
+_OWN = {("grid_sample", 1): ("δ = Σ δ·∂w/∂g·x", ("δ·∂w/∂g", "x", "δ·∂w/∂g·x"))}
 _PICKS = ("max_pool", "min_pool", "median_pool")  # one place of the window passes on, the others nothing
 
 
@@ -73,10 +75,7 @@ def explain(
     if partly:
         steps.append(Line("+", "c", value - follow(float(terms.product.sum()), tuple(steps))))
     steps.append(Line("=", "δ", value))
-    only_weights = all(reader.family in ("conv", "linear") for reader, _ in following)
-    headings = ("w", "δ", "w·δ") if only_weights else HEADINGS
-    if only_weights:
-        formula = formula.replace("∂u/∂y", "w")
+    formula, headings = _worded(formula, following)
     return Explanation(
         layer.name,
         "backward",
@@ -92,6 +91,15 @@ def explain(
         note=rule if through is not None and is_relu(through) else "",
         silent=tuple(silent),
     )
+
+
+def _worded(formula: str, following: Sequence[tuple[Layer, int]]) -> tuple[str, tuple[str, str, str]]:
+    """The formula and the columns' headings in the readers' own letters."""
+    if all(reader.family in ("conv", "linear") for reader, _ in following):
+        return formula.replace("∂u/∂y", "w"), ("w", "δ", "w·δ")
+    if len(following) == 1:
+        return _OWN.get((following[0][0].family, following[0][1]), (formula, HEADINGS))
+    return formula, HEADINGS
 
 
 def _silence(reader: Layer, unit: Index, part: Terms) -> str | None:

@@ -20,6 +20,7 @@ from convscope.rules.pool import AdaptiveMeanPool, L2Pool, MaxPool, MeanPool, Me
 from convscope.rules.prelu import PReLU
 from convscope.rules.regions import RoIAlign, RoIPool
 from convscope.rules.reshape import Total
+from convscope.rules.sampling import AffineGrid, GridSample
 from convscope.rules.softmax import LogSoftmax, Softmax
 
 Floats = npt.NDArray[np.float64]
@@ -47,6 +48,7 @@ _RULES: Mapping[type[Rule], str] = {
     MaxPool: "max_pool", MinPool: "min_pool", MedianPool: "median_pool",
     MeanPool: "mean_pool", SumPool: "sum_pool", L2Pool: "l2_pool", AdaptiveMeanPool: "adaptive_mean_pool",
     Softmax: "softmax", LogSoftmax: "log_softmax", RoIPool: "roi_pool", RoIAlign: "roi_align",
+    AffineGrid: "affine_grid", GridSample: "grid_sample",
 }  # fmt: skip
 """Written from the rule alone, so that a function or method of torch is explained as the module is."""
 

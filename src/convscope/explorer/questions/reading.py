@@ -222,13 +222,15 @@ def elastic(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 @operation()
 def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """The arithmetic of a unit's value, a unit's δ, or a weight's gradient."""
+    """The arithmetic of a unit's value, a unit's δ, a weight's gradient, or ∂J/∂x of the input."""
     snapshot, name = session.snapshot, args.text("layer")
     direction = args.text("direction", "forward", ("forward", "backward", "gradient"))
     index = args.index("index")
     with session.lock:
         if direction == "forward":
             found: Explanation = snapshot.forward(name, index)
+        elif direction == "backward" and name == INPUT:
+            found = snapshot.input_delta(index)
         elif direction == "backward":
             found = snapshot.backward(name, index, args.text("rule", "plain"))
         else:
@@ -238,7 +240,7 @@ def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
     if after is not None:
         page["activation"] = {"layer": after, "kind": snapshot.layers[after].kind}
         page["activation"]["value"] = float(snapshot.layers[after].y[(0, *index)])
-    page["shape"] = list(session.network.nodes[name].shape)
+    page["shape"] = list(session.network.input_shape if name == INPUT else session.network.nodes[name].shape)
     page["version"] = snapshot.version
     return Reply(finite(page))
 

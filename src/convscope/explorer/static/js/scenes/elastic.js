@@ -5,6 +5,7 @@ import { palette } from "../draw/palette.js";
 import { colourAt, inkOn } from "../draw/colour.js";
 import { digitsFor, fixed, short } from "../core/format.js";
 import { drawCurve } from "./curve.js";
+import { drawLattice, drawPlace, fourAround } from "./lattice.js";
 import { overview } from "./overview.js";
 import { find, patch, readersOf, subtotal, windowBox } from "./windows.js";
 
@@ -135,7 +136,7 @@ function drawFlow(app, painter, plan, data, late) {
     const source = plan.places.get(find(data, "source"));
     ends.push([source.x + source.w, centre(source)[1]]);
   }
-  const summed = ["conv", "linear", "add", "rbf", "total", "total_across"].includes(data.family);
+  const summed = ["conv", "linear", "add", "rbf", "total", "total_across", "grid_sample"].includes(data.family);
   const sx = plan.columns.sum;
   for (const [x, y] of ends) {
     if (summed) join(x + 2, y, sx - 15, plan.middle);
@@ -169,7 +170,8 @@ function drawCaptions(app, painter, plan, data, late) {
   };
   const node = app.model.byName.get(data.layer);
   const back = data.direction === "backward";
-  const sourceName = back ? (find(data, "source")?.layer ?? "") : node.sources[0] === "input" ? t("input") : node.sources[0];
+  const source = (back || data.lattice ? find(data, "source")?.layer : node.sources[0]) ?? "";
+  const sourceName = source === "input" ? t("input") : source;
   const letter = back ? "δ" : "x";
   const hue = back ? palette.delta : palette.activation;
   if (plan.wide) {
@@ -226,6 +228,9 @@ function drawValues(app, painter, plan, data, alpha) {
 // The chosen unit: its window on every source, the numbers in it.
 function drawUnit(app, painter, plan, data, late) {
   const { unit } = app.store.state;
+  const looking = data.family === "affine_grid"; // whose maps are rows of places
+  const source = data.lattice && find(data, "source");
+  if (source) drawLattice(painter, plan.places.get(source), source, data.lattice, looking && data.lattice.step === 1 ? data.map : null);
   if (!unit) return;
   const cell = app.model.cellOf(data.layer, unit);
   for (const role of ["out", "activation"]) {
@@ -234,6 +239,14 @@ function drawUnit(app, painter, plan, data, late) {
     if (at && panel.width * panel.height > 1) mark(painter, at, panel, cell, palette.ink, 2);
   }
   if (data.family === "activation") drawCurve(painter, plan, data, cell);
+  const around = source && fourAround(data.lattice, looking ? [data.map, cell[0]] : cell);
+  if (around) {
+    const at = plan.places.get(source);
+    drawWindow(painter, at, source, around, palette.ink, 2.2);
+    drawPlace(painter, at, source, around);
+    if (!looking) drawGrids(app, painter, plan, data, around, source.row, late);
+    return;
+  }
   if (!data.window || plan.wide) {
     for (const [panel, at] of plan.places) {
       if (panel.role === "source" && !panel.unfold && panel.width * panel.height > 1) {
@@ -263,7 +276,9 @@ function drawUnit(app, painter, plan, data, late) {
 // The cells of a source panel that belong to the unit: on the way back those whose windows read it, else the same place.
 function placesOn(app, data, panel, cell) {
   const back = data.direction === "backward";
-  const window = back ? app.model.byName.get(panel.layer)?.window : null;
+  const reader = back ? app.model.byName.get(panel.layer) : null;
+  const window = reader?.window;
+  if (["affine_grid", "grid_sample"].includes(reader?.family)) return []; // it reads elsewhere
   if (window) return readersOf(window, cell, panel.full);
   const inside = cell[0] < panel.full[0] && cell[1] < panel.full[1];
   const same = back || ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax", "log_softmax"].includes(data.family);
@@ -311,7 +326,7 @@ function drawGrids(app, painter, plan, data, box, row, late) {
   const source = find(data, "source", row);
   const cells = source && patch(source, box);
   if (!cells) return;
-  const kernel = find(data, "kernel", row);
+  const kernel = box.weights ?? find(data, "kernel", row);
   const [kh, kw] = box.kernel;
   const letter = data.direction === "backward" ? "δ" : "x";
   const grids = [{ title: letter, kind: source.kind === "input" ? "activation" : source.kind, values: cells.map((c) => c.value), limit: source.limit, padding: cells.map((c) => !c.inside) }];

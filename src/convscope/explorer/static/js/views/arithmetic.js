@@ -33,6 +33,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     back ? ruleSwitch(app, page) : null,
     page.through ? h("p.note", {}, t("through", { layer: page.through })) : null,
     ...page.silent.map(([name, why]) => h("p.note", {}, t(`silent_${why}`, { layer: name }))),
+    !back && ["affine_grid", "grid_sample"].includes(page.family) ? h("p.note", {}, t(`looks_${page.family}`)) : null,
     page.note === "linearised" ? h("p.note", {}, t("linearised")) : null,
     h("p.small.soft", {}, counts(page)),
     sumTable(page, options),

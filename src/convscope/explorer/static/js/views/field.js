@@ -4,6 +4,8 @@ import { h, num, replace } from "../core/dom.js";
 import { floats } from "../core/connection.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { where } from "./arithmetic.js";
+import { sumTable } from "./sum.js";
 
 export async function showField(app, body) {
   const { layer, map, unit, pixel } = app.store.state;
@@ -43,7 +45,18 @@ async function ofPixel(app, body, pixel) {
   const wanted = pixel.slice(-(app.model.input_shape.length - 1));
   const found = await app.connection.ask("field", { layer: "input", index: wanted });
   app.store.set({ field: found });
-  replace(body, h("p", {}, t("pixel_reaches", { place: pixel.join(", ") })), boxes(found), controls(app));
+  replace(body, h("p", {}, t("pixel_reaches", { place: pixel.join(", ") })), boxes(found), controls(app), ...(await sentBack(app, wanted)));
+}
+
+// ∂J/∂x of the pixel as the sum of what its readers send back, for every channel; a saved page does not tell it.
+async function sentBack(app, place) {
+  if (app.model.answers || app.store.get("frame").loss === null || app.model.input_shape.length !== 3) return [];
+  const channels = Array.from({ length: app.model.input_shape[0] }, (_, channel) => channel);
+  const pages = await Promise.all(channels.map((channel) => app.connection.ask("explain", { layer: "input", index: [channel, ...place], direction: "backward", limit: 12 })));
+  return [h("h3", {}, t("pixel_delta")), ...pages.map((page, channel) => h("div", { id: `pixel-delta-${channel}` },
+    h("div.result", {}, h("span.soft", {}, pages.length > 1 ? `∂J/∂x · ${channel} =` : "∂J/∂x ="), num(page.value, { text: short(page.value, 6), kind: "delta" })),
+    h("div.formula", {}, page.formula),
+    sumTable(page, { where: (row) => where(app, page, row), valueKind: "delta" })))];
 }
 
 function controls(app) {
