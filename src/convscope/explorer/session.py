@@ -17,6 +17,7 @@ from convscope.errors import ArgumentError
 from convscope.explorer.beside import placed_beside
 from convscope.explorer.detector import DetectorDesk, detector_of
 from convscope.explorer.inputs import Desk, Picture
+from convscope.explorer.learning import Learner
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.reach import Reach
@@ -123,6 +124,7 @@ class Session:
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data) if self.detector is None else self.detector.names
         self.stepper = Stepper(model)
+        self.learner = Learner(model, self.desk, self.stepper)
         self.surgeon = Surgeon(model)
         self.besides = [placed_beside(self.network, each, key) for key, each in (beside or {}).items()]
         self.pinned: Picture | None = None

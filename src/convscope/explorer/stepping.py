@@ -70,10 +70,16 @@ class Stepper:
         }
 
     @torch.no_grad()
+    def remember(self) -> None:
+        """Parameters and buffers as they are before the first step."""
+        if self._start is None:
+            held = (*self.model.named_parameters(), *self.model.named_buffers())
+            self._start = {name: value.detach().clone() for name, value in held}
+
+    @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Any]]:
         """Change the weights; how far each parameter moved, in order."""
-        if self._start is None:
-            self._start = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        self.remember()
         moved = []
         for name, parameter in self.model.named_parameters():
             if name not in gradients:
@@ -111,8 +117,8 @@ class Stepper:
     def rewind(self) -> None:
         """The weights as they were before the first step, bit for bit; momentum is forgotten."""
         if self._start is not None:
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(self._start[name])
+            for name, value in (*self.model.named_parameters(), *self.model.named_buffers()):
+                value.copy_(self._start[name])
         self._velocity.clear()
         self.steps = 0
         self._hash = None

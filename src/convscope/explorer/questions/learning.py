@@ -70,9 +70,26 @@ def step(session: Session, args: Arguments, payload: bytes) -> Reply:
 def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
     with session.lock:
         session.stepper.rewind()
+        session.learner.begin()
         session.surgeon.forget()
         session.snapshot = session.make_snapshot(session.picture)
     return training(session, args, payload)
+
+
+@operation(job=True)
+def learn(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """``steps`` steps on minibatches of the data set (0: only where it stands); the picture shown is traced anew after
+    the last of them."""
+    steps, batch = args.integer("steps", 1, 0, 50), args.integer("batch", 32, 1, 1024)
+    if steps:
+        with session.lock:
+            for _ in range(steps):
+                session.learner.step(session.loss, batch)
+            session.surgeon.forget()
+            session.snapshot = session.make_snapshot(session.picture)
+    return Reply(
+        finite({**session.learner.describe(), "steps": session.stepper.steps, "version": session.snapshot.version})
+    )
 
 
 def _with_loss(session: Session) -> Snapshot:

@@ -4,6 +4,7 @@ import { h, num, replace, say } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { chosenWeight } from "./gradient.js";
+import { forgetLive, livePanel } from "./live.js";
 
 const BEATS = ["forward", "loss", "backward", "gradient", "decay", "momentum", "weight"];
 const show = { beat: -1, result: null, playing: false, outlook: null, version: null };
@@ -24,7 +25,7 @@ export async function showTraining(app, body) {
     show.beat = -1;
     show.result = null;
   }
-  const [{ training }, outlook] = await Promise.all([app.connection.ask("training"), app.connection.ask("preview", asked)]);
+  const [{ training }, outlook, live] = await Promise.all([app.connection.ask("training"), app.connection.ask("preview", asked), livePanel(app)]);
   show.outlook = outlook;
   const setting = (name, value, step) => h("label.field", {}, t(name), h("input", {
     type: "number", id: `sgd-${name}`, min: "0", step, value: String(value),
@@ -47,6 +48,7 @@ export async function showTraining(app, body) {
     h("p.small", {}, "J ", num(outlook.loss_before, { text: short(outlook.loss_before, 5) }), " → ", num(outlook.loss_after, { text: short(outlook.loss_after, 5) })),
     h("p.note", {}, t("one_input_note")),
     show.result ? moved(show.result) : null,
+    live,
   );
 }
 
@@ -128,6 +130,7 @@ function sweep(app, beat) {
 }
 
 async function rewind(app, body) {
+  forgetLive();
   await app.connection.ask("rewind");
   show.beat = -1;
   show.result = null;
