@@ -16,52 +16,103 @@ from convscope.explorer import Handle
 from convscope.explorer.session import Session
 from convscope.models.modelfile import load
 
+STEP = "#live-now"
+pytestmark = pytest.mark.long
 
-def test_learning_from_the_data_step_by_step(visit: Callable[..., Any], lenet: Handle, tmp_path: Any) -> None:
-    """Three steps are torch.optim.SGD's on the same pictures; then it runs, pauses, is saved and rewound."""
-    session = lenet.session
+
+def opened(visit: Callable[..., Any], handle: Handle, tab: str = "training") -> tuple[Any, Session]:
+    session = handle.session
     assert isinstance(session, Session)
+    page = visit(handle)
+    page.evaluate("tab => convscope.store.set({ tab })", tab)
+    return page, session
+
+
+def same_answers(page: Any, session: Session) -> None:
+    """The page shows the model as it is."""
+    shown = torch.tensor(page.evaluate("() => convscope.store.get('frame').logits"))
+    with torch.no_grad():
+        expected = session.model(session.desk.x(session.picture))[0]
+    torch.testing.assert_close(shown, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_three_steps_are_those_of_torch(visit: Callable[..., Any], lenet: Handle) -> None:
+    page, session = opened(visit, lenet)
     twin = copy.deepcopy(session.model).train()
     start = copy.deepcopy(session.model.state_dict())
     data = session.desk.data
     assert data is not None
     optimiser = torch.optim.SGD(twin.parameters(), lr=0.05)
-    page = visit(lenet)
-    page.evaluate("() => convscope.store.set({ tab: 'training' })")
-    page.wait_for_selector("#live")
+    page.wait_for_selector("#learning")
     for turn in range(3):
         page.locator("#live-one").click()
-        page.wait_for_selector(f"#live p:has-text('step {turn + 1} ')")
-        rows = torch.tensor(session.learner.items)
+        page.wait_for_selector(f"{STEP}:has-text('step {turn + 1} ')")
+        rows = torch.tensor(session.learner.progress.items)
         x = session.desk.preprocessing.normalise(prepare(data.train.images[rows], session.desk.preprocessing))
         loss = nn.functional.cross_entropy(twin(x), data.train.labels[rows].long())
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
-        assert exact(page, "#live p .num") == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert exact(page, f"{STEP} .num") == pytest.approx(float(loss.detach()), rel=1e-5)
         for mine, theirs in zip(session.model.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
-        shown = torch.tensor(page.evaluate("() => convscope.store.get('frame').logits"))
-        with torch.no_grad():
-            torch.testing.assert_close(shown, twin.eval()(session.snapshot.question.x)[0], rtol=1e-4, atol=1e-4)
-        twin.train()
+        same_answers(page, session)
+    assert page.locator("#live-mixed .num").count() > 0
+    page.locator("#sgd-rewind").click()
+    page.wait_for_selector("#sgd-steps:has-text('0 steps')")
+    assert all(torch.equal(each, start[name]) for name, each in session.model.state_dict().items())
+
+
+def test_it_runs_pauses_and_is_saved(visit: Callable[..., Any], lenet: Handle, tmp_path: Any) -> None:
+    """Real clicks while it runs; a reload finds it running; after a pause page, model and file are of one step."""
+    page, session = opened(visit, lenet)
     page.locator("#live-run").click()
-    page.wait_for_function("() => Number(document.querySelector('#sgd-steps')?.textContent.match(/[0-9]+/)?.[0]) > 12")
-    page.locator("#live-run").dispatch_event("pointerdown")
+    page.wait_for_selector("#live-run:has-text('Pause')")
+    page.wait_for_function("() => Number(document.querySelector('#live-now')?.textContent.match(/[0-9]+/)?.[0]) > 12")
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.wait_for_selector("#live-run:has-text('Pause')")
+    page.locator("#sgd-rate").fill("0.01")
+    page.locator("#sgd-rate").press("Tab")
+    page.locator("#live-run").click()
     page.wait_for_selector("#live-run:has-text('Start')")
+    page.wait_for_selector("#sgd-step")
     stopped = session.stepper.steps
-    page.wait_for_timeout(300)
-    assert session.stepper.steps == stopped
-    assert not session.model.training
+    assert stopped == session.learner.progress.steps > 12
+    assert session.stepper.settings.rate == 0.01
+    page.wait_for_selector(f"{STEP}:has-text('step {stopped} ')")
+    same_answers(page, session)
     with page.expect_download() as download:
         page.locator("#live-save").click()
     path = tmp_path / "model.safetensors"
     download.value.save_as(path)
     for mine, theirs in zip(session.model.parameters(), load(path).parameters(), strict=True):
         assert torch.equal(mine, theirs)
-    page.reload()
-    page.wait_for_selector("body[data-ready]")
-    page.wait_for_selector(f"#live p:has-text('step {stopped} ')")
-    page.locator("#sgd-rewind").click()
-    page.wait_for_selector("#sgd-steps:has-text('0 steps')")
-    assert all(torch.equal(each, start[name]) for name, each in session.model.state_dict().items())
+
+
+def test_another_tab_of_numbers_goes_along_and_a_step_ends_it(visit: Callable[..., Any], lenet: Handle) -> None:
+    """The sum behind a unit is of the newest weights while these change; the step on one picture ends the learning."""
+    page, session = opened(visit, lenet)
+    page.locator("#live-run").click()
+    page.wait_for_selector("#live-run:has-text('Pause')")
+    page.evaluate("() => convscope.store.set({ tab: 'forward', layer: 'c1', map: 0, unit: [0, 3, 7] })")
+    page.wait_for_function(
+        """() => {
+          const shown = document.querySelector('tr.equals .num')?.dataset.exact;
+          if (shown) (window.seen ??= new Set()).add(shown);
+          return window.seen?.size > 2;
+        }"""
+    )
+    page.evaluate("() => convscope.connection.ask('step')")
+    page.wait_for_function("async () => (await convscope.connection.ask('learning')).learning.state === 'idle'")
+    assert session.stepper.steps == session.learner.progress.steps + 1
+
+
+def test_no_name_is_given_twice(visit: Callable[..., Any], lenet: Handle) -> None:
+    """An element is found by its id: a second of the same would be written over in its place."""
+    page, _ = opened(visit, lenet)
+    for tab in page.evaluate("async () => (await import('/js/views/detail.js')).tabsOf(convscope)"):
+        page.evaluate("tab => convscope.store.set({ tab })", tab)
+        page.wait_for_function("tab => document.body.dataset.shown?.includes(`/${tab}/`)", arg=tab)
+        ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map(each => each.id)")
+        assert len(ids) == len(set(ids)), tab

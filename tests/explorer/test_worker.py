@@ -50,3 +50,25 @@ def test_the_running_one_is_told() -> None:
         worker.close()
 
     asyncio.run(asked())
+
+
+def test_one_that_waits_cancels_no_long_one() -> None:
+    cancelled, begun, gate = threading.Event(), threading.Event(), threading.Event()
+
+    def long() -> bool:
+        begun.set()
+        gate.wait(30)
+        return cancelled.is_set()
+
+    async def asked() -> None:
+        worker = Worker(cancelled.set, cancelled.clear)
+        running = asyncio.create_task(worker.job(long, 1, "long", False, gives_way=True))
+        await asyncio.to_thread(begun.wait, 30)
+        looking = asyncio.create_task(worker.job(lambda: "seen", 1, "look", False, waits=True))
+        await asyncio.sleep(0)
+        gate.set()
+        assert await running is False
+        assert await looking == "seen"
+        worker.close()
+
+    asyncio.run(asked())

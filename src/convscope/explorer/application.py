@@ -201,7 +201,7 @@ class _Window:
         wanted = OPERATIONS[op]
         if wanted.job:
             work = partial(session.answer, op, args, payload)
-            return await worker.job(work, self.number, op, wanted.latest, wanted.gives_way)
+            return await worker.job(work, self.number, op, wanted.latest, wanted.gives_way, wanted.waits)
         reply = await worker.answer(lambda: session.answer(op, args, payload))
         return Reply({**reply.values, "lang": self.explorer.lang}) if op == "hello" else reply
 

@@ -17,7 +17,7 @@ from convscope.errors import ArgumentError
 from convscope.explorer.beside import placed_beside
 from convscope.explorer.detector import DetectorDesk, detector_of
 from convscope.explorer.inputs import Desk, Picture
-from convscope.explorer.learning import Learner
+from convscope.explorer.learning import IDLE, Learner
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.reach import Reach
@@ -44,12 +44,13 @@ NUDGE_DOUBLE_LIMIT = 30_000_000
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """``job``: it runs the network, one at a time; ``latest``: of those waiting only a window's newest is done;
-    ``gives_way``: it takes long, and is cancelled when another job that does not comes."""
+    ``gives_way``: it takes long, and is cancelled when another job comes that neither gives way nor ``waits``."""
 
     run: Callable[[Session, Arguments, bytes], Reply]
     job: bool
     latest: bool
     gives_way: bool
+    waits: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +66,13 @@ class Climb:
 OPERATIONS: Registry[Operation] = Registry("op", "convscope.explorer.questions")
 
 
-def operation(job: bool = False, latest: bool = False, gives_way: bool = False) -> Callable[[Run], Run]:
+def operation(
+    job: bool = False, latest: bool = False, gives_way: bool = False, waits: bool = False
+) -> Callable[[Run], Run]:
     """Enrol a function under its own name as something that the page may ask."""
 
     def enrol(run: Run) -> Run:
-        OPERATIONS.add(run.__name__, Operation(run, job, latest, gives_way))
+        OPERATIONS.add(run.__name__, Operation(run, job, latest, gives_way, waits))
         return run
 
     return enrol
@@ -124,7 +127,7 @@ class Session:
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data) if self.detector is None else self.detector.names
         self.stepper = Stepper(model)
-        self.learner = Learner(model, self.desk, self.stepper)
+        self.learner = Learner(model, self.desk, self.stepper, lambda: self.loss)
         self.surgeon = Surgeon(model)
         self.besides = [placed_beside(self.network, each, key) for key, each in (beside or {}).items()]
         self.pinned: Picture | None = None
@@ -147,12 +150,17 @@ class Session:
     # ---- what the server calls -------------------------------------------------------------------------------------
 
     def close(self) -> None:
+        self.learner.close()
         if self._folder is not None:
             self._folder.cleanup()
 
     def answer(self, op: str, args: Arguments, payload: bytes) -> Reply:
         """Carry one request out. Raises ConvscopeError for whatever is wrong with it."""
-        return OPERATIONS[op].run(self, args, payload)
+        wanted = OPERATIONS[op]
+        if wanted.job:
+            return wanted.run(self, args, payload)
+        with self.lock:  # jobs change weights under it: an answer's snapshot and weights belong together
+            return wanted.run(self, args, payload)
 
     def cancel(self) -> None:
         """Long jobs stop at the next chance."""
@@ -199,15 +207,15 @@ class Session:
         with self.lock:
             self.picture, self.snapshot = picture, snapshot
 
-    def make_snapshot(self, picture: Picture, forward: Snapshot | None = None) -> Snapshot:
-        """Trace the picture for the target and loss as they are set."""
+    def make_snapshot(self, picture: Picture, forward: Snapshot | None = None, lazy: bool = False) -> Snapshot:
+        """Trace the picture for the target and loss as they are set; ``lazy``: the way back when it is asked for."""
         self._version += 1
         x = self.desk.x(picture)
         target = self.target if self.target_chosen else picture.label
         if target is not None and target >= max(1, self.output_count()):
             target = None
         question = Question(x, target, self.loss, guess=target is None)
-        made = Snapshot(self.network, question, self._version, self.large, forward)
+        made = Snapshot(self.network, question, self._version, self.large or lazy, forward)
         self.target = made.question.target
         return made
 
@@ -230,6 +238,15 @@ class Session:
         snapshot = self.make_snapshot(self.picture, self.snapshot)
         with self.lock:
             self.snapshot = snapshot
+
+    def settle(self) -> None:
+        """End the learning from the data, the model as it has left it: before anything else changes the weights."""
+        if self.learner.state == IDLE:
+            return
+        with self.lock:
+            self.learner.rest()
+            self.surgeon.forget()
+            self.snapshot = self.make_snapshot(self.picture)
 
     def reach(self) -> Reach:
         """Receptive fields, prepared at the first use."""

@@ -41,7 +41,7 @@ class Stepper:
         self.settings = Settings()
         self.steps = 0
         self._start: dict[str, Tensor] | None = None
-        self._velocity: dict[str, Tensor] = {}
+        self.velocity: dict[str, Tensor] = {}
         self._hash: str | None = None
 
     def preview(self, gradients: Mapping[str, Tensor], name: str, index: tuple[int, ...]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Stepper:
             raise ArgumentError("index", list(index), f"a place within {tuple(parameter.shape)}")
         gradient = gradients.get(name)
         w, g = float(parameter.detach()[index]), float(gradient[index]) if gradient is not None else 0.0
-        before = float(self._velocity[name][index]) if name in self._velocity else 0.0
+        before = float(self.velocity[name][index]) if name in self.velocity else 0.0
         decayed, carried = self.settings.decay * w, self.settings.momentum * before
         v = g + decayed + carried if gradient is not None else 0.0
         return {
@@ -80,25 +80,39 @@ class Stepper:
     def step(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Any]]:
         """Change the weights; how far each parameter moved, in order."""
         self.remember()
-        moved = []
-        for name, parameter in self.model.named_parameters():
-            if name not in gradients:
-                continue
-            direction = self._direction(name, parameter, gradients[name])
-            if self.settings.momentum:
-                self._velocity[name] = direction.clone()
-            parameter.add_(direction, alpha=-self.settings.rate)
-            moved.append(
-                {
-                    "parameter": name,
-                    "gradient": float(gradients[name].norm()),
-                    "weight": float(parameter.norm()),
-                    "change": self.settings.rate * float(direction.norm()),
-                }
-            )
+        directions = self.descend(gradients)
+        return [
+            {
+                "parameter": name,
+                "gradient": float(gradients[name].norm()),
+                "weight": float(parameter.norm()),
+                "change": self.settings.rate * float(directions[name].norm()),
+            }
+            for name, parameter in self.model.named_parameters()
+            if name in directions
+        ]
+
+    @torch.no_grad()
+    def descend(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Change the weights; the directions v that were taken."""
+        directions = {
+            name: self._direction(name, parameter, gradients[name])
+            for name, parameter in self.model.named_parameters()
+            if name in gradients
+        }
+        for name, direction in directions.items():
+            self.model.get_parameter(name).add_(direction, alpha=-self.settings.rate)
+        if self.settings.momentum:
+            self.velocity.update(directions)
         self.steps += 1
         self._hash = None
-        return moved
+        return directions
+
+    def go_on(self, velocity: Mapping[str, Tensor], steps: int) -> None:
+        """The weights are those of another stepper after ``steps``: so are its directions."""
+        self.velocity = dict(velocity)
+        self.steps = steps
+        self._hash = None
 
     @torch.no_grad()
     def foresee(self, gradients: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -119,7 +133,7 @@ class Stepper:
         if self._start is not None:
             for name, value in (*self.model.named_parameters(), *self.model.named_buffers()):
                 value.copy_(self._start[name])
-        self._velocity.clear()
+        self.velocity.clear()
         self.steps = 0
         self._hash = None
 
@@ -143,8 +157,8 @@ class Stepper:
     def _direction(self, name: str, parameter: Tensor, gradient: Tensor) -> Tensor:
         """v = μ·v + g + λ·w."""
         direction = gradient + self.settings.decay * parameter if self.settings.decay else gradient.clone()
-        if self.settings.momentum and name in self._velocity:
-            direction = direction + self.settings.momentum * self._velocity[name]
+        if self.settings.momentum and name in self.velocity:
+            direction = direction + self.settings.momentum * self.velocity[name]
         return direction
 
     def _parameter(self, name: str) -> Tensor:

@@ -52,14 +52,22 @@ class Worker:
         with self._entered():
             return await asyncio.get_running_loop().run_in_executor(self._answers, work)
 
-    async def job(self, work: Callable[[], T], window: int, kind: str, latest: bool, gives_way: bool = False) -> T:
+    async def job(
+        self,
+        work: Callable[[], T],
+        window: int,
+        kind: str,
+        latest: bool,
+        gives_way: bool = False,
+        waits: bool = False,
+    ) -> T:
         """Run in turn. With ``latest``, raises SupersededError when a newer one of its kind came meanwhile; with
-        ``gives_way`` StoppedError when a short one did."""
+        ``gives_way`` StoppedError when a short one did, unless that ``waits`` for its turn."""
         with self._lock:
             self._count += 1
             number = self._count
             self._newest[window, kind] = number
-            if not gives_way:
+            if not (gives_way or waits):
                 self._short.add(number)
                 if self._long_runs:
                     self._cancel()

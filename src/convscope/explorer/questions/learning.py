@@ -8,6 +8,7 @@ import torch
 
 from convscope.errors import ArgumentError
 from convscope.explorer.protocol import Arguments, Reply, finite
+from convscope.explorer.questions.reading import frame
 from convscope.explorer.session import Session, operation
 from convscope.explorer.snapshot import Snapshot
 from convscope.explorer.stepping import Settings
@@ -53,6 +54,7 @@ def preview(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True)
 def step(session: Session, args: Arguments, payload: bytes) -> Reply:
     """One step of SGD on the picture shown; the beats of a chosen weight and how far every parameter moved."""
+    session.settle()
     snapshot = _with_loss(session)
     weight = None
     if "parameter" in args.values:
@@ -69,27 +71,56 @@ def step(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True)
 def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
     with session.lock:
-        session.stepper.rewind()
         session.learner.begin()
+        session.stepper.rewind()
         session.surgeon.forget()
         session.snapshot = session.make_snapshot(session.picture)
     return training(session, args, payload)
 
 
+@operation()
+def learning(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """Where the learning from the data set stands; ``since``, ``run``: what the page has of it already."""
+    since, run = args.integer("since", 0), args.integer("run", -1, -1)
+    told = {**session.learner.describe(since, run), "total": session.stepper.steps}
+    return Reply(finite({"learning": told, "version": session.snapshot.version}))
+
+
 @operation(job=True)
 def learn(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """``steps`` steps on minibatches of the data set (0: only where it stands); the picture shown is traced anew after
-    the last of them."""
-    steps, batch = args.integer("steps", 1, 0, 50), args.integer("batch", 32, 1, 1024)
-    if steps:
-        with session.lock:
-            for _ in range(steps):
-                session.learner.step(session.loss, batch)
-            session.surgeon.forget()
-            session.snapshot = session.make_snapshot(session.picture)
-    return Reply(
-        finite({**session.learner.describe(), "steps": session.stepper.steps, "version": session.snapshot.version})
-    )
+    """Go on learning until ``pause``, in minibatches of ``batch``."""
+    session.learner.start(args.integer("batch", 32, 1, 1024))
+    return learning(session, args, payload)
+
+
+@operation()
+def pause(session: Session, args: Arguments, payload: bytes) -> Reply:
+    session.learner.pause()
+    return learning(session, args, payload)
+
+
+@operation(job=True)
+def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """One step on a minibatch, and the page as it is after it."""
+    with session.lock:
+        session.learner.once(args.integer("batch", 32, 1, 1024))
+        return _looked(session, args, payload)
+
+
+@operation(job=True, waits=True)
+def look(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none."""
+    with session.lock:
+        if session.learner.take():
+            return _looked(session, args, payload)
+    return learning(session, args, payload)
+
+
+def _looked(session: Session, args: Arguments, payload: bytes) -> Reply:
+    session.surgeon.forget()
+    session.snapshot = session.make_snapshot(session.picture, lazy=True)
+    shown = frame(session, args, payload)
+    return Reply({**shown.values, **learning(session, args, payload).values}, shown.data)
 
 
 def _with_loss(session: Session) -> Snapshot:

@@ -19,6 +19,7 @@ _LIMIT = 1e6
 @operation(job=True)
 def edit(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Set or scale numbers of a parameter, or silence a whole output map; the answer before any edit, and now."""
+    session.settle()
     module = args.text("layer").split(":")[0]
     session.snapshot.layer(args.text("layer"))
     action = args.text("action", "set", ("set", "scale", "silence"))
@@ -33,6 +34,7 @@ def edit(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True)
 def undo(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Take the newest edit back, or with ``all`` every one."""
+    session.settle()
     session.surgeon.undo()
     while args.values.get("all") and session.surgeon.edits:
         session.surgeon.undo()

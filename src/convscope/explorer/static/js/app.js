@@ -18,6 +18,7 @@ import { mountHeads } from "./views/heads.js";
 import { mountDetail } from "./views/detail.js";
 import { mountInput } from "./views/input.js";
 import { mountLegend } from "./views/legend.js";
+import { attachLive } from "./views/live.js";
 import { mountTools } from "./views/tools.js";
 import { mountTravel } from "./views/travel.js";
 
@@ -71,6 +72,7 @@ export class App {
     await this.address.checkModel(wanted);
     this.listen();
     await this.selection.changed(false);
+    await attachLive(this);
     window.addEventListener("popstate", () => this.address.goBack());
   }
 
@@ -117,6 +119,7 @@ export class App {
     this.camera.relayout();
     await this.frames.refresh();
     await this.selection.changed(false);
+    await attachLive(this);
   }
 
   render(animate = false) {

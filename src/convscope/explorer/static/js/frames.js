@@ -22,17 +22,20 @@ export class Frames {
     return this.app.graph.items.map((item) => item.shows).filter((name) => name !== "input");
   }
 
-  async refresh() {
+  wanted() {
     const { show, rule } = this.app.store.state;
-    await this.take(this.app.connection.ask("frame", { quantity: show, rule, layers: this.wantedLayers() }));
+    return { quantity: show, rule, layers: this.wantedLayers() };
+  }
+
+  async refresh() {
+    await this.take(this.app.connection.ask("frame", this.wanted()));
   }
 
   // Ask for a change of the input (or target); the answer is a frame.
   async change(op, args = {}, payload = null, kind = op) {
-    const { show, rule } = this.app.store.state;
     document.body.dataset.stale = "true";
     try {
-      await this.take(this.app.connection.askLatest(kind, op, { ...args, quantity: show, rule, layers: this.wantedLayers() }, payload));
+      await this.take(this.app.connection.askLatest(kind, op, { ...args, ...this.wanted() }, payload));
     } catch (error) {
       if (error.kind !== "superseded") {
         notice(error.message);

@@ -15,7 +15,7 @@ import { showBoxes } from "./boxes.js";
 import { showHealth } from "./health.js";
 import { showLikes } from "./likes.js";
 import { showSurgery } from "./surgery.js";
-import { mountTraining, showTraining } from "./training.js";
+import { mountTraining, refreshTraining, showTraining } from "./training.js";
 
 const TABS = ["boxes", "forward", "backward", "gradient", "field", "training", "bench", "likes", "surgery", "beside", "health", "lab"];
 const NEEDS = { training: "preview", bench: "evidence", likes: "likes", surgery: "edits", beside: "besides", health: "health" };
@@ -29,6 +29,7 @@ export function mountDetail(app) {
   const { store } = app;
   const detail = $("#detail");
   let turn = 0;
+  let shown = null; // the tab that stands
   mountTraining(app);
 
   function head() {
@@ -61,7 +62,24 @@ export function mountDetail(app) {
     } }, buttons);
   }
 
+  // A press that is under way belongs to the buttons as they are: they are made anew after it.
+  let pressed = false;
+  let missed = false;
+  detail.addEventListener("pointerdown", () => (pressed = true));
+  for (const end of ["pointerup", "pointercancel"]) {
+    window.addEventListener(end, () => {
+      pressed = false;
+      if (missed) setTimeout(draw);
+      missed = false;
+    });
+  }
+
   async function draw() {
+    if (store.get("tab") === "training" && shown === "training" && refreshTraining(app)) return;
+    if (pressed) {
+      missed = true;
+      return;
+    }
     const mine = ++turn;
     detail.setAttribute("aria-label", t("details"));
     const { tab } = store.state;
@@ -75,6 +93,11 @@ export function mountDetail(app) {
       replace(body, h("p.note.warn", {}, error.message));
     }
     if (mine !== turn) return;
+    if (pressed) {
+      missed = true;
+      return;
+    }
+    shown = tab;
     const focused = detail.contains(document.activeElement) ? document.activeElement.id : "";
     replace(detail, head(), tabs(), body);
     detail.scrollTop = scroll;
@@ -99,7 +122,7 @@ export function mountDetail(app) {
     await showArithmetic(app, body, tab);
   }
 
-  app.onselection = draw;
+  app.onselection = () => (app.drawing = draw());
   app.ondetail = draw;
   store.on(["tab", "lang", "weight", "rule", "pixel", "training"], draw);
   draw();

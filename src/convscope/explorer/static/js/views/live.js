@@ -1,94 +1,156 @@
-// Learning from the data set while the page looks on: start, pause, one step, save; the loss of every step as a curve.
+// Learning from the data set while the page looks on. The server learns and knows whether it does; the page asks for its
+// newest weights, draws them, and asks again: at its own pace, which holds up no step.
 
-import { $, h, num, say } from "../core/dom.js";
+import { $, h, notice, num, replace, say } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 
-const BUSY = 40; // ms of learning between two looks at the page
-const live = { running: false, batch: 32, steps: 1, now: null, turn: 0 };
+const PACE = 40; // ms from one look to the next, at least
+const KEPT = 2000;
+const FEW_CLASSES = 40; // above, the picture of what was mixed up would be all lines
+const live = { now: null, losses: [], batch: 32, watching: false };
 
-export async function livePanel(app) {
+// Whether the server learns, or is about to end.
+export function learns() {
+  return live.now !== null && live.now.state !== "idle";
+}
+
+// After the page was opened, or came back to its server: what was begun goes on.
+export async function attachLive(app) {
+  if (!app.model.can("learn") || !app.model.data) return;
+  take((await app.connection.ask("learning", asked())).learning);
+  if (learns()) watch(app);
+}
+
+export function livePanel(app) {
   if (!app.model.can("learn")) return null;
   if (!app.model.data) return h("p.note", {}, t("live_none"));
-  // After a reload, and where another window has gone on, it is asked how far the model is.
-  if (!live.now || (!live.running && live.now.version !== app.store.get("frame").version)) live.now = await app.connection.ask("learn", { steps: 0 });
-  const { now } = live;
-  const curve = h("canvas", { id: "live-curve", width: 640, height: 140, role: "img", "aria-label": t("live_curve", { count: now.losses.length }) });
-  draw(curve, now.losses);
-  let pressed = false; // the panel is made anew at every step: a press counts, not the click that may miss it
-  const toggle = () => (live.running ? pause() : start(app));
-  return h("section", { id: "live" },
+  const section = h("section.learning", { id: "learning" },
     h("h2", {}, t("live")), h("p.small", {}, t("live_text")),
     h("div.row", {},
-      h("button.button", { type: "button", id: "live-run", onpointerdown: () => {
-        pressed = live.running;
-        if (pressed) pause();
-      }, onclick: () => {
-        if (!pressed) toggle();
-        pressed = false;
-      } }, t(live.running ? "live_pause" : "live_start")),
-      h("button.button", { type: "button", id: "live-one", disabled: live.running, onclick: () => once(app) }, t("live_one")),
+      h("button.button", { type: "button", id: "live-run", onclick: () => press(app) }),
+      h("button.button", { type: "button", id: "live-one", onclick: () => once(app) }, t("live_one")),
       h("label.field", {}, t("live_batch"), h("input", { type: "number", id: "live-batch", min: "1", max: "1024", value: String(live.batch), onchange: (event) => (live.batch = Math.min(1024, Math.max(1, Math.round(Number(event.target.value)) || 32))) })),
       h("a.button", { id: "live-save", href: "/model.safetensors", download: "model.safetensors" }, t("save_model"))),
-    now.losses.length ? h("p.small", {}, t("live_now", { step: now.steps, epoch: now.epoch + 1 }), " = ", num(now.losses.at(-1), { text: short(now.losses.at(-1), 4) }), ` · ${t("live_right")} `, num(now.right, { text: percent(now.right) })) : null,
-    curve);
+    h("p.small", { id: "live-now" }),
+    h("canvas", { id: "live-curve", width: 640, height: 140, role: "img" }),
+    h("div.mixed", { id: "live-mixed" }));
+  fill(app, section);
+  return section;
 }
 
-async function once(app) {
-  const began = performance.now();
-  const { turn, steps } = live;
-  const answer = await app.connection.ask("learn", { steps, batch: live.batch });
-  if (turn === live.turn) live.now = answer; // else it was rewound meanwhile
-  const taken = (performance.now() - began) / steps;
-  const focused = document.activeElement?.id;
-  await app.frames.refresh();
-  if (focused && document.activeElement === document.body) $(`#${focused}`)?.focus();
-  return taken;
+// The numbers of a panel that stands; false when there is none.
+export function refreshLive(app) {
+  const section = $("#learning");
+  if (section) fill(app, section);
+  return section !== null;
 }
 
-async function start(app) {
-  live.running = true;
+function fill(app, section) {
+  const { now } = live;
+  const find = (id) => section.querySelector(`#${id}`);
+  find("live-run").textContent = t({ running: "live_pause", ending: "live_ending" }[now?.state] ?? "live_start");
+  find("live-run").disabled = now?.state === "ending";
+  find("live-one").disabled = learns();
+  if (!now) return;
+  const last = live.losses.at(-1);
+  if (last !== undefined) {
+    replace(find("live-now"), t("live_now", { step: now.total, epoch: now.epoch + 1 }), " = ", num(last, { text: short(last, 4) }), ` · ${t("live_right")} `, num(now.right, { text: percent(now.right) }));
+  } else replace(find("live-now"));
+  find("live-curve").setAttribute("aria-label", t("live_curve", { count: live.losses.length }));
+  curve(find("live-curve"), live.losses);
+  mixed(app, find("live-mixed"), now);
+}
+
+function take(now) {
+  const fresh = now.run !== live.now?.run || now.first > (live.now?.steps ?? 0);
+  live.losses = fresh ? now.losses : [...live.losses, ...now.losses].slice(-KEPT);
+  if (now.failed && now.failed !== live.now?.failed) notice(t("live_failed", { reason: now.failed }));
+  live.now = now;
+}
+
+function asked() {
+  return { since: live.now?.steps ?? 0, run: live.now?.run ?? -1 };
+}
+
+// One question whose answer may hold a frame.
+async function ask(app, op, args = {}) {
+  const answer = await app.connection.ask(op, { ...args, ...asked(), ...app.frames.wanted() });
+  const was = learns();
+  take(answer.learning);
+  if (answer.tiles) await app.frames.take(answer);
+  if (was && !learns()) await app.ondetail(); // the single step comes back
+  else refreshLive(app);
+}
+
+async function watch(app) {
+  if (live.watching) return;
+  live.watching = true;
   try {
-    while (live.running) {
-      const taken = await once(app);
-      live.steps = Math.min(50, Math.max(1, Math.round(BUSY / taken)));
+    while (learns()) {
+      const began = performance.now();
+      await ask(app, "look");
+      await app.drawing; // else a panel that takes longer than a look would never stand
+      await new Promise((done) => setTimeout(done, Math.max(0, PACE - (performance.now() - began))));
     }
+    const last = live.losses.at(-1);
+    if (last !== undefined) say(`${t("live_now", { step: live.now.total, epoch: live.now.epoch + 1 })} = ${short(last, 4)}`);
+  } catch (error) {
+    if (error.kind !== "lost") throw error; // else it is attached again when the server is back
   } finally {
-    live.running = false;
-    live.steps = 1;
-    ready();
-    await app.ondetail();
-    ready(); // a panel whose numbers were superseded on their way is not drawn anew
+    live.watching = false;
   }
-  if (live.now) say(`${t("live_now", { step: live.now.steps, epoch: live.now.epoch + 1 })} = ${short(live.now.losses.at(-1), 4)}`);
 }
 
-function pause() {
-  live.running = false;
+async function press(app) {
+  take((await app.connection.ask(live.now?.state === "running" ? "pause" : "learn", { batch: live.batch, ...asked() })).learning);
+  await app.ondetail();
+  watch(app);
 }
 
-// The buttons as they are while nothing runs.
-function ready() {
-  if (live.running || !$("#live-run")) return;
-  $("#live-run").textContent = t("live_start");
-  $("#live-one").disabled = false;
+function once(app) {
+  return ask(app, "learn_once", { batch: live.batch });
 }
 
-export function forgetLive() {
-  live.running = false;
-  live.now = null;
-  live.turn += 1;
-}
-
-function draw(canvas, losses) {
-  if (losses.length < 2) return;
+function curve(canvas, losses) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  if (losses.length < 2) return;
   const most = Math.max(...losses, 1e-12);
   context.strokeStyle = palette.delta;
   context.lineWidth = 2;
   context.beginPath();
   losses.forEach((loss, at) => context.lineTo((at / (losses.length - 1)) * width, height - 4 - (loss / most) * (height - 8)));
   context.stroke();
+}
+
+// What was said of the latest pictures: rows are the classes, columns the answers; and the mistakes made most often.
+function mixed(app, box, now) {
+  const classes = app.model.classes.length;
+  if (!now.recent || classes > FEW_CLASSES) {
+    replace(box);
+    return;
+  }
+  let canvas = box.querySelector("canvas");
+  if (!canvas) {
+    canvas = h("canvas", { id: "live-matrix", width: 160, height: 160, role: "img" });
+    replace(box, canvas, h("div.small", {}, h("p", {}), h("ul", {})));
+  }
+  const wrong = now.mixed.filter(([was, said]) => was !== said);
+  const text = t("live_mixed", { count: now.recent });
+  canvas.setAttribute("aria-label", text);
+  box.querySelector("p").textContent = text;
+  replace(box.querySelector("ul"), wrong.slice(0, 4).map(([was, said, times]) => h("li", {}, `${app.model.className(was)} → ${app.model.className(said)} · `, num(times, { text: String(times) }))));
+  const context = canvas.getContext("2d");
+  const side = canvas.width / classes;
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  const most = Math.max(...now.mixed.map(([, , times]) => times));
+  for (const [was, said, times] of now.mixed) {
+    context.globalAlpha = Math.sqrt(times / most);
+    context.fillStyle = was === said ? palette.activation : palette.delta;
+    context.fillRect(said * side, was * side, side, side);
+  }
+  context.globalAlpha = 1;
 }

@@ -1,10 +1,10 @@
 // One training step in slow motion: forward, loss, backward, gradient, momentum, decay, new weight; and all the way back.
 
-import { h, num, replace, say } from "../core/dom.js";
+import { $, h, num, replace, say } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { chosenWeight } from "./gradient.js";
-import { forgetLive, livePanel } from "./live.js";
+import { attachLive, learns, livePanel, refreshLive } from "./live.js";
 
 const BEATS = ["forward", "loss", "backward", "gradient", "decay", "momentum", "weight"];
 const show = { beat: -1, result: null, playing: false, outlook: null, version: null };
@@ -19,24 +19,22 @@ export async function showTraining(app, body) {
     replace(body, h("p.note", {}, t("no_loss")));
     return;
   }
+  await attachLive(app);
+  if (learns()) {
+    await showLearning(app, body);
+    return;
+  }
   const weight = selected(app);
   const asked = weight ? { parameter: weight.full, index: weight.index } : {};
   if (show.version !== frame.version && !show.playing) {
     show.beat = -1;
     show.result = null;
   }
-  const [{ training }, outlook, live] = await Promise.all([app.connection.ask("training"), app.connection.ask("preview", asked), livePanel(app)]);
+  const [{ training }, outlook] = await Promise.all([app.connection.ask("training"), app.connection.ask("preview", asked)]);
   show.outlook = outlook;
-  const setting = (name, value, step) => h("label.field", {}, t(name), h("input", {
-    type: "number", id: `sgd-${name}`, min: "0", step, value: String(value),
-    onchange: async (event) => {
-      await app.connection.ask("configure", { [name]: Number(event.target.value) });
-      await showTraining(app, body);
-    },
-  }));
   replace(body,
     h("p", {}, t("training_text")),
-    h("div.grid3", {}, setting("rate", training.rate, "0.01"), setting("momentum", training.momentum, "0.1"), setting("decay", training.decay, "0.0001")),
+    settings(app, body, training),
     h("div.row", {},
       h("button.button.primary", { type: "button", id: "sgd-step", onclick: () => step(app, body, asked) }, t("step")),
       h("button.button", { type: "button", id: "sgd-rewind", disabled: training.steps === 0, onclick: () => rewind(app, body) }, t("rewind")),
@@ -48,8 +46,30 @@ export async function showTraining(app, body) {
     h("p.small", {}, "J ", num(outlook.loss_before, { text: short(outlook.loss_before, 5) }), " → ", num(outlook.loss_after, { text: short(outlook.loss_after, 5) })),
     h("p.note", {}, t("one_input_note")),
     show.result ? moved(show.result) : null,
-    live,
+    livePanel(app),
   );
+}
+
+function settings(app, body, training) {
+  const setting = (name, step) => h("label.field", {}, t(name), h("input", {
+    type: "number", id: `sgd-${name}`, min: "0", step, value: String(training[name]),
+    onchange: async (event) => {
+      await app.connection.ask("configure", { [name]: Number(event.target.value) });
+      await showTraining(app, body);
+    },
+  }));
+  return h("div.grid3", {}, setting("rate", "0.01"), setting("momentum", "0.1"), setting("decay", "0.0001"));
+}
+
+// While the model learns from the data: the step on one picture is away, since its numbers would be of weights gone by.
+async function showLearning(app, body) {
+  const { training } = await app.connection.ask("training");
+  replace(body, settings(app, body, training), livePanel(app));
+}
+
+// Whether the panel that stands shows the learning, and has its newest numbers now: nothing is to be made anew.
+export function refreshTraining(app) {
+  return learns() && !$("#sgd-step") && refreshLive(app);
 }
 
 function selected(app) {
@@ -130,8 +150,8 @@ function sweep(app, beat) {
 }
 
 async function rewind(app, body) {
-  forgetLive();
   await app.connection.ask("rewind");
+  await attachLive(app);
   show.beat = -1;
   show.result = null;
   await app.frames.refresh();

@@ -1,0 +1,142 @@
+"""Learning beside the page: whose weights are when the model's, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from convscope.data import Dataset, load_dataset
+from convscope.errors import ArgumentError
+from convscope.explorer.learning import ENDING, IDLE, KEPT, RECENT, RUNNING, Learner
+from convscope.explorer.protocol import Arguments
+from convscope.explorer.session import Session
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset[Any]:
+    return load_dataset("digits")
+
+
+def small(classes: int = 10) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 36, classes))
+
+
+@pytest.fixture
+def session(digits: Dataset[Any]) -> Any:
+    made = Session(small(), digits, input_shape=(1, 8, 8))
+    yield made
+    made.close()
+
+
+def until(what: Any) -> None:
+    end = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def weights(session: Session) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in session.model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def ask(session: Session, op: str, **args: Any) -> dict[str, Any]:
+    return dict(session.answer(op, Arguments(args), b"").values)
+
+
+def test_the_model_changes_only_when_it_is_looked_at(session: Session) -> None:
+    learner, start = session.learner, weights(session)
+    assert ask(session, "learn", batch=4)["learning"]["state"] == RUNNING
+    until(lambda: learner._going.steps > 3)
+    assert same(start, weights(session))
+    assert session.stepper.steps == 0
+    until(lambda: ask(session, "look")["learning"]["steps"] > 0)
+    seen = weights(session)
+    assert not same(start, seen)
+    assert session.stepper.steps == learner.progress.steps > 0
+    assert ask(session, "pause")["learning"]["state"] in (ENDING, IDLE)
+    until(lambda: ask(session, "look")["learning"]["state"] == IDLE)
+    assert learner.progress == learner._going
+    copied = dict(learner._copy.state_dict()) if learner._copy is not None else {}
+    assert same(weights(session), copied)
+    told = session.learner.describe()
+    assert told["losses"] == list(learner.progress.losses)
+    assert session.learner.describe(int(told["steps"]) - 1, int(told["run"]))["losses"] == told["losses"][-1:]  # type: ignore[call-overload,index]
+
+
+def test_what_is_paused_goes_on_as_if_it_had_not_been(session: Session, digits: Dataset[Any]) -> None:
+    """The order of the pictures, the momentum and batch normalisation's means are taken up again."""
+    ask(session, "configure", momentum=0.9)
+    for _ in range(2):
+        ask(session, "learn", batch=4)
+        until(lambda: ask(session, "look")["learning"]["steps"] > 2)
+        session.settle()
+        assert session.learner.state == IDLE
+    other = Session(small(), digits, input_shape=(1, 8, 8))
+    ask(other, "configure", momentum=0.9)
+    for _ in range(session.learner.progress.steps):
+        other.learner.once(4)
+    assert other.learner.progress == session.learner.progress
+    assert same(weights(other), weights(session))
+
+
+def test_whatever_else_changes_the_weights_ends_it_first(session: Session) -> None:
+    for op, args in (("step", {}), ("edit", {"layer": "0", "index": [0, 0, 1, 1], "value": 2.0}), ("learn_once", {})):
+        ask(session, "learn", batch=4)
+        until(lambda: session.learner._going.steps > session.learner.progress.steps)
+        before = session.learner.progress.steps
+        ask(session, op, **args)
+        assert session.learner.state == IDLE
+        assert session.learner.progress.steps > before
+    assert session.stepper.steps == session.learner.progress.steps + 1
+    ask(session, "rewind")
+    assert session.learner.progress.steps == session.stepper.steps == 0
+
+
+def test_it_ends_by_itself_where_nobody_looks_and_where_it_fails(session: Session) -> None:
+    session.learner.patience = 0.0
+    ask(session, "learn", batch=4)
+    until(lambda: ask(session, "look")["learning"]["state"] == IDLE)
+    assert session.learner.failed is None
+    session.learner.patience = 60.0
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no more memory")
+
+    session.learner._batch, kept = broken, session.learner._batch  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="no more memory"):
+        session.learner.start(4)
+    session.learner._batch = kept  # type: ignore[method-assign]
+    ask(session, "learn", batch=4)
+    session.learner._batch = broken  # type: ignore[method-assign]
+    until(lambda: ask(session, "look")["learning"]["state"] == IDLE)
+    assert session.learner.failed == "RuntimeError: no more memory"
+
+
+def test_data_of_other_classes_is_refused(digits: Dataset[Any]) -> None:
+    session = Session(small(7), digits, input_shape=(1, 8, 8))
+    with pytest.raises(ArgumentError, match="data: got '10 classes', wanted 7, as many as the model answers"):
+        session.learner.start(4)
+    assert session.learner.state == IDLE
+    without = Session(small(), input_shape=(1, 8, 8))
+    with pytest.raises(ArgumentError, match="Start with --data"):
+        without.learner.start(4)
+
+
+def test_what_is_kept_has_an_end(session: Session) -> None:
+    learner: Learner = session.learner
+    learner.start(1024)
+    until(lambda: len(learner._going.answers) == RECENT)
+    learner.rest()
+    assert len(learner.progress.losses) <= KEPT
+    mixed = learner.describe()["mixed"]
+    assert isinstance(mixed, list)
+    assert sum(times for _, _, times in mixed) == RECENT
