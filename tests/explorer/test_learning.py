@@ -55,7 +55,7 @@ def ask(session: Session, op: str, **args: Any) -> dict[str, Any]:
 def test_the_model_changes_only_when_it_is_looked_at(session: Session) -> None:
     learner, start = session.learner, weights(session)
     assert ask(session, "learn", batch=4)["learning"]["state"] == RUNNING
-    until(lambda: learner._going.steps > 3)
+    until(lambda: learner.made > 3)
     assert same(start, weights(session))
     assert session.stepper.steps == 0
     until(lambda: ask(session, "look")["learning"]["steps"] > 0)
@@ -91,7 +91,7 @@ def test_what_is_paused_goes_on_as_if_it_had_not_been(session: Session, digits: 
 def test_whatever_else_changes_the_weights_ends_it_first(session: Session) -> None:
     for op, args in (("step", {}), ("edit", {"layer": "0", "index": [0, 0, 1, 1], "value": 2.0}), ("learn_once", {})):
         ask(session, "learn", batch=4)
-        until(lambda: session.learner._going.steps > session.learner.progress.steps)
+        until(lambda: session.learner.made > session.learner.progress.steps)
         before = session.learner.progress.steps
         ask(session, op, **args)
         assert session.learner.state == IDLE

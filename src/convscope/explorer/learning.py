@@ -86,6 +86,11 @@ class Learner:
             return RUNNING
         return ENDING if alive or self._offer is not None else IDLE
 
+    @property
+    def made(self) -> int:
+        """Steps that the copy has made, looked at or not."""
+        return self._going.steps
+
     def begin(self) -> None:
         """Before the first step; the weights have been put back."""
         self.rest()
