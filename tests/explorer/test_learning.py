@@ -67,9 +67,10 @@ def test_the_model_changes_only_when_it_is_looked_at(session: Session) -> None:
     assert learner.progress == learner._going
     copied = dict(learner._copy.state_dict()) if learner._copy is not None else {}
     assert same(weights(session), copied)
-    told = session.learner.describe()
-    assert told["losses"] == list(learner.progress.losses)
-    assert session.learner.describe(int(told["steps"]) - 1, int(told["run"]))["losses"] == told["losses"][-1:]  # type: ignore[call-overload,index]
+    progress = learner.progress
+    assert learner.describe()["losses"] == list(progress.losses)
+    assert learner.describe(progress.steps - 1, progress.run)["losses"] == [progress.losses[-1]]
+    assert learner.describe(progress.steps, progress.run + 1)["losses"] == list(progress.losses)
 
 
 def test_what_is_paused_goes_on_as_if_it_had_not_been(session: Session, digits: Dataset[Any]) -> None:
@@ -101,7 +102,9 @@ def test_whatever_else_changes_the_weights_ends_it_first(session: Session) -> No
     assert session.learner.progress.steps == session.stepper.steps == 0
 
 
-def test_it_ends_by_itself_where_nobody_looks_and_where_it_fails(session: Session) -> None:
+def test_it_ends_by_itself_where_nobody_looks_and_where_it_fails(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session.learner.patience = 0.0
     ask(session, "learn", batch=4)
     until(lambda: ask(session, "look")["learning"]["state"] == IDLE)
@@ -111,12 +114,12 @@ def test_it_ends_by_itself_where_nobody_looks_and_where_it_fails(session: Sessio
     def broken(*_: Any) -> Any:
         raise RuntimeError("no more memory")
 
-    session.learner._batch, kept = broken, session.learner._batch  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="no more memory"):
-        session.learner.start(4)
-    session.learner._batch = kept  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(session.learner, "_batch", broken)
+        with pytest.raises(RuntimeError, match="no more memory"):
+            session.learner.start(4)
     ask(session, "learn", batch=4)
-    session.learner._batch = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(session.learner, "_batch", broken)
     until(lambda: ask(session, "look")["learning"]["state"] == IDLE)
     assert session.learner.failed == "RuntimeError: no more memory"
 
