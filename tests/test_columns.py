@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscope.columns import aligned, cut, padded, ruled, shown, width
+from convscope.columns import aligned, cut, figure, padded, ruled, share, shown, width
 
 
 def test_columns_line_up() -> None:
@@ -30,3 +30,11 @@ def test_a_terminal_obeys_nothing_in_a_name() -> None:
     assert shown("a\nb\tc\x7f\x9b\u202ed") == "a␊b␉c␡��d"
     assert len(aligned([("a\nb", "1"), ("c", "2")]).splitlines()) == 2
     assert shown("Čšž 猫 é") == "Čšž 猫 é"
+
+
+def test_a_share_of_nothing_is_a_dash() -> None:
+    nothing = float("nan")
+    assert [share(each) for each in (0.5, 0.0, nothing, None)] == ["50.00%", "0.00%", "–", "–"]
+    assert figure("mean_ap", nothing, ("mean_ap",)) == "–"
+    assert figure("mean_ap", 0.125, ("mean_ap",)) == "12.50%"
+    assert figure("loss", nothing, ("mean_ap",)) == "nan", "a loss that has left all bounds is said"

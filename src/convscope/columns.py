@@ -25,9 +25,14 @@ def padded(text: str, cells: int, right: bool = False) -> str:
     return space + shown(text) if right else shown(text) + space
 
 
-def share(value: float) -> str:
-    """``value`` in per cent; a dash where there was nothing to take a share of (nan)."""
-    return f"{value:.2%}" if value == value else "–"
+def share(value: float | None) -> str:
+    """``value`` in per cent; a dash where there was nothing to take a share of (nan, in a file None)."""
+    return "–" if value is None or value != value else f"{value:.2%}"
+
+
+def figure(name: str, value: float, shares: Sequence[str]) -> str:
+    """A figure of a task as a line of progress tells it: in per cent where ``name`` is among ``shares``."""
+    return share(value) if name in shares else f"{value:.4f}"
 
 
 def cut(text: str, cells: int) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from convscope.cli.progress import in_words
+from convscope.columns import figure
 from convscope.tasks.stages import events
 
 
@@ -105,8 +106,7 @@ class JobDisplay:
                 self._warn(f"{stage}: interrupted at step {event['step']:,}; the state is saved in {event['path']}")
 
     def _figure(self, name: str, value: float, shares: Sequence[str]) -> str:
-        share = name.removeprefix("test ").replace(" ", "_") in shares
-        return f"{name} {value:.2%}" if share else f"{name} {value:.4f}"
+        return f"{name} {figure(name.removeprefix('test ').replace(' ', '_'), value, shares)}"
 
     def _show(self, stage: str, share: float, text: str) -> None:
         if self._bars is not None and stage in self._tasks:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from convscope.cli.terminal import Unread
-from convscope.columns import shown
+from convscope.columns import figure, shown
 from convscope.training import events
 
 if TYPE_CHECKING:
@@ -137,10 +137,7 @@ class TrainingDisplay:
     def _figures(self, figures: Mapping[str, float], prefix: str = "") -> str:
         assert self._started is not None
         shares = self._started.shares
-        return "  ".join(
-            f"{prefix}{name} {value:.2%}" if name in shares else f"{prefix}{name} {value:.4f}"
-            for name, value in figures.items()
-        )
+        return "  ".join(f"{prefix}{name} {figure(name, value, shares)}" for name, value in figures.items())
 
     def _line(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, highlight=False, soft_wrap=True)

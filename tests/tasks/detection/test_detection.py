@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from tests.data.kinds.some import CLASSES, some_boxes
 from torch import Tensor, nn
 
 from convscope import evaluate, fit, load, predict
+from convscope.cli.progress import TrainingDisplay
 from convscope.data import Batch, Dataset, load_dataset
 from convscope.data.kinds.boxes import Boxes, BoxTargets
 from convscope.data.layouts.pascal_voc import read_annotation
@@ -88,6 +90,19 @@ def test_it_learns_what_is_where(tmp_path: Path) -> None:
         assert name in ("square", "bar")
     answers = spec_of(again).answers  # type: ignore[union-attr]
     assert (answers.kind, answers.names, answers.more["shorter"]) == ("boxes", ("square", "bar"), 64)
+
+
+def test_a_test_part_without_boxes_has_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = dataclasses.replace(
+        squares(2, seed=1), boxes=Ragged.of([torch.zeros(0, 4)] * 2, torch.float32), labels=torch.zeros(0).long()
+    )
+    with TrainingDisplay(Console(width=300)) as display:
+        result = fit(
+            detector(), Dataset("bare", squares(4), bare), epochs=1, batch_size=4, settings=SMALL, watch=False,
+            run_dir=str(tmp_path / "run"), engine="torch", device="cpu", listeners=[display],
+        )  # fmt: skip
+    assert "test mean_ap –" in capsys.readouterr().out
+    assert DetectionTask().summary(result.metrics).startswith("mAP@0.5 – (11-point –), mAP@[.5:.95] –, recall –")
 
 
 class TestObjective:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.columns import share
 from convscope.data import Dataset
 from convscope.data.feed import Feed
 from convscope.data.kinds.boxes import Boxes
@@ -195,7 +196,7 @@ class FourSteps(TrainingJob):
         metrics = outcomes["steps/" + STEPS[-1].name].metrics
         data = {"source": self.asked.data, "name": self.asked.data}
         path = save(outcomes["steps/whole"].model(), folder / MODEL, metrics=metrics, data=data)
-        line = f"mAP@0.5 {metrics['mean_ap']:.2%} (11-point {metrics['mean_ap_11point']:.2%})"
+        line = f"mAP@0.5 {share(metrics['mean_ap'])} (11-point {share(metrics['mean_ap_11point'])})"
         if self.settings.pictures:
             report.draw(folder, self.name, metrics)
         return Finished(path, metrics, [line, f"model {path}"])

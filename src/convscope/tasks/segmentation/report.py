@@ -14,8 +14,8 @@ from convscope.tasks.segmentation.metrics import SegmentationFigures
 def summary(figures: SegmentationFigures) -> str:
     """The figures in one line."""
     return (
-        f"mean IoU {figures.mean_iou:.2%}, pixel accuracy {figures.pixel_accuracy:.2%}, mean class accuracy "
-        f"{figures.mean_class_accuracy:.2%}, loss {figures.loss:.4f}"
+        f"mean IoU {share(figures.mean_iou)}, pixel accuracy {share(figures.pixel_accuracy)}, mean class accuracy "
+        f"{share(figures.mean_class_accuracy)}, loss {figures.loss:.4f}"
     )
 
 
@@ -24,10 +24,10 @@ def report(figures: SegmentationFigures) -> str:
     lines = [
         f"pictures                {figures.images:,}",
         f"pixels with a class     {figures.pixels:,}",
-        f"mean IoU                {figures.mean_iou:.2%}",
-        f"frequency-weighted IoU  {figures.frequency_weighted_iou:.2%}",
-        f"pixel accuracy          {figures.pixel_accuracy:.2%}",
-        f"mean class accuracy     {figures.mean_class_accuracy:.2%}",
+        f"mean IoU                {share(figures.mean_iou)}",
+        f"frequency-weighted IoU  {share(figures.frequency_weighted_iou)}",
+        f"pixel accuracy          {share(figures.pixel_accuracy)}",
+        f"mean class accuracy     {share(figures.mean_class_accuracy)}",
         f"loss                    {figures.loss:.4f}",
         "",
     ]
