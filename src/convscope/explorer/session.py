@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.data import Dataset, Labelled
+from convscope.data.kinds.sentences import Sentences
 from convscope.errors import ArgumentError
 from convscope.explorer.beside import placed_beside
 from convscope.explorer.detector import DetectorDesk, detector_of
@@ -21,10 +22,10 @@ from convscope.explorer.learning import IDLE, Learner
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments, Reply
 from convscope.explorer.reach import Reach
+from convscope.explorer.sentences import ANSWERS, Sentence, SentenceDesk, reader_of
 from convscope.explorer.snapshot import Question, Snapshot
 from convscope.explorer.stepping import Stepper
 from convscope.explorer.surgery import Surgeon
-from convscope.graph.examples import takes_indices
 from convscope.inspect.attribution.subject import first_tensor
 from convscope.inspect.inputs import input_of
 from convscope.layers.losses import loss_for
@@ -79,23 +80,14 @@ def operation(
 
 
 def check_data(model: nn.Module, data: Dataset[Any] | None) -> None:
-    """ArgumentError for data of another task than the model's, and of a kind whose examples are no single pictures with
-    a class each."""
+    """ArgumentError for data of another task than the model's, and of a kind whose examples are no single pictures or
+    sentences with a class each."""
     if data is None:
         return
     task = task_of(model, data)
-    if data.kind != Labelled.kind:
+    if data.kind not in (Labelled.kind, Sentences.kind):
         got = f"{data.name!r}, a data set of kind {data.kind!r}, which {task.name} learns from"
         raise ArgumentError("data", got, "pictures with a class each, or none: any picture can be opened on the page")
-
-
-def check_reads_pictures(model: nn.Module) -> None:
-    """ArgumentError for a model of token numbers: the page has a picture or an array to begin from, no sentence."""
-    if takes_indices(model):
-        described = spec_of(model)
-        name = described.architecture if described is not None else type(model).__name__
-        hint = "convscope.trace has every value of it; convscope predict FILE TEXT -o FOLDER draws what counted"
-        raise ArgumentError("model", f"{name}, which reads numbers of tokens", "a model that reads pictures", hint)
 
 
 class Session:
@@ -115,15 +107,20 @@ class Session:
         beside: Mapping[str, nn.Module] | None = None,
     ) -> None:
         check_data(model, data)
-        check_reads_pictures(model)
         described = spec_of(model)
-        takes = input_of(model, data, input_shape)
-        self.detector = detector_of(model)
-        model = self.model = (model if self.detector is None else self.detector.view).eval()
         self.name = name or (described.architecture if described is not None else type(model).__name__)
-        self.network = Network(model, takes.shape)
+        self.reader, self.detector = reader_of(model), detector_of(model)
+        self.desk = self._desk(model, data, input_shape)
+        view = self.reader or self.detector
+        model = self.model = (model if view is None else view.view).eval()
+        sentence: Sentence | None = None
+        if isinstance(self.desk, SentenceDesk):
+            sentence = self.desk.first(start)
+            self.network = self.desk.network(sentence)
+            self.desk.turn_to(sentence)
+        else:
+            self.network = Network(model, self.desk.input_shape)
         self.large = sum(item.numel() for item in model.parameters()) > LARGE
-        self.desk = Desk(takes, data) if self.detector is None else DetectorDesk(takes, self.detector.scale)
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data) if self.detector is None else self.detector.names
         self.stepper = Stepper(model)
@@ -141,7 +138,7 @@ class Session:
         self.growing: Climb | None = None
         self.unfolded: set[str] = set()
         self.lesson: Mapping[str, Any] | None = None  # as lessons.lesson_of makes it; the page opens with it
-        first = self.desk.from_data("test", self._first_item(start)) if data is not None else self.desk.example()
+        first = sentence or self._first_picture(start)
         self.picture: Picture = first
         if self.detector is not None:
             self.detector.look_first(self.desk.x(first), first)
@@ -156,11 +153,19 @@ class Session:
 
     def answer(self, op: str, args: Arguments, payload: bytes) -> Reply:
         """Carry one request out. Raises ConvscopeError for whatever is wrong with it."""
+        if self.reader is not None and op not in ANSWERS:
+            raise ArgumentError("model", f"{self.name}, which reads sentences", f"one of pictures, for {op!r}")
         wanted = OPERATIONS[op]
         if wanted.job:
             return wanted.run(self, args, payload)
         with self.lock:  # jobs change weights under it: an answer's snapshot and weights belong together
             return wanted.run(self, args, payload)
+
+    def check_pictures(self, argument: str) -> None:
+        """ArgumentError for a model of sentences, where ``argument`` is of pictures only."""
+        if self.reader is not None:
+            got = f"{self.name}, which reads sentences"
+            raise ArgumentError(argument, got, "a model of pictures", "The page of a running explorer shows it")
 
     def cancel(self) -> None:
         """Long jobs stop at the next chance."""
@@ -173,6 +178,19 @@ class Session:
         self.show(self.desk.from_file(content, kind))
 
     # ---- the picture ------------------------------------------------------------------------------------------------
+
+    def _desk(
+        self, model: nn.Module, data: Dataset[Any] | None, input_shape: Sequence[int] | None
+    ) -> Desk | SentenceDesk:
+        if self.reader is not None:
+            return SentenceDesk(self.reader, data)
+        takes = input_of(model, data, input_shape)
+        return Desk(takes, data) if self.detector is None else DetectorDesk(takes, self.detector.scale)
+
+    def _first_picture(self, start: int | None) -> Picture:
+        if self.desk.data is None:
+            return self.desk.example()
+        return self.desk.from_data("test", self._first_item(start))
 
     def _first_item(self, start: int | None) -> int:
         """The item asked for, else a "3" where there is one: the tour speaks of it. Of the first of them that one which
@@ -203,11 +221,20 @@ class Session:
         if self.detector is not None:
             self.target_chosen = False
             self.detector.look_first(self.desk.x(picture), picture)
-        snapshot = self.make_snapshot(picture)
+        network = self.network
+        if isinstance(self.desk, SentenceDesk):
+            network = self.desk.network(picture, network)
+        snapshot = self.make_snapshot(picture, network=network)
         with self.lock:
+            if isinstance(self.desk, SentenceDesk) and isinstance(picture, Sentence):
+                self.desk.turn_to(picture)
+            if network is not self.network:
+                self.network, self._reach = network, None
             self.picture, self.snapshot = picture, snapshot
 
-    def make_snapshot(self, picture: Picture, forward: Snapshot | None = None, lazy: bool = False) -> Snapshot:
+    def make_snapshot(
+        self, picture: Picture, forward: Snapshot | None = None, lazy: bool = False, network: Network | None = None
+    ) -> Snapshot:
         """Trace the picture for the target and loss as they are set; ``lazy``: the way back when it is asked for."""
         self._version += 1
         x = self.desk.x(picture)
@@ -215,7 +242,7 @@ class Session:
         if target is not None and target >= max(1, self.output_count()):
             target = None
         question = Question(x, target, self.loss, guess=target is None)
-        made = Snapshot(self.network, question, self._version, self.large or lazy, forward)
+        made = Snapshot(network or self.network, question, self._version, self.large or lazy, forward)
         self.target = made.question.target
         return made
 
@@ -226,6 +253,7 @@ class Session:
     def _classes(self, described: ModelSpec | None, data: Dataset[Labelled] | None) -> list[str]:
         count = self.output_count()
         for names in (
+            self.reader.classes if self.reader is not None else (),
             described.classes if described is not None else (),
             data.train.classes if data is not None else (),
         ):

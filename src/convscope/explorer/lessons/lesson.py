@@ -31,6 +31,7 @@ def lesson_of(session: Session, lesson: LessonFile | str | Path) -> dict[str, An
     Raises DataError where the file cannot be read, ArgumentError by file, line, step and key where the model has no
     such layer, unit, weight, class or picture, where a text is missing, and where an ``answer`` is not the exact one.
     """
+    session.check_pictures("lesson")
     found = lesson if isinstance(lesson, LessonFile) else read_lesson(lesson)
     made = _Maker(session, found)
     return {

@@ -58,6 +58,7 @@ def plan_of(session: Session, lang: str | None = None, lesson: Mapping[str, Any]
 
     Raises ArgumentError for a layer, a loss or an output that the page cannot compute, by its name.
     """
+    session.check_pictures("save")
     _check_graph(session)
     weights = _Weights()
     described = finite(dict(hello(session, Arguments({}), b"").values))

@@ -37,6 +37,7 @@ def sheet_of(
     "c1.weight/0/0/2/2" of a weight whose "gradient" is. The ``terms`` largest products are left blank, the others are
     given as one subtotal. Raises ArgumentError for a place that the model does not have.
     """
+    session.check_pictures("sheet")
     if of not in KINDS:
         raise UnknownNameError("of", of, KINDS)
     if lang not in ("en", "zh"):

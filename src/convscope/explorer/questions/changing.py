@@ -10,6 +10,7 @@ from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
 from convscope.explorer import pictures
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.questions.reading import frame
+from convscope.explorer.sentences import SentenceDesk
 from convscope.explorer.session import LOSS_NAMES, NUDGE_DOUBLE_LIMIT, Session, operation
 from convscope.explorer.snapshot import check_index
 from convscope.graph import replay
@@ -35,6 +36,15 @@ def show_data(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True, latest=True)
 def show_pixels(session: Session, args: Arguments, payload: bytes) -> Reply:
     session.show(session.desk.from_pixels(payload, args.text("kind", "drawn", ("drawn", "shared", "blank", "lesson"))))
+    return frame(session, args, payload)
+
+
+@operation(job=True, latest=True)
+def show_sentence(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """A sentence typed on the page."""
+    if not isinstance(session.desk, SentenceDesk):
+        raise ArgumentError("model", session.name, "a model that reads sentences")
+    session.show(session.desk.from_text(args.text("text"), args.text("kind", "typed", ("typed", "shared"))))
     return frame(session, args, payload)
 
 

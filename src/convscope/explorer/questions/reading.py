@@ -15,6 +15,7 @@ from convscope.explorer.arithmetic import Explanation
 from convscope.explorer.layout import lay_out
 from convscope.explorer.network import INPUT
 from convscope.explorer.protocol import Arguments, Reply, finite
+from convscope.explorer.sentences import ANSWERS
 from convscope.explorer.session import LOSS_NAMES, Session, operation
 from convscope.explorer.snapshot import Snapshot, check_index
 from convscope.inspect.attribution import METHODS
@@ -28,7 +29,8 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
     data = session.desk.data
     parameters = sum(item.numel() for item in session.model.parameters())
     snapshot = session.snapshot
-    nodes = session.network.describe(snapshot.layers)
+    network = snapshot.network
+    nodes = network.describe(snapshot.layers)
     for node in nodes:
         layer = snapshot.layers[node["name"]]
         if len(layer.inputs[0].shape) == 2:
@@ -42,15 +44,15 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
                 "described": described is not None and described.preprocessing is not None,
                 "known_from": session.desk.known_from,
             },
-            "input_shape": list(session.network.input_shape),
+            "input_shape": list(network.input_shape),
             "picture_shape": list(session.desk.picture_shape),
             "fit": session.desk.preprocessing.fit,
             "classes": session.classes,
             "losses": [name for name in LOSS_NAMES if name in LOSSES],
             "attributions": list(METHODS),
             "nodes": nodes,
-            "output": session.network.output,
-            "layout": lay_out(session.network, session.unfolded),
+            "output": network.output,
+            "layout": lay_out(network, session.unfolded),
             "data": None
             if data is None
             else {
@@ -60,6 +62,7 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
                 "classes": list(data.train.classes),
             },
             **({} if session.detector is None else {"detector": session.detector.describe()}),
+            **({} if session.reader is None else {"sentences": True, "answers": list(ANSWERS)}),
             **({} if session.lesson is None else {"lesson": dict(session.lesson)}),
         }
     )
@@ -126,6 +129,7 @@ def _state(session: Session, snapshot: Snapshot) -> dict[str, Any]:
     logits = snapshot.logits[0].detach().double().flatten() if snapshot.logits.ndim == 2 else None
     return {
         "version": snapshot.version,
+        "input_shape": list(snapshot.network.input_shape),
         "predicted": snapshot.predicted,
         "target": snapshot.question.target,
         "target_chosen": session.target_chosen,

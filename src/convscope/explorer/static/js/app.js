@@ -122,6 +122,15 @@ export class App {
     await attachLive(this);
   }
 
+  // The model as the server has it by now, where an input of another shape has changed its layers' shapes.
+  async adopt() {
+    this.setModel(await this.connection.ask("hello"));
+    const { layer, map, unit, unfolded } = this.store.state;
+    if (unfolded.length) await this.unfold(unfolded);
+    this.camera.relayout();
+    this.store.set(this.selection.checked({ layer, map, unit }));
+  }
+
   render(animate = false) {
     if (!this.camera.layout || !this.store.state.frame) return;
     this.hits = [];

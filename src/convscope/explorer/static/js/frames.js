@@ -48,6 +48,8 @@ export class Frames {
 
   async take(promise) {
     const { state, pixels, atlases } = readFrame(await promise);
+    // A sentence of another length is read by a network of that length.
+    if (state.input_shape && `${state.input_shape}` !== `${this.app.model.input_shape}`) await this.app.adopt();
     const taking = (this.taking = (this.taking ?? 0) + 1);
     await this.paint(atlases);
     if (taking !== this.taking) return; // a newer one came meanwhile
@@ -63,7 +65,7 @@ export class Frames {
       frame: state,
       field: null,
       evidence: null,
-      sharedPixels: drawn && this.pixels && this.pixels.length <= SHARED_PIXELS ? packPixels(this.pixels) : null,
+      sharedPixels: drawn && !state.source.words && this.pixels && this.pixels.length <= SHARED_PIXELS ? packPixels(this.pixels) : null,
     });
     await this.app.selection.changed(false);
     this.app.pointer?.again();

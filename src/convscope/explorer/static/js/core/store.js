@@ -52,6 +52,7 @@ export function toAddress(state) {
   const frame = state.frame;
   if (frame) {
     if (frame.source.kind === "data" && !frame.source.edited) query.set("item", `${frame.source.split}:${frame.source.index}`);
+    else if (frame.source.text) query.set("text", frame.source.text);
     else if (state.sharedPixels) query.set("px", state.sharedPixels);
     if (frame.target_chosen) query.set("target", frame.target);
     query.set("loss", frame.loss_name);
@@ -77,6 +78,7 @@ export function fromAddress(hash) {
   found.wanted = {
     item: values.get("item"),
     px: values.get("px"),
+    text: values.get("text"),
     model: values.get("model"),
     target: values.has("target") ? Number(values.get("target")) : null,
     loss: values.get("loss"),

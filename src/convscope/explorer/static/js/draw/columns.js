@@ -98,6 +98,7 @@ function shape(model, item, height, maxTile, answers) {
 function inputBox(model, height, most) {
   const [, h, w] = model.picture_shape;
   const side = Math.min(most, height);
+  if (model.sentences) return { kind: "input", width: Math.min(most, 8 * w), height: Math.min(height, 2 * most), count: 1, shown: 1 }; // a column a word
   const scale = side / Math.max(h, w);
   return { kind: "input", width: Math.max(8, w * scale), height: Math.max(8, h * scale), count: 1, shown: 1 };
 }

@@ -3,6 +3,7 @@
 import { h, num, replace, say } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { wordsAt } from "./sentence.js";
 import { copyButton, pager, sheetButton, sumTable } from "./sum.js";
 
 const explained = { offset: 0, limit: 12 };
@@ -39,7 +40,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     sumTable(page, options),
     pager(page, load),
     h("div.more", {},
-      sheetButton(app, { layer, index: unit, direction, rule }),
+      app.model.sentences ? null : sheetButton(app, { layer, index: unit, direction, rule }),
       copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit }),
       back || !page.activation ? null : h("button.button.small", { type: "button", onclick: () => app.selection.select(page.activation.layer, app.store.get("map"), unit) }, t("to_activation")),
       h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "field" }) }, t("tab_field"))),
@@ -67,7 +68,8 @@ export function where(app, page, row) {
   const place = source[row].filter((at) => at >= 0 || page.terms.padding?.[row]);
   const name = page.origins[origin?.[row] ?? 0];
   const label = page.origins.length > 1 ? `${name} ` : "";
-  return `${label}${place.length > 1 ? `${place[0]} · (${place.slice(1).join(", ")})` : place.join("")}`;
+  const words = app.model.sentences && place.length ? wordsAt(app, name, place.at(-1)) : "";
+  return `${label}${words ? `${words} ` : ""}${place.length > 1 ? `${place[0]} · (${place.slice(1).join(", ")})` : place.join("")}`;
 }
 
 // A row of the table under the pointer lights its cell in the grids on the board.

@@ -22,7 +22,7 @@ const NEEDS = { training: "preview", bench: "evidence", likes: "likes", surgery:
 const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth, lab: showLab, boxes: showBoxes };
 
 export function tabsOf(app) {
-  return TABS.filter((name) => (name === "boxes" ? app.model.detector : !NEEDS[name] || app.model.can(NEEDS[name])));
+  return TABS.filter((name) => (name === "boxes" ? app.model.detector : name === "lab" ? !app.model.sentences : !NEEDS[name] || app.model.can(NEEDS[name])));
 }
 
 export function mountDetail(app) {

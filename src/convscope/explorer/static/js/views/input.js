@@ -8,8 +8,10 @@ import { bytes, floats } from "../core/connection.js";
 import { pictureCanvas } from "../draw/atlas.js";
 import { colours } from "../draw/colour.js";
 import { Running } from "./running.js";
+import { sentenceBox, showWords, unknownNote } from "./sentence.js";
 
 const PAD = 404;
+const VECTORS = 120; // height of a sentence's word vectors
 
 export function mountInput(app) {
   const { store } = app;
@@ -28,14 +30,14 @@ export function mountInput(app) {
   function size() {
     const [, height, width] = app.model.picture_shape;
     const scale = PAD / Math.max(height, width);
-    return { height, width, scale };
+    return app.model.sentences ? { height, width, down: VECTORS / height, across: PAD / width } : { height, width, down: scale, across: scale };
   }
 
   function paint() {
     if (!app.frames.picture) return;
-    const { height, width, scale } = size();
-    canvas.width = Math.round(width * scale);
-    canvas.height = Math.round(height * scale);
+    const { height, width, down, across } = size();
+    canvas.width = Math.round(width * across);
+    canvas.height = Math.round(height * down);
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = false;
     context.drawImage(app.frames.picture, 0, 0, canvas.width, canvas.height);
@@ -45,14 +47,14 @@ export function mountInput(app) {
       const [rows, columns] = field.boxes.input;
       context.strokeStyle = "#f5a83c";
       context.lineWidth = 4;
-      context.strokeRect(columns[0] * scale, rows[0] * scale, (columns[1] - columns[0]) * scale, (rows[1] - rows[0]) * scale);
+      context.strokeRect(columns[0] * across, rows[0] * down, (columns[1] - columns[0]) * across, (rows[1] - rows[0]) * down);
     }
     if (pixel) {
       context.strokeStyle = "#f5a83c";
       context.lineWidth = 3;
-      context.strokeRect(pixel[1] * scale, pixel[0] * scale, scale, scale);
+      context.strokeRect(pixel[1] * across, pixel[0] * down, across, down);
     }
-    canvas.setAttribute("aria-label", t("pad_label"));
+    canvas.setAttribute("aria-label", t(app.model.sentences ? "vectors_label" : "pad_label"));
   }
 
   // an attribution, or the effective field, over the picture
@@ -109,6 +111,7 @@ export function mountInput(app) {
 
   let last = null;
   canvas.addEventListener("pointerdown", (event) => {
+    if (app.model.sentences) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
     store.set({ evidence: null });
@@ -197,12 +200,13 @@ export function mountInput(app) {
       draw();
     }, tool === name);
     const file = h("input", { type: "file", id: "file", accept: "image/*", className: "unseen", tabIndex: -1, "aria-label": t("upload"), onchange: (event) => event.target.files[0] && upload(event.target.files[0]) });
-    const { data, picture_shape: shape } = app.model;
+    const { data, picture_shape: shape, sentences } = app.model;
     replace(side,
       h("div.pad-box", {},
-        h("div.side-title", {}, h("h2", {}, t("picture")), h("span.small.soft", {}, shape.join("×"))),
+        h("div.side-title", {}, h("h2", {}, t(sentences ? "sentence" : "picture")), h("span.small.soft", { id: "input-shape" }, shape.join("×"))),
+        sentences ? sentenceBox(app) : null,
         h("div.pad", {}, canvas)),
-      h("div.row.pad-tools", { role: "group", "aria-label": t("tools") }, pick("draw"), pick("erase"), pick("poke"), pick("look"),
+      sentences ? null : h("div.row.pad-tools", { role: "group", "aria-label": t("tools") }, pick("draw"), pick("erase"), pick("poke"), pick("look"),
         button("clear", t("clear"), () => app.frames.change("show_pixels", { kind: "blank" }, new Uint8Array(shape[0] * shape[1] * shape[2]), "pixels")),
         tool === "poke" ? h("label.field", {}, t("poke_value"), h("input", { type: "range", id: "poke-value", min: "0", max: "255", value: "255" })) : null),
       app.model.can("upload") ? h("div.row", {}, button("upload", t("upload"), () => file.click()), button("camera", t("camera"), toggleCamera), file) : null,
@@ -215,11 +219,12 @@ export function mountInput(app) {
           if (event.target.value !== "") app.frames.change("show_data", { split: "test", class: Number(event.target.value), index: source.kind === "data" ? source.index : 0 });
         } }, h("option", { value: "" }, t("next_of_class")), data.classes.map((name, index) => h("option", { value: String(index) }, name))))) : null,
       h("div.verdict", { id: "verdict" }),
-      h("details", { id: "stages-box", ontoggle: (event) => event.target.open && stages() }, h("summary", {}, t("preprocessing")), h("ol.stages", { id: "stages" })),
+      sentences ? null : h("details", { id: "stages-box", ontoggle: (event) => event.target.open && stages() }, h("summary", {}, t("preprocessing")), h("ol.stages", { id: "stages" })),
     );
     $("#previous")?.setAttribute("aria-label", t("previous_item"));
     $("#next")?.setAttribute("aria-label", t("next_item"));
-    side.setAttribute("aria-label", t("picture"));
+    side.setAttribute("aria-label", t(sentences ? "sentence" : "picture"));
+    if (sentences) showWords(app);
     paint();
     verdict();
   }
@@ -246,6 +251,7 @@ export function mountInput(app) {
         return [h(`span.name${strong}`, { title: app.model.className(index) }, app.model.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
       })),
       h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : ""))),
+    unknownNote(source),
     h("div.asked-box", {},
       frame.loss !== null ? h("div.choices", {},
         h("label.field", {}, t("target"), targets(frame)),
@@ -345,6 +351,7 @@ export function mountInput(app) {
     draw();
   });
   store.on(["frame"], () => {
+    if (app.model.sentences) showWords(app);
     if (!drawing) paint();
     verdict();
     stages();
