@@ -35,6 +35,18 @@ def _convolution(inputs: Any, outputs: Any) -> collections.Counter[str]:
     return collections.Counter({"_convolution_mode": math.prod(_sizes(outputs[0])) * math.prod(_sizes(inputs[1])[1:])})
 
 
+def _einsum(inputs: Any, _: Any) -> collections.Counter[str]:
+    """One product for each value of all letters together; fvcore's own row reads them, rounded, from numpy's text."""
+    letters = inputs[0].toIValue().replace(" ", "").split("->")[0].split(",")
+    shapes = [_sizes(each) for each in inputs[1].node().inputs()]
+    sizes = {
+        letter: size
+        for term, shape in zip(letters, shapes, strict=True)
+        for letter, size in zip(term, shape, strict=True)
+    }
+    return collections.Counter({"einsum": math.prod(sizes.values())})
+
+
 def _recurrent(name: str) -> Any:
     def handle(inputs: Any, _: Any) -> collections.Counter[str]:
         """Every matrix of weights once a position."""
@@ -69,6 +81,7 @@ def try_count(model: nn.Module, x: tuple[Tensor, ...]) -> dict[str, Any]:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
     analysis.set_op_handle("aten::_convolution_mode", _convolution)
+    analysis.set_op_handle("aten::einsum", _einsum)
     for name in ("lstm", "gru"):
         analysis.set_op_handle(f"aten::{name}", _recurrent(name))
     try:

@@ -12,6 +12,7 @@ import click
 import pytest
 from tests.cli.conftest import call_convscope
 
+from convscope.cli import main
 from convscope.cli.main import group
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -38,6 +39,7 @@ def test_help_loads_nothing_heavy() -> None:
     """Help comes at once: to import torch takes seconds."""
     program = """
 import sys
+from convscope.cli import main
 from convscope.cli.main import group
 for name in [None, *group.list_commands(None)]:
     try: group.main([*([name] if name else []), "--help"])
@@ -48,6 +50,19 @@ for name in [None, *group.list_commands(None)]:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Usage: ") == len(COMMANDS) + 1
+
+
+def test_the_help_imports_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = {}
+    for name in COMMANDS:
+        lines[name] = loaded(name).get_short_help_str(60)
+        assert lines[name]
+    monkeypatch.setattr(type(group), "get_command", lambda *_: pytest.fail("a command was imported"))
+    context = click.Context(group)
+    assert {name: group._short(context, name, 60) for name in COMMANDS} == lines  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    monkeypatch.setattr(main, "_DOCUMENTED", re.compile("no such text"))
+    assert group._short(context, "train", 60) == lines["train"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

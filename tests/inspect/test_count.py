@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convscope import create_model
 from convscope.errors import ArgumentError, UnknownNameError
-from convscope.inspect import count
+from convscope.inspect import count, receptive_field
 from convscope.layers import RBF, CombinedConv2d, LocallyConnected2d, TableConv2d
 
 
@@ -240,3 +240,36 @@ def test_several_inputs_are_given_by_several_shapes() -> None:
         count(TwoInputs(), ((3, 8, 0), (5,)))
     with pytest.raises(ArgumentError, match="input_shape: got .*wanted shapes it takes"):
         count(TwoInputs(), ((3, 8, 9), (6,)))
+
+
+class Rolled(nn.Module):
+    """Calls a function that copies the list it is given, which a tuple has no method for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.conv(shifted(self.conv(x), [1, 1]))
+        return answer
+
+
+def shifted(x: torch.Tensor, by: list[int]) -> torch.Tensor:
+    return torch.roll(x, by.copy(), (2, 3))
+
+
+torch.fx.wrap("shifted")  # type: ignore[no-untyped-call]
+
+
+def test_functions_get_the_lists_that_the_model_gives() -> None:
+    assert count(Rolled(), (2, 5, 6)).multiply_adds == 2 * 2 * 2 * 9 * 5 * 6
+    assert receptive_field(Rolled(), "conv:2", (2, 5, 6), position=(2, 3)).box == ((0, 4), (0, 5))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers_by_hand(kind: type[nn.RNNBase], gates: int, bidirectional: bool) -> None:
+    layer = kind(5, 6, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    directions = 2 if bidirectional else 1
+    expected = 7 * directions * gates * 6 * ((5 + 6) + (6 * directions + 6))
+    assert count(nn.Sequential(layer), (7, 5)).multiply_adds == expected

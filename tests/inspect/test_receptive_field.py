@@ -236,3 +236,24 @@ def test_fields_lie_in_the_input_that_is_named() -> None:
     for wrong in (None, 2, -1):
         with pytest.raises(ArgumentError, match=r"of: got .*, wanted the number of the input, 0 … 1"):
             receptive_field(TwoPictures(), "joined", shapes, of=wrong)
+
+
+class LowerHalf(nn.Module):
+    """The second of two halves, cut along the rows, goes on."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim, self.first, self.last = dim, nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, lower = self.first(x).chunk(2, dim=self.dim)
+        answer: torch.Tensor = self.last(lower)
+        return answer
+
+
+@pytest.mark.parametrize("dim", [2, 3, -1])
+def test_a_part_cut_off_lies_where_it_was_in_the_picture(dim: int) -> None:
+    model = LowerHalf(dim)
+    field = receptive_field(model, "last", (1, 14, 18), position=(2, 3))
+    assert field.box == gradient_box(model, "last", (1, 14, 18), (2, 3))
+    assert field.box == (((7, 12), (1, 6)) if dim == 2 else ((0, 5), (10, 15)))
