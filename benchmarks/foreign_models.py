@@ -101,9 +101,19 @@ def distance(found: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     )
 
 
+def precise(model: nn.Module, x: Inputs) -> tuple[nn.Module, Inputs]:
+    """A copy of the model, and the inputs, in float64; as they are where the model works in float32 only."""
+    twin, doubled = copy.deepcopy(model).double(), tuple(each.double() for each in x)
+    try:
+        with torch.no_grad():
+            called(twin, doubled)
+    except RuntimeError:
+        return copy.deepcopy(model), x
+    return twin, doubled
+
+
 def try_trace(model: nn.Module, x: Inputs) -> dict[str, Any]:
-    twin = copy.deepcopy(model).double()
-    doubled = tuple(each.double() for each in x)
+    twin, doubled = precise(model, x)
     right = derivatives(twin, doubled)
     torch.manual_seed(3)
     try:
@@ -116,16 +126,19 @@ def try_trace(model: nn.Module, x: Inputs) -> dict[str, Any]:
     found = {**zeros, "y": structure.tensors(traced.logits)[0], "x": to_first, **traced.gradients}
     sizes = {name: float(each.abs().max()) for name, each in right.items()}
     gap = max(float((found[name] - right[name]).abs().max()) / size for name, size in sizes.items() if size > 1e-14)
+    single = doubled[0].dtype == torch.float32
     steps = len(traced.layers)
     mended = [f"{layer.name}: {layer.reason}" for layer in traced.layers if "rule gives" in layer.reason]
     return {
-        "trace": "right" if gap <= EXACT else f"WRONG by {gap:.2g}", "trace_gap": gap, "steps": steps,
+        "trace": ("right in float32, which is all it does" if single else "right")
+        if gap <= (1e-4 if single else EXACT)
+        else f"WRONG by {gap:.2g}", "trace_gap": gap, "steps": steps,
         "by_autograd": sum(layer.kind == "other" for layer in traced.layers), "rules_mended": mended[:5],
     }  # fmt: skip
 
 
 def try_accelerate(model: nn.Module, x: Inputs) -> dict[str, Any]:
-    right = derivatives(copy.deepcopy(model).double(), tuple(each.double() for each in x))
+    right = derivatives(*precise(model, x))
     own = distance(derivatives(copy.deepcopy(model), x), right)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -159,18 +172,18 @@ def _shape(x: Inputs) -> tuple[Any, ...]:
 def try_fields(model: nn.Module, x: Inputs) -> dict[str, Any]:
     """The first, the middle and the last layer that sees the picture: the pixels that autograd reaches from the middle
     unit lie in its box. (They may be fewer: rectifiers and maxima let only some pass.)"""
-    twin = copy.deepcopy(model).double()
+    twin, doubled = precise(model, x)
     try:
         fields = ReceptiveFields(twin, _shape(x), 0)
     except ConvscopeError as problem:
         return {"fields": f"refused: {problem}"[:200]}
     paths = dict(twin.named_modules())
     layers = [layer for layer in fields.layers() if layer in paths]
-    leaf = x[0][:1].double().requires_grad_()
+    leaf = doubled[0][:1].clone().requires_grad_()
     for layer in dict.fromkeys([layers[0], layers[len(layers) // 2], layers[-1]] if layers else []):
         field, seen = fields[layer], []
         hook = paths[layer].register_forward_hook(lambda _, __, out: seen.append(out))  # noqa: B023 - called at once
-        called(twin, (leaf, *(each[:1].double() for each in x[1:])))
+        called(twin, (leaf, *(each[:1] for each in doubled[1:])))
         hook.remove()
         unit = seen[0][(0, ..., *field.position)].sum()
         (reached,) = torch.autograd.grad(unit, leaf, allow_unused=True) if unit.requires_grad else (None,)

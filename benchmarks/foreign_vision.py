@@ -173,7 +173,9 @@ def _r2plus1d() -> tuple[nn.Module, Shape]:
 
 
 def _s3d() -> tuple[nn.Module, Shape]:
-    return _file("video.s3d").S3D(10), (3, 14, 64, 64)
+    s3d = _file("video.s3d").S3D(10)
+    s3d.avgpool = nn.AvgPool3d((2, 2, 2), stride=1)  # its own is for 224×224
+    return s3d, (3, 14, 64, 64)
 
 
 def _swin3d() -> tuple[nn.Module, Shape]:
@@ -184,7 +186,7 @@ def _swin3d() -> tuple[nn.Module, Shape]:
 def _mvit() -> tuple[nn.Module, Shape]:
     mvit = _file("video.mvit")
     blocks = [
-        mvit.MSBlockConfig(1, 16, 32, [3, 3, 3], [3, 3, 3], [], [1, 4, 4]),
+        mvit.MSBlockConfig(1, 16, 32, [3, 3, 3], [3, 3, 3], [1, 1, 1], [1, 4, 4]),
         mvit.MSBlockConfig(2, 32, 32, [3, 3, 3], [3, 3, 3], [1, 2, 2], [1, 2, 2]),
     ]
     return mvit.MViT((32, 32), 4, blocks, False, False, False, False, num_classes=10), CLIP

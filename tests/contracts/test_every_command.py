@@ -59,10 +59,10 @@ def test_the_help_imports_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
         assert lines[name]
     monkeypatch.setattr(type(group), "get_command", lambda *_: pytest.fail("a command was imported"))
     context = click.Context(group)
-    assert {name: group._short(context, name, 60) for name in COMMANDS} == lines  # type: ignore[attr-defined]
+    assert {name: group._short(context, name, 60) for name in COMMANDS} == lines
     monkeypatch.undo()
     monkeypatch.setattr(main, "_DOCUMENTED", re.compile("no such text"))
-    assert group._short(context, "train", 60) == lines["train"]  # type: ignore[attr-defined]
+    assert group._short(context, "train", 60) == lines["train"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -258,7 +259,7 @@ def shifted(x: torch.Tensor, by: list[int]) -> torch.Tensor:
     return torch.roll(x, by.copy(), (2, 3))
 
 
-torch.fx.wrap("shifted")  # type: ignore[no-untyped-call]
+torch.fx.wrap("shifted")
 
 
 def test_functions_get_the_lists_that_the_model_gives() -> None:
@@ -268,8 +269,47 @@ def test_functions_get_the_lists_that_the_model_gives() -> None:
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
-def test_recurrent_layers_by_hand(kind: type[nn.RNNBase], gates: int, bidirectional: bool) -> None:
+def test_recurrent_layers_by_hand(kind: Any, gates: int, bidirectional: bool) -> None:
     layer = kind(5, 6, num_layers=2, batch_first=True, bidirectional=bidirectional)
     directions = 2 if bidirectional else 1
     expected = 7 * directions * gates * 6 * ((5 + 6) + (6 * directions + 6))
     assert count(nn.Sequential(layer), (7, 5)).multiply_adds == expected
+
+
+class LaidIntoTheBatch(nn.Module):
+    """Two crops of a picture go through the same layers as a batch of two."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        kinds = {1: (nn.Conv1d, nn.ConvTranspose1d), 2: (nn.Conv2d, nn.ConvTranspose2d)}[dimensions]
+        self.down, self.up = kinds[0](2, 3, 3, stride=2), kinds[1](3, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.up(self.down(torch.cat([x[..., 1:], x[..., :-1]])))
+        return answer
+
+
+class WithoutBatch(nn.Module):
+    """Layers that are given one picture without a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.pool(self.conv(each)) for each in x.unbind()])
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(LaidIntoTheBatch(1), (2, 12)), (LaidIntoTheBatch(2), (2, 7, 12)), (WithoutBatch(), (2, 9, 8))],
+    ids=["1d", "2d", "none"],
+)
+def test_what_the_model_lays_into_the_batch_is_counted(model: nn.Module, shape: tuple[int, ...]) -> None:
+    counts = count(model, shape)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(torch.randn(1, *shape))
+    assert 2 * counts.multiply_adds == counter.get_total_flops()
+    name = "conv" if isinstance(model, WithoutBatch) else "down"
+    assert counts[name].dense.nonzero == counts[name].multiply_adds

@@ -63,7 +63,7 @@ class Commands(click.Group):
             file = Path(next(iter(commands.__path__)), name.replace("-", "_") + ".py")
             text = _DOCUMENTED.search(file.read_text(encoding="utf-8"))
         if text is not None:
-            return click.utils.make_default_short_help(inspect.cleandoc(text[1]), room)
+            return click.Command(name, help=inspect.cleandoc(text[1])).get_short_help_str(room)
         command = self.get_command(ctx, name)
         return "" if command is None else command.get_short_help_str(room)
 

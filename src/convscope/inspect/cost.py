@@ -102,11 +102,17 @@ def connected_maps(module: nn.Module) -> int | None:
     return None
 
 
+def places_of(shape: Shape, dimensions: int) -> int:
+    """Places of all maps of a tensor (batch, maps, places…) or (maps, places…). The batch of one picture is 1 but where
+    the model lays frames, crops or two pictures into it."""
+    return math.prod(shape[-dimensions:]) * math.prod(shape[: -dimensions - 1])
+
+
 def _convolution(module: Any, step: Step) -> Cost:
     assert step.output_shape is not None
     pairs = connected_maps(module)
     assert pairs is not None
-    places = math.prod(step.output_shape[2:])
+    places = places_of(step.output_shape, len(module.kernel_size))
     return summed(outputs(step), places * pairs * math.prod(module.kernel_size), module.bias is not None)
 
 
@@ -114,14 +120,14 @@ def _transposed(module: Any, step: Step) -> Cost:
     """Every input unit is multiplied by every tap; what falls on the same output is added."""
     pairs = connected_maps(module)
     assert pairs is not None
-    products = math.prod(step.inputs[0].shape[2:]) * pairs * math.prod(module.kernel_size)
+    products = places_of(step.inputs[0].shape, len(module.kernel_size)) * pairs * math.prod(module.kernel_size)
     return products, 2 * products + (outputs(step) if module.bias is not None else 0)
 
 
 def _combined(module: layers.CombinedConv2d, step: Step) -> Cost:
     """One kernel an input map, then the mixture by α."""
     assert step.output_shape is not None
-    places = math.prod(step.output_shape[2:])
+    places = places_of(step.output_shape, len(module.kernel_size))
     filtered = module.in_channels * places
     first = summed(filtered, filtered * math.prod(module.kernel_size), False)
     second = summed(outputs(step), outputs(step) * module.in_channels, module.bias is not None)
@@ -145,14 +151,15 @@ def _subsample(module: layers.Subsample2d, step: Step) -> Cost:
 
 def _pool(module: Any, step: Step) -> Cost:
     """k − 1 comparisons or additions, and one division or root where there is one."""
-    dims = len(step.inputs[0].shape) - 2
+    names = (kind.__name__ for kind in type(module).__mro__)
+    dims = next((int(name[-2]) for name in names if name.endswith(("1d", "2d", "3d"))), len(step.inputs[0].shape) - 2)
     sizes = full(module.kernel_size, dims, "kernel_size")
     units = outputs(step)
     if step.output_shape is None:  # the maxima with their places
         before = step.inputs[0].shape
         moves = (full(value, dims, "stride", minimum=0) for value in (module.stride, module.padding, module.dilation))
-        after = map(pool_output_size, before[2:], sizes, *moves, [module.ceil_mode] * dims)
-        units = math.prod((*before[1:2], *after))
+        after = map(pool_output_size, before[-dims:], sizes, *moves, [module.ceil_mode] * dims)
+        units = math.prod((*before[:-dims], *after))
     window = math.prod(sizes)
     return 0, units * (window - 1 if "Max" in step.kind or "Min" in step.kind else window)
 
@@ -288,4 +295,4 @@ _FUSED: dict[Any, Any] = {
 }
 
 
-__all__ = ["Cost", "connected_maps", "cost", "outputs", "summed"]
+__all__ = ["Cost", "connected_maps", "cost", "outputs", "places_of", "summed"]
