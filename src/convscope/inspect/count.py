@@ -174,12 +174,13 @@ def _dense(step: Step) -> Dense | None:
     if pairs is None or step.output_shape is None or step.module is None:
         return None
     source = step.inputs[0]
-    first = len(source.shape) - len(step.module.kernel_size)
+    kernel: Any = step.module.kernel_size
+    first = len(source.shape) - len(kernel)
     reads = [int((along(step, source, axis).reads >= 0).sum()) for axis in range(first, len(source.shape))]
     inputs, units = math.prod(source.shape), outputs(step)
     return Dense(
         elements=inputs * units,
         operations=units * (2 * inputs - 1),
-        nonzero=pairs * math.prod(reads) * math.prod(source.shape[: -len(step.module.kernel_size) - 1]),
+        nonzero=pairs * math.prod(reads) * math.prod(source.shape[: first - 1]),
         parameters=sum(item.numel() for name, item in step.module.named_parameters() if name != "bias"),
     )
