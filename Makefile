@@ -38,7 +38,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The site, into build/site; every warning is an error. About 5 s.
+# The site, into build/site; every warning is an error. About 12 s.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

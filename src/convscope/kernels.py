@@ -1,6 +1,8 @@
 """Classic kernels of picture processing by name; their values are those of a cross-correlation.
 
-    y(i, j) = Σ K(a, b) · x(i + a − r, j + b − s), K of size (2r + 1, 2s + 1); true convolution turns K by 180°.
+    y(i, j) = Σ K(a, b) · x(i + a − r, j + b − s), K of size (2r + 1, 2s + 1)
+
+True convolution turns K by 180°.
 
 ``NAMES`` are all filters: those with a kernel, gradients made of two (sobel, prewitt and their directions), and median.
 """

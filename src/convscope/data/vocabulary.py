@@ -48,8 +48,9 @@ class Vocabulary:
 
     The first four are special: 0 fills up short rows, 1 stands for every token that is not known, 2 and 3 are put
     before and behind a text where a model needs to know its ends. How texts are cut belongs to it: "words" (words and
-    marks), "spaces" (at white space), "characters", "clean" (as Kim 2014: only Latin letters, digits and ( ) , ! ? ' `
-    are read, and 's, 've, 're, 'd, 'll and n't are apart from their words); with ``lower`` in small letters.
+    marks), "spaces" (at white space), "characters", "clean" (as Kim 2014: only Latin letters, digits and
+    ``( ) , ! ? ' ` `` are read, and 's, 've, 're, 'd, 'll and n't are apart from their words); with ``lower`` in small
+    letters.
     """
 
     tokens: tuple[str, ...]

@@ -51,19 +51,19 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     labels of any type that scikit-learn takes.
 
     Parameters:
-        model: a catalogue name, a saved model's file to train on, a ``ModelSpec``, a module (copied), or a function
-            that makes one; of ``classes``, ``in_channels`` and ``input_shape`` (c, h, w) it is given what it has
-            arguments for.
-        input_shape: see above; None where X holds pictures.
-        epochs, batch_size, optimiser, learning_rate, weight_decay, augment, engine, device: as ``convscope.fit`` has
-            them.
-        model_options: of the builder or function; ``model_options__NAME`` sets a single one, in a grid search too.
-        fit_options: any other setting of ``convscope.fit``, also as ``fit_options__NAME``.
-        validation_fraction: share of each class that is set aside and evaluated after every epoch; 0: none.
-        warm_start: ``fit`` goes on from the weights of the last one; labels and pictures must be of the same kind.
-        run_dir: a folder in which every ``fit`` makes a run folder of its own; None: it is thrown away.
-        random_state: the seed of weights, order and augmentation; None takes it from numpy's global generator.
-        verbose: show a progress bar, a line an epoch where there is no terminal.
+
+    - ``model``: a catalogue name, a saved model's file to train on, a ``ModelSpec``, a module (copied), or a function
+      that makes one; of ``classes``, ``in_channels`` and ``input_shape`` (c, h, w) it is given what it has arguments for.
+    - ``input_shape``: see above; None where X holds pictures.
+    - ``epochs``, ``batch_size``, ``optimiser``, ``learning_rate``, ``weight_decay``, ``augment``, ``engine``,
+      ``device``: as ``convscope.fit`` has them.
+    - ``model_options``: of the builder or function; ``model_options__NAME`` sets a single one, in a grid search too.
+    - ``fit_options``: any other setting of ``convscope.fit``, also as ``fit_options__NAME``.
+    - ``validation_fraction``: share of each class that is set aside and evaluated after every epoch; 0: none.
+    - ``warm_start``: ``fit`` goes on from the weights of the last one; labels and pictures must be of the same kind.
+    - ``run_dir``: a folder in which every ``fit`` makes a run folder of its own; None: it is thrown away.
+    - ``random_state``: the seed of weights, order and augmentation; None takes it from numpy's global generator.
+    - ``verbose``: show a progress bar, a line an epoch where there is no terminal.
 
     After ``fit``: ``classes_``, ``n_features_in_`` (numbers in a picture), ``model_`` (an ordinary convscope model),
     ``history_`` (one mapping an epoch), ``engine_``, ``run_dir_``.
