@@ -13,7 +13,8 @@ import pytest
 import convscope
 
 PAGES = Path(__file__).parents[2] / "docs" / "api"
-PLACES = [name for page in sorted(PAGES.glob("*.md")) for name in re.findall(r"^#* ?::: (\S+)$", page.read_text(), re.M)]
+PLACE = re.compile(r"^#* ?::: (\S+)$", re.MULTILINE)
+PLACES = [name for page in sorted(PAGES.glob("*.md")) for name in PLACE.findall(page.read_text(encoding="utf-8"))]
 MODULES = ("convscope", "convscope.layers", "convscope.metrics", "convscope.ops", "convscope.sklearn")
 
 

@@ -53,7 +53,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters:
 
     - ``model``: a catalogue name, a saved model's file to train on, a ``ModelSpec``, a module (copied), or a function
-      that makes one; of ``classes``, ``in_channels`` and ``input_shape`` (c, h, w) it is given what it has arguments for.
+      that makes one; of ``classes``, ``in_channels`` and ``input_shape`` (c, h, w) it is given what it has arguments
+      for.
     - ``input_shape``: see above; None where X holds pictures.
     - ``epochs``, ``batch_size``, ``optimiser``, ``learning_rate``, ``weight_decay``, ``augment``, ``engine``,
       ``device``: as ``convscope.fit`` has them.
