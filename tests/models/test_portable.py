@@ -221,6 +221,32 @@ def test_what_cannot_be_described_is_named(model: nn.Module, message: str) -> No
         portable.describe(model, [torch.rand(2, 1, 4, 4)] * count)
 
 
+class Attends(nn.Module):
+    """torch's own attention, of one tensor to another."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.attend, self.head = nn.MultiheadAttention(8, 2, **options), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        attended, _ = self.attend(x, y, y, need_weights=False)
+        answer: torch.Tensor = self.head(x + attended)
+        return answer
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bias": False, "batch_first": True, "kdim": 6, "vdim": 6}, {"add_bias_kv": True, "add_zero_attn": True}],
+    ids=["plain", "widths", "zeros"],
+)
+def test_attention_keeps_its_arguments(options: dict[str, Any]) -> None:
+    model = Attends(**options).eval()
+    x, y = torch.randn(4, 4, 8), torch.randn(4, 4, options.get("kdim", 8))
+    rebuilt = portable.build(portable.describe(model, [x, y])).eval()
+    rebuilt.load_state_dict(model.state_dict())
+    assert torch.equal(rebuilt(x, y), model(x, y))
+
+
 class NeedsMoreInTraining(nn.Module):
     """An auxiliary classifier, in training only, whose kernel small pictures are too small for."""
 

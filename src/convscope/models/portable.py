@@ -198,6 +198,8 @@ def _arguments(module: nn.Module, path: str) -> Description:
         arguments[name] = encode(value is not None if isinstance(value, nn.Parameter) else value, path)
     if hasattr(module, "bias") and module.bias is None:
         arguments["bias"] = False
+    if isinstance(module, nn.MultiheadAttention):
+        arguments |= {"bias": module.in_proj_bias is not None, "add_bias_kv": module.bias_k is not None}
     if isinstance(module, nn.RNNBase):  # keeps its kind in ``mode`` and takes no such argument by name
         sizes = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
         arguments = {name: getattr(module, name) for name in sizes}

@@ -40,7 +40,7 @@ _TORCH_LAYERS = _words("""
     Flatten Unflatten ZeroPad1d ZeroPad2d ZeroPad3d ConstantPad1d ConstantPad2d ConstantPad3d ReflectionPad1d
     ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d CircularPad1d CircularPad2d
     Upsample UpsamplingNearest2d UpsamplingBilinear2d PixelShuffle PixelUnshuffle ChannelShuffle RNN LSTM GRU
-    RNNCell LSTMCell GRUCell
+    RNNCell LSTMCell GRUCell MultiheadAttention
 """)
 
 #: Every public layer of ours but those that are looked into; the element-wise ones are in the table as well.
