@@ -25,6 +25,10 @@ from convscope.layers.losses import loss_for
 
 KEPT = 2000  # steps whose loss is kept for the curve
 RECENT = 2000  # pictures that the confusion counts
+SMALL = (
+    3_000_000  # parameters; up to these one thread learns, and leaves the others to the page. On two cores a LeNet-5
+)
+# made 274 steps a second with one and 162 with two, which wait for each other
 PATIENCE = 180.0  # seconds without a look; a tab in the background asks once a minute
 CLOSING = 5.0  # seconds that the server's end waits for a step
 SEED = 0
@@ -106,8 +110,13 @@ class Learner:
         chosen = self._ready()
         self._end.clear()
         self._looked = time.monotonic()
-        self._thread = threading.Thread(target=self._run, args=(chosen, batch), name="explorer-learning", daemon=True)
+        begun, threads = threading.Event(), torch.get_num_threads()
+        self._thread = threading.Thread(
+            target=self._run, args=(chosen, batch, begun), name="explorer-learning", daemon=True
+        )
         self._thread.start()
+        begun.wait()
+        torch.set_num_threads(threads)  # what the thread has set counts for all that are begun after it, too
 
     def pause(self) -> None:
         """End after the step under way; returns at once."""
@@ -162,6 +171,8 @@ class Learner:
     def _ready(self) -> Labelled:
         """The data, if it fits; the copy is made what the page's model is."""
         chosen = self.desk.split("train")
+        if not isinstance(chosen, Labelled):
+            raise ArgumentError("data", f"data of kind {chosen.kind!r}", "pictures with a class each")
         with torch.no_grad():
             example, _ = self._batch(chosen, torch.zeros(1, dtype=torch.long))
             scores = first_tensor(self.model(example))
@@ -183,8 +194,11 @@ class Learner:
         self.failed = None
         return chosen
 
-    def _run(self, chosen: Labelled, batch: int) -> None:
+    def _run(self, chosen: Labelled, batch: int, begun: threading.Event) -> None:
         """The thread: its own progress and the copy are its alone while it lives."""
+        if sum(each.numel() for each in self.model.parameters()) <= SMALL:
+            torch.set_num_threads(1)
+        begun.set()
         try:
             while not self._end.is_set():
                 self._step(chosen, batch)

@@ -13,6 +13,7 @@ export class Frames {
     this.app = app;
     this.atlases = new Map();
     this.strips = new Map();
+    this.spares = new Map();
     this.cache = new Map();
     this.pixels = null;
     this.picture = null;
@@ -51,6 +52,10 @@ export class Frames {
     // A sentence of another length is read by a network of that length.
     if (state.input_shape && `${state.input_shape}` !== `${this.app.model.input_shape}`) await this.app.adopt();
     const taking = (this.taking = (this.taking ?? 0) + 1);
+    for (const [name, atlas] of atlases) {
+      atlas.spare = this.spares.get(name) ?? null;
+      this.spares.delete(name);
+    }
     await this.paint(atlases);
     if (taking !== this.taking) return; // a newer one came meanwhile
     if (pixels) {
@@ -59,6 +64,7 @@ export class Frames {
     }
     this.strips.clear();
     this.cache.clear();
+    for (const [name, before] of this.atlases) if (before.painted) this.spares.set(name, before.painted);
     this.atlases = atlases;
     const drawn = state.source.kind !== "data" || state.source.edited;
     this.app.store.set({

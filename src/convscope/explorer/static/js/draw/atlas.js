@@ -13,6 +13,7 @@ export class Atlas {
     this.data = data;
     this.kind = kind;
     this.painted = null;
+    this.spare = null; // a canvas that nothing else draws from any more: making one takes longer than painting it
   }
 
   // The colours have changed: paint again at the next use.
@@ -28,9 +29,13 @@ export class Atlas {
   paint() {
     const { count, height, width, columns, rows, data } = this;
     const table = colours(this.kind);
-    this.painted = document.createElement("canvas");
-    this.painted.width = columns * width;
-    this.painted.height = rows * height;
+    const fits = this.spare?.width === columns * width && this.spare.height === rows * height;
+    this.painted = fits ? this.spare : document.createElement("canvas");
+    this.spare = null;
+    if (!fits) {
+      this.painted.width = columns * width;
+      this.painted.height = rows * height;
+    }
     const context = this.painted.getContext("2d");
     const image = new ImageData(columns * width, rows * height);
     const pixels = new Uint32Array(image.data.buffer);

@@ -235,13 +235,14 @@ export function mountInput(app) {
     if (!frame || !box) return;
     if (!frame.probabilities) {
       replace(box, h("p.note", {}, t("no_classes")));
+      delete box.dataset.kind;
       return;
     }
     const order = frame.probabilities.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]).slice(0, 4);
     const said = app.model.className(frame.predicted);
     const { source } = frame;
     const origin = source.kind === "data" ? t("source_data", { split: t(`split_${source.split}`), index: source.index, name: source.class }) : t(`source_${source.kind}`);
-    replace(box, h("div.said-box", {},
+    const saidBox = h("div.said-box", {},
       h("h2", {}, t("network_says")),
       h("p.verdict-word", { id: "said" }, said),
       h("div.bars", {}, order.flatMap(([p, index]) => {
@@ -250,18 +251,35 @@ export function mountInput(app) {
         const strong = index === frame.predicted ? ".said" : "";
         return [h(`span.name${strong}`, { title: app.model.className(index) }, app.model.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
       })),
-      h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : ""))),
-    unknownNote(source),
+      h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : "")),
+      unknownNote(source));
+    // What can be chosen stays where it is, with the focus in it, when numbers change.
+    const kind = `${store.get("lang")} ${frame.loss !== null}`;
+    const standing = box.dataset.kind === kind && box.querySelector(".said-box");
+    box.dataset.kind = kind;
+    if (standing) {
+      standing.replaceWith(saidBox);
+      if (frame.loss === null) return;
+      targets(frame);
+      $("#loss").value = frame.loss_name;
+      replace(box.querySelector(".loss"), ...lossOf(frame));
+      return;
+    }
+    replace(box, saidBox,
     h("div.asked-box", {},
       frame.loss !== null ? h("div.choices", {},
         h("label.field", {}, t("target"), targets(frame)),
         h("label.field", {}, t("loss"), h("select", { id: "loss", onchange: (event) => app.frames.change("ask", { target: frame.target_chosen ? frame.target : null, loss: event.target.value }) },
           app.model.losses.map((name) => h("option", { value: name, selected: name === frame.loss_name }, t(`loss_${name}`)))))) : null,
-      frame.loss !== null ? h("p.small.loss", {}, "J = ", num(frame.loss, { text: short(frame.loss, 5) })) : null,
+      frame.loss !== null ? h("p.small.loss", {}, ...lossOf(frame)) : null,
       !app.model.can("evidence") ? null : h("div.row", { role: "group", "aria-label": t("which_strokes") }, h("span.small.soft.full", {}, t("which_strokes")),
         h("label.field", {}, t("attribution"), methods()), working.box),
       app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
     ));
+  }
+
+  function lossOf(frame) {
+    return ["J = ", num(frame.loss, { text: short(frame.loss, 5) })];
   }
 
   // The classes to choose from; a thousand of them are made once, not for every new picture.

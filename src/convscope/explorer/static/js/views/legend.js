@@ -18,19 +18,24 @@ export function mountLegend(app) {
     return canvas;
   }
 
+  // The scale of the layer looked at, where the rest of the key stands already.
+  function limit() {
+    const atlas = app.frames.atlases.get(store.get("layer") ?? app.hover?.layer);
+    return atlas ? ["± ", num(atlas.limit, { text: short(atlas.limit, 3) })] : [];
+  }
+
   function draw() {
-    const { show, layer } = store.state;
-    const name = layer ?? app.hover?.layer;
-    const atlas = app.frames.atlases.get(name);
+    const { show } = store.state;
     replace($("#legend"),
       KINDS.map((kind) => h(`div.scale${kind === show ? "" : ".off"}`, {}, h(`span.${kind}`, {}, t(`short_${kind}`)), h("span", {}, "−"), ramp(kind), h("span", {}, "+"),
-        kind === show && atlas ? h("span", {}, "± ", num(atlas.limit, { text: short(atlas.limit, 3) })) : null)),
+        kind === show ? h("span", { id: "legend-limit" }, limit()) : null)),
       h("span", {}, h("span.delta", {}, "▏"), t("target_mark")),
     );
     $("#legend").setAttribute("aria-label", t("legend"));
     $("#legend").setAttribute("role", "group");
   }
-  store.on(["lang", "show", "layer", "frame"], draw);
+  store.on(["lang", "show"], draw);
+  store.on(["layer", "frame"], () => replace($("#legend-limit"), limit()));
   const theme = app.ontheme;
   app.ontheme = () => {
     theme?.();

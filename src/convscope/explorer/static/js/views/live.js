@@ -63,10 +63,16 @@ function fill(app, section) {
   mixed(app, find("live-mixed"), now);
 }
 
+// Answers may overlap, and come in another order than they were made in.
 function take(now) {
-  const fresh = now.run !== live.now?.run || now.first > (live.now?.steps ?? 0);
-  live.losses = fresh ? now.losses : [...live.losses, ...now.losses].slice(-KEPT);
-  if (now.failed && now.failed !== live.now?.failed) notice(t("live_failed", { reason: now.failed }));
+  const before = live.now?.run === now.run ? live.now : null;
+  if (now.failed && now.failed !== before?.failed) notice(t("live_failed", { reason: now.failed }));
+  if (before && now.steps < before.steps) {
+    live.now = { ...before, state: now.state };
+    return;
+  }
+  const fresh = !before || now.first > before.steps;
+  live.losses = fresh ? now.losses : [...live.losses, ...now.losses.slice(before.steps - now.first)].slice(-KEPT);
   live.now = now;
 }
 
@@ -77,11 +83,27 @@ function asked() {
 // One question whose answer may hold a frame.
 async function ask(app, op, args = {}) {
   const answer = await app.connection.ask(op, { ...args, ...asked(), ...app.frames.wanted() });
+  await released();
   const was = learns();
   take(answer.learning);
   if (answer.tiles) await app.frames.take(answer);
   if (was && !learns()) await app.ondetail(); // the single step comes back
   else refreshLive(app);
+}
+
+// A press that is under way belongs to what stands on the page: nothing is made anew before it has ended.
+let pressed = false;
+const waiting = [];
+window.addEventListener("pointerdown", () => (pressed = true));
+for (const end of ["pointerup", "pointercancel", "blur"]) {
+  window.addEventListener(end, () => setTimeout(() => {
+    pressed = false;
+    waiting.splice(0).forEach((go) => go());
+  }));
+}
+
+function released() {
+  return pressed ? new Promise((go) => waiting.push(go)) : null;
 }
 
 async function watch(app) {

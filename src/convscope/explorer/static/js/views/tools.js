@@ -107,6 +107,11 @@ export function mountTools(app) {
     crumbs();
     stageTools();
   });
-  store.on(["show", "rule", "frame", "unfolded"], stageTools);
+  store.on(["show", "rule", "unfolded"], stageTools);
+  let asks = null;
+  store.on(["frame"], ({ frame }) => {
+    if (asks !== (frame.loss === null)) stageTools();
+    asks = frame.loss === null;
+  });
   all();
 }
