@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import convscope
 from convscope.errors import ArgumentError, ExportError
 from convscope.exporting import export_onnx
-from convscope.exporting.onnx_file import examples_of
+from convscope.exporting.graphs import examples_of
 from convscope.models.catalog import MODELS
 from convscope.spec import spec_of
 

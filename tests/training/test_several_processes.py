@@ -55,7 +55,7 @@ def widened(picture):
 train("measuring", measuring.Net(), measuring.dataset(22), task=measuring.Measuring())
 def proposed(task, data):
     model = create_model("fast_rcnn", small=True, width=0.25, hidden=16, **task.options(data))
-    settings = {"shorter": 32, "longest": 64, "proposals": "grid"}
+    settings = {"shorter": 32, "longest": 64, "proposals": "grid", "scales": "24,32,48"}
     train("fast_rcnn", model, data, task=DetectionTask(settings), sync_batch_norm=True, augment="flip")
 
 

@@ -16,22 +16,47 @@ from convscope.spec import Preprocessing
 TOLERANCE = 1e-4
 
 
+class Session:
+    """An ONNX file, opened by ONNX Runtime. Raises ExportError where the runtime fails."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened = opened
+        self.names = [each.name for each in opened.get_outputs()]
+
+    @classmethod
+    def of(cls, content: bytes) -> Session | str:
+        """That of the file's ``content``; in words why there is none, where ONNX Runtime is not installed."""
+        try:
+            runtime: Any = importlib.import_module("onnxruntime")
+        except ImportError:
+            return "onnxruntime is not installed (pip install 'convscope[onnx]')"
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = max(1, torch.get_num_threads())
+        try:
+            return cls(runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
+        except Exception as problem:  # the runtime's own kinds, without a common base of their own
+            raise ExportError("", f"ONNX Runtime does not take what was written: {_first(problem)}") from problem
+
+    def run(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The outputs by their names."""
+        given = zip(self._opened.get_inputs(), inputs, strict=True)
+        feeds = {each.name: x.detach().cpu().numpy() for each, x in given}
+        try:
+            found = self._opened.run(None, feeds)
+        except Exception as problem:
+            raise ExportError("", f"ONNX Runtime fails on {len(inputs[0])} examples: {_first(problem)}") from problem
+        return {name: torch.from_numpy(each) for name, each in zip(self.names, found, strict=True)}
+
+
 def compare(
     model: nn.Module, content: bytes, examples: Sequence[tuple[Tensor, ...]], scaling: Preprocessing | None
 ) -> tuple[float | None, str]:
     """The largest difference over the batches of ``examples``, relative to the largest answer; or None and why nothing
     was compared. Raises ExportError above ``TOLERANCE`` and where the runtime fails."""
-    try:
-        runtime: Any = importlib.import_module("onnxruntime")
-    except ImportError:
-        return None, "onnxruntime is not installed (pip install 'convscope[onnx]')"
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = max(1, torch.get_num_threads())
-    try:
-        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # the runtime's own kinds, without a common base of their own
-        raise ExportError("", f"ONNX Runtime does not take what was written: {_first(problem)}") from problem
+    session = Session.of(content)
+    if isinstance(session, str):
+        return None, session
     worst = 0.0
     for example in examples:
         given = fed = example
@@ -45,18 +70,14 @@ def compare(
     return worst, ""
 
 
-def _difference(model: nn.Module, session: Any, given: Sequence[Tensor], fed: Sequence[Tensor]) -> float:
+def _difference(model: nn.Module, session: Session, given: Sequence[Tensor], fed: Sequence[Tensor]) -> float:
     with torch.no_grad():
         answers = [each for each in tree_flatten(model(*given))[0] if isinstance(each, Tensor)]
-    feeds = {each.name: x.detach().cpu().numpy() for each, x in zip(session.get_inputs(), fed, strict=True)}
-    try:
-        found = session.run(None, feeds)
-    except Exception as problem:
-        raise ExportError("", f"ONNX Runtime fails on {len(given[0])} examples: {_first(problem)}") from problem
-    return max(_relative(torch.from_numpy(own), answer) for own, answer in zip(found, answers, strict=True))
+    return max(relative(own, answer) for own, answer in zip(session.run(fed).values(), answers, strict=True))
 
 
-def _relative(own: Tensor, answer: Tensor) -> float:
+def relative(own: Tensor, answer: Tensor) -> float:
+    """The largest difference of ``own`` from ``answer``, by the largest answer; infinite where shapes differ."""
     own, answer = own.double(), answer.detach().cpu().double()
     if own.shape != answer.shape:
         return float("inf")

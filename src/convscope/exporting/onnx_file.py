@@ -9,23 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from convscope import spec
 from convscope.errors import ArgumentError, ExportError
-from convscope.exporting import checking, operators
-from convscope.exporting.extents import BATCHES, Extent, Sized, compared, fixed
-from convscope.exporting.recording import Recording, record
-from convscope.exporting.writer import CONVERTERS, Writer
+from convscope.exporting import checking, detector_file, detectors
+from convscope.exporting.extents import Sized
+from convscope.exporting.graphs import OPSET as OPSET
+from convscope.exporting.graphs import as_model, examples_of, info, names_of, recorded, recording_batch, scaled
+from convscope.exporting.recording import Recording
+from convscope.exporting.writer import Writer
 from convscope.files import replacing
-from convscope.graph.examples import example_inputs, needed_inputs
 from convscope.graph.training_modes import looking
 
-OPSET = 20
-"""Of ONNX's operators (ONNX 1.15; ONNX Runtime 1.17 and later)."""
-_IR = 9
 _MOST_BYTES = 2**31 - 1  # of one file of Protocol Buffers
 
 
@@ -59,7 +56,7 @@ def export_onnx(
     ``forward``, the batch first. With ``dynamic_batch`` the file takes batches of any size: the model is recorded at
     two sizes, and what differs is the batch. ``preprocessing=True`` puts the description's scaling into the graph,
     which then takes uint8 pictures (n, channels, height, width) of the model's size. The file's metadata hold the
-    description: task, class names, preprocessing.
+    description: task, class names, preprocessing. What a detector's file takes and answers: ``exporting.detectors``.
 
     With ``check`` the file is run by ONNX Runtime on batches of one and of five and compared with the model:
     ExportError where they differ by more than 1e-4 of the largest answer. Needs the package ``onnx`` (extra ``onnx``).
@@ -72,12 +69,12 @@ def export_onnx(
     if not path.parent.is_dir():
         raise ArgumentError("path", str(path), "a file in a folder that is there")
     described = spec.spec_of(model)
-    if described is not None and described.task == "detection" and inputs is None:
-        reason = "a detector proposes regions, as many as it finds, and pools each; ONNX files here hold fixed graphs"
-        raise ExportError("", f"{reason}. Export its body alone, by passing that module")
-    scaling = _scaling(described) if preprocessing else None
+    if isinstance(model, detectors.Detector):
+        scaling = _scaling(described, 2) if preprocessing else None
+        return _detector(model, path, detectors.pictures_of(model, input_shape, inputs), dynamic_batch, scaling, check)
+    scaling = _scaling(described, 1) if preprocessing else None
     with looking(model):
-        recording = _recorded(model, input_shape, inputs, dynamic_batch)
+        recording = recorded(model, input_shape, inputs, dynamic_batch)
         written, names = _written(onnx, model, recording, scaling)
         _describe(onnx, written, described, scaling is not None)
         content = _checked_bytes(onnx, written)
@@ -92,6 +89,25 @@ def export_onnx(
     return Exported(path, taken, given, len(written.graph.node), difference, unchecked)
 
 
+def _detector(
+    model: detectors.Detector, path: Path, pictures: Tensor, any_batch: bool, scaling: spec.Preprocessing | None,
+    check: bool,
+) -> Exported:  # fmt: skip
+    onnx = _onnx()
+    with looking(model):
+        written, (taken, given) = detector_file.written(onnx, model, pictures, any_batch, scaling)
+        more = {"deviations": list(model.deviations), "margins": bool(getattr(model, "margins", False))}
+        _describe(onnx, written, spec.spec_of(model), scaling is not None, more)
+        content = _checked_bytes(onnx, written)
+        difference, unchecked = None, "" if check else "it was not asked for"
+        if check:
+            batches = (1, 5) if any_batch else (len(pictures),)
+            difference, unchecked = detector_file.compare(model, content, pictures, batches, scaling)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return Exported(path, taken, given, len(written.graph.node), difference, unchecked)
+
+
 def _onnx() -> Any:
     try:
         found = importlib.import_module("onnx")
@@ -102,45 +118,8 @@ def _onnx() -> Any:
     return found
 
 
-def _recorded(model: nn.Module, shape: Sequence[Any] | None, inputs: Sequence[Tensor] | None, any_batch: bool) -> Any:
-    operators.discover()
-    known = CONVERTERS.__contains__
-    if not any_batch:
-        given = tuple(inputs) if inputs is not None else examples_of(model, 1, shape)
-        return fixed(record(model, given, known))
-    return compared(*(record(model, examples_of(model, batch, shape, inputs), known) for batch in BATCHES))
-
-
-def recording_batch(recording: Recording) -> int:
-    """How many examples a recording of fixed size is for."""
-    first = recording.inputs[0].shape
-    return first[0] if first and isinstance(first[0], int) else 1
-
-
-def examples_of(
-    model: nn.Module, batch: int, shape: Sequence[Any] | None = None, inputs: Sequence[Tensor] | None = None
-) -> tuple[Tensor, ...]:
-    """``batch`` examples: those given, as often as need be, or made ones; a model whose ``forward`` takes more than its
-    description says (a pair of pictures) is given as many alike."""
-    if inputs is not None:
-        if not inputs or any(not isinstance(each, Tensor) or not each.ndim or not len(each) for each in inputs):
-            raise ArgumentError("inputs", inputs, "a tensor an argument of forward, the batch first")
-        return tuple(torch.cat([each] * (-(-batch // len(each))))[:batch] for each in inputs)
-    made = example_inputs(model, shape, batch)
-    while len(made) < len(needed_inputs(model)):
-        made = (*made, made[-1].roll(1, -1))
-    entries = [each.num_embeddings for each in model.modules() if isinstance(each, nn.Embedding)]
-    if entries:
-        generator = torch.Generator().manual_seed(batch)
-        made = tuple(
-            each if each.is_floating_point() else torch.randint(0, min(entries), each.shape, generator=generator)
-            for each in made
-        )
-    return made
-
-
-def _scaling(described: spec.ModelSpec | None) -> spec.Preprocessing:
-    found = None if described is None or len(described.inputs) != 1 else described.preprocessing
+def _scaling(described: spec.ModelSpec | None, inputs: int) -> spec.Preprocessing:
+    found = None if described is None or len(described.inputs) != inputs else described.preprocessing
     if found is None:
         raise ArgumentError("preprocessing", True, "a model with a description of one picture's preprocessing")
     if found.width is not None:
@@ -152,53 +131,23 @@ def _scaling(described: spec.ModelSpec | None) -> spec.Preprocessing:
 
 def _written(onnx: Any, model: nn.Module, recording: Recording, scaling: spec.Preprocessing | None) -> Any:
     """The ModelProto, and the names of its inputs and outputs."""
-    names = {
-        each.data_ptr(): name for name, each in [*model.named_buffers(), *model.named_parameters()] if each.numel()
-    }
     arguments = ["input", *(f"input_{index}" for index in range(2, len(recording.inputs) + 1))]
     given = ["pixels"] if scaling is not None else arguments
-    write = Writer(onnx, names, given[0])
+    write = Writer(onnx, names_of(model), given[0])
     for name in given:
         write.fresh(name)
     for ref, name in zip(recording.inputs, given, strict=True):
         write.bind(ref, name)
     if scaling is not None:
         write.layer = "preprocessing"
-        write.bind(recording.inputs[0], _scaled(write, given[0], scaling))
+        write.bind(recording.inputs[0], scaled(write, given[0], scaling))
     for step in recording.steps:
         write.write(step)
-    inputs = [_info(write, name, ref, scaling is not None) for name, ref in zip(given, recording.inputs, strict=True)]
+    inputs = [info(write, name, ref, scaling is not None) for name, ref in zip(given, recording.inputs, strict=True)]
     write.layer = ""
     outputs = [_output(write, name, value) for name, value in _named(recording.outputs)]
-    graph = onnx.helper.make_graph(
-        _needed(write.nodes, {each.name for each in outputs}), type(model).__name__, inputs, outputs,
-    )  # fmt: skip
-    used = {name for node in graph.node for name in node.input}
-    graph.initializer.extend(array for name, array in write.constants.items() if name in used)
-    written = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=_IR, producer_name="convscope"
-    )
+    written = as_model(onnx, write, type(model).__name__, inputs, outputs)
     return written, (tuple(each.name for each in inputs), tuple(each.name for each in outputs))
-
-
-def _scaled(write: Writer, pixels: str, scaling: spec.Preprocessing) -> str:
-    """(pixel − mean) / std, in grey values, as ``Preprocessing.normalise`` has it."""
-    shape = (1, scaling.channels, 1, 1)
-    mean, std = (torch.tensor(each).reshape(shape) * 255 for each in (scaling.mean, scaling.std))
-    numbers = write.node("Cast", pixels, to=write.kind(torch.float32))
-    return str(write.node("Div", write.node("Sub", numbers, mean), std))
-
-
-def _info(write: Writer, name: str, ref: Any, pixels: bool = False) -> Any:
-    dtype = torch.uint8 if pixels else ref.dtype
-    return write.onnx.helper.make_tensor_value_info(name, write.kind(dtype), [_side(each) for each in ref.shape])
-
-
-def _side(size: int | Extent) -> int | str:
-    if isinstance(size, int):
-        return size
-    factor = "batch" if size.factor == 1 else f"{size.factor}*batch"
-    return factor + (f"{size.more:+d}" if size.more else "")
 
 
 def _named(outputs: Any) -> Iterator[tuple[str, Any]]:
@@ -220,24 +169,16 @@ def _output(write: Writer, name: str, value: Any) -> Any:
     write.nodes.append(
         write.onnx.helper.make_node("Identity", [write.value(value)], [own], name=write.fresh(f"{own}/Identity"))
     )
-    return _info(write, own, value)
+    return info(write, own, value)
 
 
-def _needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:
-    """The nodes that an output depends on, in their order."""
-    kept = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]
-
-
-def _describe(onnx: Any, written: Any, described: spec.ModelSpec | None, scaled: bool) -> None:
+def _describe(
+    onnx: Any, written: Any, described: spec.ModelSpec | None, scaled: bool, more: Mapping[str, Any] | None = None
+) -> None:
     """Metadata: ``convscope`` holds the whole description, the others what another program asks for first."""
     if described is None:
         return
-    content = {"convscope": described.to_json(), "task": described.task, "scaling_in_graph": scaled}
+    content = {"convscope": described.to_json(), "task": described.task, "scaling_in_graph": scaled, **(more or {})}
     if described.classes:
         content["classes"] = list(described.classes)
     if described.preprocessing is not None:

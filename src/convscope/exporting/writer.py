@@ -50,6 +50,11 @@ class Writer:
         self._sizes: dict[Any, str] = {}
         self._counts: dict[str, int] = {}
 
+    def count_by(self, value: str) -> None:
+        """From here on the batch is that of ``value``."""
+        self._batch_of = value
+        self._sizes = {key: name for key, name in self._sizes.items() if not isinstance(key, Extent)}
+
     def bind(self, ref: Sized, name: str) -> None:
         """The value ``ref`` of the recording is the value ``name`` of the graph."""
         self._values[ref.number] = name

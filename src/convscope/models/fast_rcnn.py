@@ -67,7 +67,8 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(hidden, 4 * (classes + 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x), self.bbox_pred(x).reshape(len(x), -1, 4)
+        scores = self.cls_score(x)
+        return scores, self.bbox_pred(x).reshape(len(x), scores.shape[1], 4)
 
 
 class RoIHeads(nn.Module):
@@ -92,7 +93,8 @@ class FastRCNN(nn.Module):
     """Pictures (n, c, h, w), their own sizes (n, 2) and regions (r, 5) → ``Regions``.
 
     Regions are in pixels, the picture's number before each; all of one picture together. ``stride`` pixels are a place
-    of the body's maps, ``deviations`` is what the differences are divided by. ``pyramid``: see ``in_pyramid``.
+    of the body's maps, ``deviations`` is what the differences are divided by. ``pyramid`` and, of a training pass,
+    ``levels``: see ``in_pyramid``.
     """
 
     proposes = False
@@ -117,11 +119,11 @@ class FastRCNN(nn.Module):
     def pyramid(self, factors: tuple[float, ...]) -> None:
         self._pyramid = factors
 
-    def forward(self, pictures: Tensor, sizes: Tensor, rois: Tensor) -> Regions:
+    def forward(self, pictures: Tensor, sizes: Tensor, rois: Tensor, levels: Tensor | None = None) -> Regions:
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ArgumentError("rois", tuple(rois.shape), "regions of shape (r, 5): the picture's number and a box")
         if self.pyramid:
-            scores, differences = in_pyramid(self, pictures, rois)
+            scores, differences = in_pyramid(self, pictures, rois, levels)
         else:
             scores, differences = self.roi_heads(self.backbone(pictures), rois)
         return Regions(rois, sizes.to(scores), scores, differences)

@@ -71,20 +71,27 @@ class RCNN(nn.Module):
         windows = torch.cat((rois[:, :1], self.windows(rois[:, 1:])), 1)
         return roi_align(pictures, windows, self.side, 1.0, 1, True)
 
+    def seen(self, warped: Tensor) -> tuple[Tensor, Tensor]:
+        """(last pooling's maps (k, m), ``fc7``'s units (k, hidden)) of warped regions (k, c, side, side)."""
+        maps = torch.flatten(self.features(warped), 1)
+        units = self.drop6(self.relu6(self.fc6(maps)))
+        return maps, self.drop7(self.relu7(self.fc7(units)))
+
+    def answers(self, maps: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (k, classes + 1) and differences (k, classes + 1, 4)."""
+        scores = self.cls_score(units)
+        # learned apart, from maps as they are: no gradient goes from boxes into the network
+        return scores, self.bbox_pred(maps.detach()).reshape(len(maps), scores.shape[1], 4)
+
     def parts(self, pictures: Tensor, rois: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """(last pooling's maps (k, m), ``fc7``'s units (k, hidden)) of some regions after others."""
+        """``seen`` of some regions after others."""
         for some in torch.split(rois, _TOGETHER) if len(rois) else (rois,):
-            maps = torch.flatten(self.features(self.warped(pictures, some)), 1)
-            units = self.drop6(self.relu6(self.fc6(maps)))
-            yield maps, self.drop7(self.relu7(self.fc7(units)))
+            yield self.seen(self.warped(pictures, some))
 
     def forward(self, pictures: Tensor, sizes: Tensor, rois: Tensor) -> Regions:
-        scores, differences = [], []
-        for maps, units in self.parts(pictures, rois):
-            scores.append(self.cls_score(units))
-            # learned apart, from maps as they are: no gradient goes from boxes into the network
-            differences.append(self.bbox_pred(maps.detach()).reshape(len(maps), -1, 4))
-        return Regions(rois, sizes.to(pictures), torch.cat(scores), torch.cat(differences))
+        answers = [self.answers(*each) for each in self.parts(pictures, rois)]
+        scores, differences = (torch.cat(each) for each in zip(*answers, strict=True))
+        return Regions(rois, sizes.to(pictures), scores, differences)
 
     def carried_over(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state of the fine-tuned network, for one with support vector machines, or the reverse."""

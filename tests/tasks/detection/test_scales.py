@@ -13,6 +13,8 @@ from convscope.data import Dataset
 from convscope.errors import ArgumentError
 from convscope.models.fast_rcnn import FastRCNN
 from convscope.models.picture_pyramid import level_of, resized
+from convscope.seeding import SharedChance
+from convscope.tasks.detection.proposed import drawn_levels
 from convscope.tasks.detection.settings import DetectionSettings
 from convscope.tasks.detection.task import DetectionTask
 
@@ -61,6 +63,37 @@ def test_every_region_has_the_answer_of_its_own_scale() -> None:
             assert torch.allclose(found.differences[place], own.differences[0], atol=1e-5)
     assert not torch.allclose(found.scores, plain.scores)
     assert torch.equal(found.rois, rois)
+
+
+def test_a_picture_in_training_has_a_scale_of_its_own() -> None:
+    """By the loop: a network of one scale, given one picture made larger, on the same canvas."""
+    model = detector("fast_rcnn").eval().double()
+    assert isinstance(model, FastRCNN)
+    chance = torch.Generator().manual_seed(2)
+    x, sizes = torch.randn(3, 3, 48, 40, generator=chance, dtype=torch.float64), torch.tensor([[48, 40]] * 3)
+    rois = torch.tensor([[0.0, 4, 4, 34, 40], [1, 20, 30, 36, 44], [2, 3, 3, 11, 12], [2, 0, 0, 40, 48]]).double()
+    pyramid = (0.5, 1.0, 1.7, 3.0)
+    levels = torch.tensor([[2, 2], [0, 2], [1, 2]])  # the largest is 1.7: 81.6 × 68, that is 82 × 68 on 88 × 72
+    with torch.inference_mode():
+        model.pyramid = pyramid
+        found = model(x, sizes, rois, levels)
+        model.pyramid = ()
+        for place, row in enumerate(rois):
+            picture = int(row[0])
+            larger, factors = resized(x[picture : picture + 1], pyramid[int(levels[picture, 0])], model.stride)
+            canvas = x.new_zeros(1, 3, 88, 72)
+            canvas[:, :, : larger.shape[2], : larger.shape[3]] = larger
+            own = model(canvas, sizes[:1], torch.cat((row.new_zeros(1), row[1:] * factors))[None])
+            torch.testing.assert_close(found.scores[place], own.scores[0], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(found.differences[place], own.differences[0], rtol=1e-12, atol=1e-12)
+
+
+def test_scales_are_drawn_for_each_picture_whoever_has_it() -> None:
+    levels = drawn_levels(5, 400, torch.Generator().manual_seed(0))
+    assert (torch.bincount(levels[:, 0]) > 50).all()
+    assert levels[:, 1].tolist() == [4] * 400
+    parts = [drawn_levels(3, b - a, SharedChance.of(7, a, b, 6)) for a, b in ((0, 2), (2, 5), (5, 6))]
+    assert torch.equal(torch.cat(parts), drawn_levels(3, 6, torch.Generator().manual_seed(7)))
 
 
 def test_it_learns_and_keeps_its_scales(tmp_path: Path) -> None:

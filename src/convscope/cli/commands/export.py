@@ -50,7 +50,7 @@ def command(
       convscope export resnet18 -o classes=10 --output resnet18.onnx
     """
     from convscope.exporting import export_onnx
-    from convscope.exporting.onnx_file import examples_of
+    from convscope.exporting.graphs import examples_of
 
     named = [each for each in pairs if each.endswith(".onnx") and "=" not in each]
     if len(named) > 1 or (named and output is not None):

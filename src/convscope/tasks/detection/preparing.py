@@ -67,7 +67,8 @@ def prepare_data(model: nn.Module, dataset: Dataset[Boxes], config: Config, sett
         with_regions(each, scale, preprocessing, settings) if regions is None else Proposed(each, regions)
         for each, regions in zip((train, test), given, strict=True)
     )
-    return Prepared(own, its, (*stages, drawing(getattr(model, "background", 0.0))), (fit, EVERY), inputs)
+    draws = drawing(getattr(model, "background", 0.0), len(settings.pyramid))
+    return Prepared(own, its, (*stages, draws), (fit, EVERY), inputs)
 
 
 def alone(examples: Boxes | Proposed) -> Boxes:

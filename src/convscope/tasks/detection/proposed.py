@@ -108,9 +108,10 @@ def all_regions(batch: Batch) -> Batch:
     return _with_regions(batch, [row for row, _ in parts], [regions for _, regions in parts])
 
 
-def drawing(background: float) -> Stage:
+def drawing(background: float, scales: int = 0) -> Stage:
     """The stage that draws of each picture's regions and things as many as the papers do, for training; what is drawn
-    as background overlaps a thing by ``background`` at least."""
+    as background overlaps a thing by ``background`` at least. Of a network of several ``scales`` it draws one for each
+    picture too, as the fourth input (``models.picture_pyramid``)."""
 
     def some_regions(batch: Batch, generator: torch.Generator) -> Batch:
         parts = _apart(batch)
@@ -119,9 +120,27 @@ def drawing(background: float) -> Stage:
             drawn_regions(regions, *thing, DRAWN, SHARE, background, torch.Generator().manual_seed(seed))
             for (thing, regions), seed in zip(parts, seeds, strict=True)
         ]
-        return _with_regions(batch, [row for row, _ in parts], chosen)
+        ready = _with_regions(batch, [row for row, _ in parts], chosen)
+        if scales == 0:
+            return ready
+        levels = drawn_levels(scales, len(parts), generator).to(batch.inputs[1].device)
+        return dataclasses.replace(ready, inputs=(*ready.inputs, levels))
 
     return Stage("regions", some_regions)
+
+
+def drawn_levels(scales: int, count: int, generator: torch.Generator) -> Tensor:
+    """int64 (count, 2): which scale each picture is seen in, and the largest of the whole batch, of which this process
+    may have a share only."""
+    most: list[int] = []
+
+    def draw(whole: int) -> Tensor:
+        levels = torch.randint(scales, (whole,), generator=generator)
+        most.append(int(levels.max()))
+        return levels
+
+    own = seeding.drawn(generator, count, draw)
+    return torch.stack((own, torch.full_like(own, most[0])), 1)
 
 
 EVERY = FixedStage("regions", all_regions)
