@@ -155,10 +155,10 @@ def test_the_centre_of_gravity_finds_a_digit_among_pieces_of_others() -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(STEPS // 20):
         x, _ = cluttered(train, chance)
-        for rows in torch.randperm(len(x), generator=chance)[: 20 * 64].split(64):
+        for rows in torch.split(torch.randperm(len(x), generator=chance)[: 20 * 64], 64):
             loss = F.cross_entropy(model(x[rows]), digits.train.labels[rows])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
     x, middles = cluttered(test, chance)
     with torch.no_grad():

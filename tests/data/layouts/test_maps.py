@@ -77,6 +77,25 @@ def test_some_classes_and_another_ignored_value(tmp_path: Path) -> None:
         load_dataset(tmp_path, names=["road", "sky", "car"])
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_values_without_a_class_are_counted_over_all_maps(
+    tmp_path: Path, in_memory: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        strange = values(number)
+        if number in (1, 2):
+            strange[0, : number + 1] = 70 + number
+        place(tmp_path, f"{number}", strange)
+    said = r"\.png: a pixel of value 7[12], .* 5 pixels of 2 maps have values without a class: 71, 72\. Name them"
+    with pytest.raises(DataError, match=said):
+        load_dataset(tmp_path, names=["road", "sky", "car"], in_memory=in_memory)
+    with caplog.at_level(logging.WARNING, "convscope.data"):
+        data = load_dataset(tmp_path, in_memory=in_memory)
+    assert len(data.classes) == 73
+    assert "numbered 0 … 72, since 1 of the maps have that value (3 pixels), but no pixel has 3, 4, 5, 6" in caplog.text
+    assert "7 and 63 more" in caplog.text
+
+
 def test_scaled_down_by_the_nearest_pixel(tmp_path: Path) -> None:
     big = numpy.kron(values(1, (4, 6)), numpy.ones((3, 3), dtype=numpy.int64))
     for number in range(2):

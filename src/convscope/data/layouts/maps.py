@@ -9,6 +9,7 @@ A map is a grey or palette PNG whose values are class numbers. ``classes.txt`` m
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from convscope.errors import ArgumentError, DataError
 
 _PICTURES, _MAPS = ("images", "JPEGImages"), ("labels", "masks", "annotations", "SegmentationClass")
 _TEST_NAMES = ("test", "val", "valid", "validation")
+_NAMED = 5
+_log = logging.getLogger("convscope.data")
 Pair = tuple[Path, Path]  # a picture and its map
 Sized = tuple[Pair, tuple[int, int, int]]  # with the picture's channels, height, width
 
@@ -92,10 +95,13 @@ def load_maps(
         reading.pictures(everything), name, folder, in_memory, memory_limit, longest=longest, channels=channels
     )
     files = reading.maps(everything)
-    maps = kept(files, f"{name}-maps", folder, not pictures.on_disk, memory_limit, longest=longest)
-    histogram = _histogram(maps, files, name, folder, longest)
+    try:
+        maps = kept(files, f"{name}-maps", folder, not pictures.on_disk, memory_limit, longest=longest)
+        histogram = _histogram(maps, files, name, folder, longest)
+    except _NoClassError as error:
+        raise reading.counted(error, everything) from None
     histogram[:, ignored] = 0
-    known = known or _numbered(histogram)
+    known = known or _numbered(histogram, folder)
     palette = palette or palette_of(everything[0][0][1], len(known))
     with naming(folder):
         places = torch.split(torch.arange(len(everything)), [len(part) for part in found])
@@ -115,10 +121,27 @@ def _known(folder: Path, names: Sequence[str] | None) -> tuple[str, ...] | None:
     return read_names(folder / "classes.txt") if (folder / "classes.txt").is_file() else None
 
 
-def _numbered(histogram: Tensor) -> tuple[str, ...]:
-    """Names "0" … of all values up to the highest that there is."""
-    highest = int(torch.nonzero(histogram.sum(0)).max()) if histogram.any() else 0
+def _numbered(histogram: Tensor, folder: Path) -> tuple[str, ...]:
+    """Names "0" … of all values up to the highest that there is; a gap among them is said, since it may be a slip."""
+    pixels = histogram.sum(0)
+    highest = int(torch.nonzero(pixels).max()) if histogram.any() else 0
+    unused = [value for value in range(highest) if not pixels[value]]
+    if unused:
+        _log.warning(
+            "%s: classes are numbered 0 … %d, since %d of the maps have that value (%d pixels), but no pixel has %s; "
+            "classes.txt would name what there is",
+            folder, highest, int((histogram[:, highest] > 0).sum()), int(pixels[highest]), _listed(unused),
+        )  # fmt: skip
     return tuple(map(str, range(highest + 1)))
+
+
+def _listed(values: Sequence[int]) -> str:
+    """The first few of some values."""
+    return ", ".join(map(str, values[:_NAMED])) + (f" and {len(values) - _NAMED} more" if len(values) > _NAMED else "")
+
+
+class _NoClassError(DataError):
+    """A map has a value that no class has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +163,24 @@ class _Reading:
         """uint8 (1, h, w); DataError for a value that is neither a class number nor ignored."""
         numbers = load_numbers(path)
         if self.names is not None:
-            wrong = numbers[(numbers >= len(self.names)) & (numbers != self.ignored)]
+            wrong = self._wrong(numbers)
             if len(wrong):
                 wanted = f"0 … {len(self.names) - 1}, or {self.ignored} for what is ignored"
-                raise DataError(path, f"a pixel of value {int(wrong[0])}, wanted class numbers {wanted}")
+                raise _NoClassError(path, f"a pixel of value {int(wrong[0])}, wanted class numbers {wanted}")
         return self.shaping.shaped_map(numbers)
+
+    def _wrong(self, numbers: Tensor) -> Tensor:
+        """The pixels that have no class."""
+        assert self.names is not None
+        return numbers[(numbers >= len(self.names)) & (numbers != self.ignored)]
+
+    def counted(self, error: _NoClassError, pairs: Sequence[Sized]) -> DataError:
+        """The same error with how many maps and pixels there are of its kind, and their values."""
+        found = [wrong for (_, path), _ in pairs if len(wrong := self._wrong(load_numbers(path)))]
+        values = sorted({int(value) for wrong in found for value in torch.unique(wrong)})
+        pixels = sum(len(wrong) for wrong in found)
+        said = f"{pixels} pixels of {len(found)} maps have values without a class: {_listed(values)}"
+        return DataError(error.path, error.problem, f"{said}. Name them in classes.txt, or make them {self.ignored}")
 
     def _sizes(self, pairs: Sequence[Sized]) -> Tensor:
         return torch.tensor([self.shaping.target(*own[1:]) for _, own in pairs], dtype=torch.int64).reshape(-1, 2)
