@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "bindings/held.h"
 #include "bindings/regions.h"
 #include "dispatch/isa.h"
 #include "graph/network.h"
@@ -303,6 +304,7 @@ NB_MODULE(_engine, m) {
     m.def("isas", &available_isas, "Instruction sets that this processor and build have, best first.");
     m.def("set_isa", &choose_isa, "name"_a, "Make later networks use another instruction set.");
     m.def("threads", &describe_threads, "Whose threads the next call runs on: a runtime of OpenMP, or the engine's own.");
+    bind_held(m);
     bind_regions(m);
     nb::class_<HeldRule>(m, "Rule")
         .def("__init__", &make_rule, "begin"_a, "end"_a, "mean"_a = nb::none(), "squares"_a = nb::none(),

@@ -236,3 +236,18 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Attributes], Tensor]] = {
         y.gather(1, t[:, None])[:, 0] + torch.cat((y.new_full((len(y), 1), -a.get("j", 0.1)), -y), 1).logsumexp(1)
     ).mean(),
 }
+
+
+def unchanged(held: list[Any], contents: list[list[Any]]) -> bool:
+    """``convscope.native._engine.unchanged``, one comparison after another."""
+    if len(held) != len(contents):
+        raise ValueError("held and contents want the same length")
+    for each, before in zip(held, contents, strict=True):
+        if not isinstance(before, list):
+            raise TypeError("contents wants lists")
+        if not isinstance(each, dict | list):
+            raise TypeError("held wants dicts and lists")
+        now = [item for pair in each.items() for item in pair] if isinstance(each, dict) else each
+        if len(now) != len(before) or any(one is not other for one, other in zip(now, before, strict=True)):
+            return False
+    return True

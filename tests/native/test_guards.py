@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from convscope import accelerate
 from convscope.errors import LoweringError
 from convscope.graph.guards import Guard
+from convscope.native.availability import engine
 
 SHAPE = (3, 8, 8)
 STRENGTH = 1.0
@@ -199,18 +200,53 @@ class HoldsNothingYet(nn.Module):
         lambda model: model.linear.register_state_dict_post_hook(lambda *given: None),
     ],
 )
-def test_what_was_empty_is_looked_at_too(fill: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("by_the_engine", [True, False])
+def test_what_was_empty_is_looked_at_too(fill: Callable[[Any], Any], by_the_engine: bool) -> None:
     model = HoldsNothingYet()
-    guard = Guard(model)
+    unchanged = engine().unchanged if by_the_engine else None
+    guard = Guard(model, unchanged)
     assert guard.holds()
     fill(model)
     assert not guard.holds()
-    filled = Guard(model)
+    filled = Guard(model, unchanged)
     assert filled.holds()
     for each in (model.listed, model.named, model.queued, model.ordered, model.nested["inner"]):
         if each:
             each.clear()
             assert not filled.holds()
+
+
+@pytest.mark.usefixtures("any_engine")
+def test_the_engine_tells_what_dicts_and_lists_hold() -> None:
+    unchanged = engine().unchanged
+    one, two, three = object(), object(), [2.0]
+    table: dict[str, object] = {"one": one, "two": two}
+    row = [one, three]
+    contents = [["one", one, "two", two], [one, three], []]
+    held = [table, row, collections.OrderedDict()]
+    assert unchanged(held, contents)
+    three.append(3.0)
+    assert unchanged(held, contents), "what an item holds is another's question"
+    for change, back in (
+        (lambda: table.update(one=two), lambda: table.update(one=one)),
+        (lambda: table.update(three=one), lambda: table.pop("three")),
+        (lambda: row.reverse(), lambda: row.reverse()),
+        (lambda: row.append(one), lambda: row.pop()),
+        (lambda: row.__setitem__(1, [2.0, 3.0]), lambda: row.__setitem__(1, three)),
+        (lambda: held[2].update(x=1), lambda: held[2].clear()),  # type: ignore[attr-defined]
+    ):
+        change()
+        assert not unchanged(held, contents)
+        back()
+        assert unchanged(held, contents)
+    table["one"] = table.pop("one")
+    assert not unchanged(held, contents), "another order"
+    with pytest.raises(TypeError, match="held wants dicts and lists"):
+        unchanged([{1, 2}], [[1, 2]])
+    with pytest.raises(TypeError, match="contents wants lists"):
+        unchanged([[1]], [(1,)])
+    with pytest.raises(ValueError, match="the same length"):
+        unchanged([[1]], [])
 
 
 class AsksTheMode(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from convscope.errors import ArgumentError
 from convscope.graph.guards import Guard
 from convscope.layers.flat import FlatParameters, Slice
 from convscope.lowering.plan import Plan
+from convscope.native.availability import engine
 
 _KEPT_GUARDS = 16  # constellations of modes
 
@@ -92,7 +94,7 @@ class SharedMemory:
         """Who holds which tensor, and where a parameter must lie."""
         self.modules = list(self.model.modules())
         by_id = {id(each.parameter): each for each in self.slices.values()}
-        self._parameters: list[tuple[dict[str, Any], str, torch.Tensor, int, torch.Size, tuple[int, ...]]] = []
+        self._parameters: list[tuple[torch.Tensor, int, torch.Size, tuple[int, ...]]] = []
         self._others: list[tuple[dict[str, Any], str, object]] = []  # children, and parameters that are None
         for module in self.modules:
             for attribute, held in module._parameters.items():
@@ -101,8 +103,11 @@ class SharedMemory:
                     self._others.append((module._parameters, attribute, held))
                 else:
                     address = self._first + 4 * place.start if place.stop > place.start else 0
-                    self._parameters.append((module._parameters, attribute, held, address, place.shape, place.strides))
+                    self._parameters.append((held, address, place.shape, place.strides))
             self._others += [(module._modules, attribute, held) for attribute, held in module._modules.items()]
+        self._owners = [each for module in self.modules for each in (module._parameters, module._modules)]
+        self._contents = [[*itertools.chain.from_iterable(each.items())] for each in self._owners]
+        self._unchanged = engine().unchanged
 
     @property
     def borrowed(self) -> bool:
@@ -126,7 +131,7 @@ class SharedMemory:
             self.structure += 1
         elif len(self._guards) >= _KEPT_GUARDS:
             self._guards.pop(next(iter(self._guards)))
-        self._guards[modes] = Guard(self.model)
+        self._guards[modes] = Guard(self.model, engine().unchanged)
         return modes
 
     def make_room(self, plan: Plan) -> None:
@@ -153,11 +158,9 @@ class SharedMemory:
 
     def check(self) -> None:
         """Prove that the buffers hold the model as it is, or see to it."""
-        exchanged = away = False
-        for owner, attribute, tensor, address, shape, strides in self._parameters:
-            if owner.get(attribute) is not tensor:
-                exchanged = True
-                break
+        exchanged = not self._unchanged(self._owners, self._contents)
+        away = False
+        for tensor, address, shape, strides in self._parameters:
             if (
                 tensor.data_ptr() != address
                 or tensor.shape != shape
@@ -165,7 +168,6 @@ class SharedMemory:
                 or tensor.dtype is not torch.float32
             ):
                 away = True
-        exchanged = exchanged or any(owner.get(attribute) is not held for owner, attribute, held in self._others)
         if exchanged or away:
             self._repair(exchanged)
         elif self.borrowed:
