@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.explorer.test_sentences import TYPED, classifier
+from tests.explorer.test_translators import translator
 
 from convscope.explorer import Handle, explore
 from convscope.explorer.session import Session
@@ -56,3 +57,20 @@ def test_in_chinese(visit: Callable[..., Any], reader: Handle) -> None:
     typed(page, "xyzzy film")
     assert page.locator("#input-side h2").first.inner_text() == "句子"
     assert "不在模型词表里" in page.locator("#unknown-words").inner_text()
+
+
+def test_a_weight_of_attention_is_opened_down_to_a_query_s_number(visit: Callable[..., Any]) -> None:
+    with explore(translator(), port=0) as handle:
+        page = visit(handle, "#/?text=two%20dogs&begun=zwei%20Hunde")
+        assert page.locator("#words .word").all_inner_texts() == ["two", "dogs", "</s>", "<s>", "zwei", "Hunde"]
+        page.evaluate("() => convscope.selection.select('decoder1.own', 1, [1, 2])")
+        page.locator("table.sum button.number").first.click()
+        page.wait_for_selector("#attention-weight table.sum")
+        assert "masked" in page.locator("#attention-weight td.where").all_inner_texts()
+        page.locator("#attention-score button.number").first.click()
+        page.wait_for_selector("#attention-number table.sum")
+        assert isinstance(handle.session, Session)
+        weight = page.locator("#attention-weight .result [data-exact]").get_attribute("data-exact")
+        assert 0 <= float(weight) <= 1
+        page.click("#next-token")
+        page.wait_for_function("() => convscope.model.input_shape[1] === 7 || document.querySelector('#notice')")

@@ -367,7 +367,7 @@ def test_a_fingerprint_is_never_of_half_changed_weights(session: Session, monkey
 
 def test_models_of_token_numbers_are_refused_by_name() -> None:
     options: dict[str, Any] = {**dict(CATALOGUE["transformer"].card.economical), "classes": 20}
-    with pytest.raises(ArgumentError, match="got 'transformer, which reads numbers of tokens', wanted a model that"):
+    with pytest.raises(ArgumentError, match="got 'Transformer', wanted a model that was trained to translate"):
         Session(create_model("transformer", **options))
     table = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(

@@ -17,22 +17,25 @@ from torch import Tensor, nn
 
 from convscope.data import Dataset
 from convscope.data.kinds.sentences import Sentences
-from convscope.data.vocabulary import SPECIAL, UNKNOWN
+from convscope.data.vocabulary import END, PADDING, SPECIAL, START, UNKNOWN
 from convscope.errors import ArgumentError
 from convscope.explorer.inputs import Desk, Picture
 from convscope.explorer.network import Network
 from convscope.graph.examples import takes_indices
 from convscope.inspect.inputs import InputOfModel
 from convscope.models.text_cnn import TextCNN
+from convscope.models.transformer import Transformer
 from convscope.spec import Preprocessing, spec_of
 from convscope.tasks.sentences.preparing import known_vocabulary
+from convscope.tasks.translation.preparing import known_to
 
 MOST_WORDS = 64  # columns of the page; a sentence of movie-review polarity has at most 56 words
 _EXAMPLE_WORDS = 8
 #: What the page may ask of a model of sentences; everything else is of pictures.
 ANSWERS = (
     "hello", "fingerprint", "layout", "frame", "grid", "values", "elastic", "explain", "field", "stages", "effective",
-    "nudge", "ask", "edit", "undo", "edits", "show_data", "show_sentence",
+    "nudge", "ask", "edit", "undo", "edits", "show_data", "show_sentence", "next_token",
+    "weigh",
 )  # fmt: skip
 
 
@@ -41,6 +44,8 @@ class Sentence(Picture):
     """Token ``numbers``, one a column; ``pixels`` are their vectors in grey, for the overview."""
 
     numbers: tuple[int, ...] = ()
+    split: int = 0
+    """Of a translator: how many of the columns are the source's."""
 
 
 class OneSentence(nn.Module):
@@ -63,11 +68,48 @@ class OneSentence(nn.Module):
         return scores
 
 
+class OneToken(nn.Module):
+    """Word vectors (1, size, s + t) of a source and of its translation so far → the scores (1, classes) of the token
+    that comes next: ``transformer`` behind its tables. ``split`` is s."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.size, self.split = model.size, 1
+        self.positions, self.dropout = model.positions, model.dropout
+        self.encoders = [f"encoder{number}" for number in range(1, model.depth[0] + 1)]
+        self.decoders = [f"decoder{number}" for number in range(1, model.depth[1] + 1)]
+        for name in self.encoders:
+            self.add_module(name, getattr(model, name))
+        self.encoder_norm = model.encoder_norm
+        self.target_positions, self.target_dropout = model.target_positions, model.target_dropout
+        for name in self.decoders:
+            self.add_module(name, getattr(model, name))
+        self.decoder_norm, self.output = model.decoder_norm, nn.Linear(1, 1, bias=False)
+        tied = model.output.weight is model.target_words().weight
+        # tied, it is also the table: ∂J/∂W by the scores alone would not be its gradient
+        self.output.weight = nn.Parameter(model.output.weight.detach(), False) if tied else model.output.weight
+        self.output.out_features, self.output.in_features = self.output.weight.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        vectors = x.transpose(1, 2) * self.size**0.5  # (1, s + t, size)
+        memory = self.dropout(self.positions(vectors[:, : self.split]))
+        for name in self.encoders:
+            memory = getattr(self, name)(memory, None)
+        memory = self.encoder_norm(memory)
+        y = self.target_dropout(self.target_positions(vectors[:, self.split :]))
+        for name in self.decoders:
+            y = getattr(self, name)(y, memory, None)
+        scores: Tensor = self.output(self.decoder_norm(y[:, -1]))
+        return scores
+
+
 class Reader(ABC):
     """How a model of sentences is read: its ``view``, its classes, and a text as columns of the page."""
 
     view: nn.Module
     classes: tuple[str, ...]
+    translates = False
+    tied = False
 
     @property
     @abstractmethod
@@ -75,8 +117,9 @@ class Reader(ABC):
         """The word vectors (tokens, size)."""
 
     @abstractmethod
-    def read(self, text: str, kind: str = "typed") -> Sentence:
-        """The sentence as the model reads it; ArgumentError for one that is empty or too long for the page."""
+    def read(self, text: str, kind: str = "typed", begun: str = "") -> Sentence:
+        """The sentence as the model reads it, of a translator with the translation so far; ArgumentError for one that
+        is empty or too long for the page."""
 
     @abstractmethod
     def example(self) -> str:
@@ -86,6 +129,13 @@ class Reader(ABC):
         """(1, size, t): the words' rows of the table, side by side."""
         return self.table.detach()[list(sentence.numbers)].T[None].contiguous()
 
+    def check_own(self, name: str, parameter: str) -> None:
+        """ArgumentError for a parameter of a layer that is the table of word vectors too, of whose gradient, and of
+        whose edits, the page would see one part only."""
+        if self.tied and name == "output":
+            wanted = "a parameter of one use: this one is the table of words as well"
+            raise ArgumentError("parameter", f"{name}.{parameter}", wanted)
+
     def network(self, sentence: Sentence) -> Network:
         """The calls of the view for a sentence of this length."""
         return Network(self.view, (self.table.shape[1], len(sentence.numbers)))
@@ -94,11 +144,11 @@ class Reader(ABC):
         """Whether ``network`` is of sentences of this length."""
         return network.input_shape[1] == len(sentence.numbers)
 
-    def sentence(self, numbers: Sequence[int], source: dict[str, Any], label: int | None = None) -> Sentence:
-        rows = self.table.detach()[list(numbers)].T  # (size, t)
-        limit = max(float(rows.abs().max()), 1e-30)
-        grey = ((rows / limit + 1) * 127.5).round().to(torch.uint8)[None, None]
-        return Sentence(grey, source, (), label, tuple(numbers))
+    def sentence(self, numbers: Sequence[int], source: dict[str, Any], split: int = 0) -> Sentence:
+        made = Sentence(torch.empty(0), source, (), None, tuple(numbers), split)
+        x = self.vectors(made)
+        grey = ((x / x.abs().max().clamp_min(1e-30) + 1) * 127.5).round().to(torch.uint8)[None]
+        return dataclasses.replace(made, pixels=grey)
 
 
 class TextReader(Reader):
@@ -114,7 +164,9 @@ class TextReader(Reader):
     def table(self) -> Tensor:
         return self.model.embedding.weight
 
-    def read(self, text: str, kind: str = "typed") -> Sentence:
+    def read(self, text: str, kind: str = "typed", begun: str = "") -> Sentence:
+        if begun:
+            raise ArgumentError("begun", begun, "nothing: this model translates nothing")
         words = self.vocabulary.split(text)
         checked(words, MOST_WORDS)
         numbers = self.vocabulary.encode(text)
@@ -122,6 +174,65 @@ class TextReader(Reader):
 
     def example(self) -> str:
         return self.vocabulary.join(self.vocabulary.tokens[len(SPECIAL) :][:_EXAMPLE_WORDS])
+
+
+class TranslationReader(Reader):
+    """``transformer``: a source sentence and its translation so far, and which token comes next."""
+
+    translates = True
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        self.view: OneToken = OneToken(model).eval()
+        self.source, self.target = known_to(model)
+        self.classes = self.target.tokens
+        self.tied = not self.view.output.weight.requires_grad
+
+    @property
+    def table(self) -> Tensor:
+        return self.model.words.weight
+
+    def vectors(self, sentence: Sentence) -> Tensor:
+        given, begun = sentence.numbers[: sentence.split], sentence.numbers[sentence.split :]
+        rows = [self.table.detach()[list(given)], self.model.target_words().weight.detach()[list(begun)]]
+        return torch.cat(rows).T[None].contiguous()
+
+    def read(self, text: str, kind: str = "typed", begun: str = "") -> Sentence:
+        words = self.source.split(text)
+        checked(words, MOST_WORDS - 1)
+        numbers, written = self.source.encode(text), [START, *self.target.encode(begun)]
+        return self._both([*numbers, END], written, {**told(kind, text, words, numbers)})
+
+    def next(self, sentence: Sentence, token: int) -> Sentence:
+        """With one more token of the translation; ArgumentError where that is its end."""
+        if token in (PADDING, END):
+            raise ArgumentError("token", self.classes[token], "a token of the text: the translation ends here")
+        given, begun = sentence.numbers[: sentence.split], sentence.numbers[sentence.split :]
+        source = {**sentence.source, "unknown": [each for each in sentence.source["unknown"] if each < len(given)]}
+        source["words"] = sentence.source["words"][: len(given) - 1]
+        return self._both(given, [*begun, token], source)
+
+    def _both(self, given: Sequence[int], begun: Sequence[int], source: dict[str, Any]) -> Sentence:
+        most = min(self.model.places, MOST_WORDS)
+        for side, numbers in (("text", given), ("begun", begun)):
+            if len(numbers) > most:
+                raise ArgumentError(side, f"{len(numbers)} tokens", f"at most {most}, ends counted")
+        words = [*source["words"], SPECIAL[END], *(self.target.tokens[number] for number in begun)]
+        unknown = source["unknown"] + [len(given) + k for k, number in enumerate(begun) if number == UNKNOWN]
+        parts, text = [len(given), len(begun)], self.target.decode(begun)
+        source = {**source, "words": words, "unknown": unknown, "parts": parts, "begun": text}
+        return self.sentence([*given, *begun], source, len(given))
+
+    def network(self, sentence: Sentence) -> Network:
+        self.view.split = sentence.split
+        return super().network(sentence)
+
+    def fits(self, network: Network, sentence: Sentence) -> bool:
+        return super().fits(network, sentence) and self.view.split == sentence.split
+
+    def example(self) -> str:
+        words = [token for token in self.source.tokens[len(SPECIAL) :] if len(token) > 2]
+        return self.source.join((words or list(self.source.tokens[len(SPECIAL) :]))[:4])
 
 
 def checked(words: Sequence[str], most: int) -> None:
@@ -143,6 +254,8 @@ def reader_of(model: nn.Module) -> Reader | None:
     be shown, by name, and for one that was not trained and has no vocabulary."""
     if isinstance(model, TextCNN):
         return TextReader(model)
+    if isinstance(model, Transformer):
+        return TranslationReader(model)
     if takes_indices(model):
         described = spec_of(model)
         name = described.architecture if described is not None else type(model).__name__
@@ -177,8 +290,8 @@ class SentenceDesk(Desk):
         assert isinstance(picture, Sentence)
         return self.reader.vectors(picture)
 
-    def from_text(self, text: str, kind: str = "typed") -> Sentence:
-        return self.reader.read(text, kind)
+    def from_text(self, text: str, kind: str = "typed", begun: str = "") -> Sentence:
+        return self.reader.read(text, kind, begun)
 
     def from_data(self, split: str, index: int) -> Picture:
         return self._item(split, index)

@@ -1,5 +1,6 @@
 """The arithmetic of single numbers, written out: a unit's value, its sensitivity, a weight's gradient."""
 
+from convscope.explorer.arithmetic import attention as attention
 from convscope.explorer.arithmetic import regions as regions
 from convscope.explorer.arithmetic import sampling as sampling
 from convscope.explorer.arithmetic import sequences as sequences  # its families enrol themselves

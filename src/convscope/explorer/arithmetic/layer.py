@@ -33,6 +33,7 @@ _MODULES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((own.RBF,), "rbf"),
     ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "batch_norm"),
     ((nn.LocalResponseNorm,), "lrn"),
+    ((nn.LayerNorm,), "layer_norm"),
     ((own.MultiHeadAttention,), "attention"),
     ((own.MaxOverTime,), "max_over_time"),
     ((own.RecurrentLayers,), "lstm"),
@@ -80,6 +81,8 @@ def _as_written(module: nn.Module) -> bool:
     """Whether a module of a known class has none of the options that its arithmetic leaves out."""
     if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
         return module.running_mean is not None
+    if isinstance(module, nn.LayerNorm):
+        return len(module.normalized_shape) == 1
     padding, cell = getattr(module, "padding_mode", "zeros"), getattr(module, "cell", "lstm")
     return bool(padding == "zeros" and cell == "lstm")
 

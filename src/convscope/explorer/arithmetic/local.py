@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles
 
@@ -59,7 +60,8 @@ def _column(y: Tensor, x: Tensor, index: Index) -> Floats:
 def _call(layer: Layer, inputs: list[Tensor]) -> Tensor:
     module = doubled(layer.module) if layer.module is not None else None
     given = [value.clone() if value.requires_grad else value for value in inputs]  # the layer may work in place
-    y: Any = layer.call(*given, module=module)
+    with sdpa_kernel(SDPBackend.MATH):  # of torch's kernels of attention the one that has second derivatives
+        y: Any = layer.call(*given, module=module)
     assert isinstance(y, Tensor)
     return y
 

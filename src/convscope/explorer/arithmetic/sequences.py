@@ -1,48 +1,18 @@
-"""A step of an LSTM, a unit of an attention layer and a largest over time, written out."""
+"""A step of an LSTM, a largest over time and layer normalisation, written out."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope import layers as own
 from convscope.explorer.arithmetic import local
 from convscope.explorer.arithmetic.forward import explanation, family, linearised
 from convscope.explorer.arithmetic.layer import Index, Layer, doubles, number, scalar
 from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, places
-
-
-@family("attention")
-def _attention(layer: Layer, unit: Index) -> Explanation:
-    """Of each key what it says of this unit through each head, times how much the query looks at it."""
-    module = local.doubled(layer.module)
-    assert isinstance(module, own.MultiHeadAttention)
-    found: dict[str, Any] = {}
-
-    def look(query: Tensor, keys: Tensor | None = None, seen: Tensor | None = None) -> None:
-        _, values = module.remember(query if keys is None else keys)
-        found.update(weights=module.weights(query, keys, seen), values=values, origin=0 if keys is None else 1)
-
-    with torch.no_grad():
-        layer.call(*[x.double() if x.is_floating_point() else x for x in layer.inputs], module=look)  # type: ignore[arg-type]
-        weights, values = found["weights"][0, :, unit[0]], found["values"][0]  # (heads, j), (heads, j, size/heads)
-        said = torch.einsum("hje,he->hj", values, module.out_weight[unit[1]].reshape(len(weights), -1))
-    heads, keys = weights.shape
-    rows = np.tile(np.arange(keys), heads)
-    terms = Terms(
-        value=doubles(said).reshape(-1),
-        product=doubles(weights * said).reshape(-1),
-        coefficient=doubles(weights).reshape(-1),
-        source=places(rows, -1, rows=len(rows)),
-        origin=np.full(len(rows), found["origin"]),
-    )
-    steps = (Line("+", "b", scalar(module.out_bias[unit[1]])), Line("=", "y", number(layer.y, unit)))
-    formula = "y = Σ_heads Σ_keys a·(W_o·v) + b,  a = softmax(q·k/√e)"
-    return explanation(layer, unit, formula, ("a", "W_o·v", "a·(W_o·v)"), terms, *steps)
 
 
 @family("max_over_time")
@@ -55,6 +25,23 @@ def _max_over_time(layer: Layer, unit: Index) -> Explanation:
     rows = np.arange(len(values))
     terms = Terms(values, picked * values, picked, source=places(unit[0], rows, rows=len(rows)))
     return explanation(layer, unit, "y = max(x)", ("c", "x", "c·x"), terms, Line("=", "y", number(layer.y, unit)))
+
+
+@family("layer_norm")
+def _layer_norm(layer: Layer, unit: Index) -> Explanation:
+    """Mean and variance are those of the row that the unit is of."""
+    module = layer.module
+    assert isinstance(module, nn.LayerNorm)
+    row = doubles(layer.inputs[0][(0, *unit[:-1])])
+    mean, variance = float(row.mean()), float(row.var())
+    steps = [Line("−", "μ", mean), Line("÷", "√(σ²+ε)", float(np.sqrt(variance + module.eps)))]
+    for symbol, operation, parameter in (("γ", "×", module.weight), ("β", "+", module.bias)):
+        if parameter is not None:
+            steps.append(Line(operation, symbol, scalar(parameter[unit[-1]])))  # type: ignore[arg-type]
+    value = np.array([number(layer.inputs[0], unit)])
+    terms = Terms(value, value.copy(), source=np.array([unit], np.int64).reshape(1, len(unit)))
+    formula = "y = γ·(x − μ)/√(σ²+ε) + β"
+    return explanation(layer, unit, formula, ("", "x", "x"), terms, *steps, Line("=", "y", number(layer.y, unit)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from convscope.errors import ArgumentError, ConvscopeError, UnknownNameError
 from convscope.explorer import pictures
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.questions.reading import frame
-from convscope.explorer.sentences import SentenceDesk
+from convscope.explorer.sentences import Sentence, SentenceDesk, TranslationReader
 from convscope.explorer.session import LOSS_NAMES, NUDGE_DOUBLE_LIMIT, Session, operation
 from convscope.explorer.snapshot import check_index
 from convscope.graph import replay
@@ -44,7 +44,19 @@ def show_sentence(session: Session, args: Arguments, payload: bytes) -> Reply:
     """A sentence typed on the page."""
     if not isinstance(session.desk, SentenceDesk):
         raise ArgumentError("model", session.name, "a model that reads sentences")
-    session.show(session.desk.from_text(args.text("text"), args.text("kind", "typed", ("typed", "shared"))))
+    kind, begun = args.text("kind", "typed", ("typed", "shared")), args.text("begun", "")
+    session.show(session.desk.from_text(args.text("text"), kind, begun))
+    return frame(session, args, payload)
+
+
+@operation(job=True)
+def next_token(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """The translation so far with the token that the network says comes next."""
+    if not isinstance(session.reader, TranslationReader):
+        raise ArgumentError("model", session.name, "a model that translates")
+    assert isinstance(session.picture, Sentence)
+    assert session.snapshot.predicted is not None
+    session.show(session.reader.next(session.picture, session.snapshot.predicted))
     return frame(session, args, payload)
 
 

@@ -22,6 +22,8 @@ def edit(session: Session, args: Arguments, payload: bytes) -> Reply:
     session.settle()
     module = args.text("layer").split(":")[0]
     session.snapshot.layer(args.text("layer"))
+    if session.reader is not None:
+        session.reader.check_own(module, args.text("parameter", "weight"))
     action = args.text("action", "set", ("set", "scale", "silence"))
     if action == "silence":
         session.surgeon.silence(module, args.integer("map"))

@@ -62,7 +62,11 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
                 "classes": list(data.train.classes),
             },
             **({} if session.detector is None else {"detector": session.detector.describe()}),
-            **({} if session.reader is None else {"sentences": True, "answers": list(ANSWERS)}),
+            **(
+                {}
+                if session.reader is None
+                else {"sentences": True, "translates": session.reader.translates, "answers": list(ANSWERS)}
+            ),
             **({} if session.lesson is None else {"lesson": dict(session.lesson)}),
         }
     )
@@ -238,6 +242,8 @@ def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
         elif direction == "backward":
             found = snapshot.backward(name, index, args.text("rule", "plain"))
         else:
+            if session.reader is not None:
+                session.reader.check_own(name, args.text("parameter", "weight"))
             found = snapshot.gradient(name, args.text("parameter", "weight"), index)
     page = found.page(args.integer("offset", 0), args.integer("limit", 24, 1, 5000))
     after = snapshot.network.activation_after(name) if direction == "forward" else None

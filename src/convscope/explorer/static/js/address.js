@@ -49,7 +49,7 @@ export class Address {
       await this.app.frames.take(this.app.connection.ask("show_data", { split, index: Number(index), ...show, layers: this.app.frames.wantedLayers() }));
       if (wanted.target !== null) await this.app.frames.take(this.app.connection.ask("ask", { target: wanted.target, ...show, layers: this.app.frames.wantedLayers() }));
     } else if (wanted.text && this.app.model.sentences) {
-      await this.app.frames.take(this.app.connection.ask("show_sentence", { text: wanted.text, kind: "shared", ...show, layers: this.app.frames.wantedLayers() }));
+      await this.app.frames.take(this.app.connection.ask("show_sentence", { text: wanted.text, begun: wanted.begun, kind: "shared", ...show, layers: this.app.frames.wantedLayers() }));
     } else if (wanted.px) {
       await this.app.frames.take(this.app.connection.ask("show_pixels", { kind: "shared", ...show, layers: this.app.frames.wantedLayers() }, unpackPixels(wanted.px)));
     } else await this.app.frames.refresh();

@@ -52,7 +52,10 @@ export function toAddress(state) {
   const frame = state.frame;
   if (frame) {
     if (frame.source.kind === "data" && !frame.source.edited) query.set("item", `${frame.source.split}:${frame.source.index}`);
-    else if (frame.source.text) query.set("text", frame.source.text);
+    else if (frame.source.text) {
+      query.set("text", frame.source.text);
+      if (frame.source.begun) query.set("begun", frame.source.begun);
+    }
     else if (state.sharedPixels) query.set("px", state.sharedPixels);
     if (frame.target_chosen) query.set("target", frame.target);
     query.set("loss", frame.loss_name);
@@ -79,6 +82,7 @@ export function fromAddress(hash) {
     item: values.get("item"),
     px: values.get("px"),
     text: values.get("text"),
+    begun: values.get("begun") ?? "",
     model: values.get("model"),
     target: values.has("target") ? Number(values.get("target")) : null,
     loss: values.get("loss"),

@@ -4,6 +4,7 @@ import { h, num, replace, say } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { wordsAt } from "./sentence.js";
+import { keyAt, showWeight } from "./weight.js";
 import { copyButton, pager, sheetButton, sumTable } from "./sum.js";
 
 const explained = { offset: 0, limit: 12 };
@@ -26,6 +27,13 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     coefficientKind: page.family === "loss" ? "activation" : "weight",
     valueKind: back ? "delta" : "activation",
   };
+  const weight = h("div", { id: "attention" });
+  if (page.family === "attention" && !back && app.model.can("weigh")) {
+    Object.assign(options, {
+      where: (row) => keyAt(app, page, row), paddingText: t("masked"),
+      onCoefficient: (row) => () => showWeight(app, weight, { layer, head: page.terms.at[row][0], query: unit[0], key: page.terms.source[row][0] }),
+    });
+  }
   const lastStep = page.steps.filter((step) => step.operation === "f").at(-1);
   replace(body,
     h("div.result", { id: "result" }, h("span.soft", {}, `${symbol} =`), num(page.value, { text: short(page.value, 6), kind: back ? "delta" : "" }),
@@ -39,6 +47,8 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     h("p.small.soft", {}, counts(page)),
     sumTable(page, options),
     pager(page, load),
+    options.onCoefficient ? h("p.note", {}, t("attention_text")) : null,
+    weight,
     h("div.more", {},
       app.model.sentences ? null : sheetButton(app, { layer, index: unit, direction, rule }),
       copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit }),
@@ -68,7 +78,7 @@ export function where(app, page, row) {
   const place = source[row].filter((at) => at >= 0 || page.terms.padding?.[row]);
   const name = page.origins[origin?.[row] ?? 0];
   const label = page.origins.length > 1 ? `${name} ` : "";
-  const words = app.model.sentences && place.length ? wordsAt(app, name, place.at(-1)) : "";
+  const words = app.model.sentences && place.length ? wordsAt(app, name, place) : "";
   return `${label}${words ? `${words} ` : ""}${place.length > 1 ? `${place[0]} · (${place.slice(1).join(", ")})` : place.join("")}`;
 }
 

@@ -8,6 +8,7 @@ import { showField } from "./field.js";
 import { showGradient } from "./gradient.js";
 import { showLab } from "./lab.js";
 import { showLayer } from "./layer.js";
+import { wordsAt } from "./sentence.js";
 import { showArithmetic } from "./arithmetic.js";
 import { showBeside } from "./beside.js";
 import { showBench } from "./bench.js";
@@ -39,6 +40,8 @@ export function mountDetail(app) {
     const parameters = Object.values(node.parameters).reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0);
     const parts = [node.name];
     if (map !== null) parts.push(app.model.mapName(layer, map));
+    const words = app.model.sentences && node.shape.length === 2 ? wordsAt(app, layer, unit ?? [map]) : "";
+    if (words && (unit || node.sources[0] !== "input")) parts.push(words);
     if (unit && !isVector(node.shape)) parts.push(`(${unit.slice(1).join(", ")})`);
     return h("div.detail-head", {}, h("h2", {}, parts.join(" · ")),
       h("p", {}, `${app.model.familyName(node)} · ${app.model.shapeText(node.shape)}${parameters ? ` · ${t("parameters_n", { count: count(parameters) })}` : ""}`),

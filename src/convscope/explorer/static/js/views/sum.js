@@ -6,7 +6,7 @@ import { digitsFor, fixed, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { after } from "../core/steps.js";
 
-// options: {where(row) → text, light(row | null), weightOf(row) → weight selection, go(row)}
+// options: {where(row) → text, light(row | null), onCoefficient(row), onValue(row) → what a click on that number does}
 export function sumTable(page, options = {}) {
   const { terms } = page;
   const squared = !terms.coefficient;
@@ -22,9 +22,9 @@ export function sumTable(page, options = {}) {
     return h(`tr.term`, {
       "data-row": row, onpointerenter: () => options.light?.(row), onpointerleave: () => options.light?.(null),
     },
-      h("td.where", { title: options.where?.(row) ?? "" }, padding ? t("padding") : (options.where?.(row) ?? "")),
-      terms.coefficient ? h("td", {}, num(terms.coefficient[row], { text: short(terms.coefficient[row]), kind: options.coefficientKind ?? "weight" })) : null,
-      plain ? null : h("td", {}, num(terms.value[row], { text: short(terms.value[row]), kind: options.valueKind ?? "activation" })),
+      h("td.where", { title: options.where?.(row) ?? "" }, padding ? (options.paddingText ?? t("padding")) : (options.where?.(row) ?? "")),
+      terms.coefficient ? h("td", {}, opened(options.onCoefficient?.(row), num(terms.coefficient[row], { text: short(terms.coefficient[row]), kind: options.coefficientKind ?? "weight" }))) : null,
+      plain ? null : h("td", {}, opened(options.onValue?.(row), num(terms.value[row], { text: short(terms.value[row]), kind: options.valueKind ?? "activation" }))),
       h("td", {}, num(product, { text: fixed(product, digits) })),
       h("td.spark", { "aria-hidden": "true" }, bar),
     );
@@ -64,6 +64,11 @@ export function sumTable(page, options = {}) {
   return h("table.sum", {},
     h("thead", {}, h("tr", {}, h("th", {}, t("from")), terms.coefficient ? h("th", {}, page.headings[0]) : null, plain ? null : h("th", {}, page.headings[1]), h("th", {}, page.headings[2]), h("th", {}, h("span.unseen", {}, t("size"))))),
     h("tbody", {}, body));
+}
+
+// A number that can be opened further is a button.
+function opened(act, shown) {
+  return act ? h("button.number", { type: "button", onclick: act }, shown) : shown;
 }
 
 function label_of(step) {
