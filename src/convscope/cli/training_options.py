@@ -110,6 +110,13 @@ ROWS: dict[str, list[tuple[str, str, Any, str, str]]] = {
             "Of several processes: batch normalisation by the whole batch's statistics.",
         ),
         (
+            "--process-timeout",
+            "process_timeout",
+            float,
+            "300",
+            "Of several processes: seconds after which one that is not heard of counts as lost.",
+        ),
+        (
             "--check",
             "check_engine",
             "flag",

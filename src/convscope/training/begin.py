@@ -27,7 +27,7 @@ from convscope.training.steppers import Stepper
 _CHANGEABLE = {
     "epochs", "max_steps", "run_dir", "resume", "checkpoint_seconds", "checkpoint_batches", "keep_checkpoints",
     "threads", "watch", "check_engine", "evaluate_every", "evaluation_batch_size", "stop_tolerance", "stop_patience",
-    "device", "log", "average_epochs",
+    "device", "log", "average_epochs", "process_timeout",
 }  # fmt: skip
 
 # A change of the learning rate by less than this share is no leap.

@@ -68,6 +68,9 @@ class Config:
     threads: int | None = None  # CPU threads; None: as torch is set
     # Of several processes: batch normalisation by the whole batch's statistics, not each process's share's; torch only.
     sync_batch_norm: bool = False
+    # Of several processes: seconds after which one that does not come to an exchange counts as lost. The longest wait
+    # of a healthy run is that for the first process's checkpoint and its look at the layers after an epoch.
+    process_timeout: float = 300.0
     check_engine: bool = True  # compare the native engine's first step and evaluation with torch's: native/trust.py
 
     # The run folder
@@ -129,6 +132,7 @@ class Config:
         _number("gradient_clip", self.gradient_clip, positive=True, optional=True)
         _number("warmup", self.warmup)
         _number("checkpoint_seconds", self.checkpoint_seconds)
+        _number("process_timeout", self.process_timeout, positive=True)
         for prefix, factor in _mapping("learning_rates", self.learning_rates).items():
             _number(f"learning_rates[{prefix!r}]", factor)
         for option, value in _mapping("schedule_options", self.schedule_options).items():

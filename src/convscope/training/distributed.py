@@ -9,7 +9,10 @@ each process for itself.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
+import queue
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -49,13 +52,25 @@ class Group:
         return self.rank == 0
 
 
-class Processes(Group):
-    """A process of several, through torch.distributed's default group."""
+# Seconds that the store may take to answer when a process was lost: it may have been on the machine that vanished.
+_ANSWER = 3.0
 
-    def __init__(self, device: torch.device) -> None:
+
+class Processes(Group):
+    """A process of several, through a group of torch.distributed's of its own that waits at most ``timeout`` seconds in
+    an exchange. Machines need not be ready at the same time, so that coming together (the default group) has half an
+    hour; once together they take the same steps."""
+
+    def __init__(self, device: torch.device, timeout: float) -> None:
         self.rank = distributed.get_rank()
         self.world = distributed.get_world_size()
         self.device = device
+        with _told_apart():
+            self._group = distributed.new_group(timeout=datetime.timedelta(seconds=timeout))
+
+    def leave(self) -> None:
+        """Give the connections back."""
+        distributed.destroy_process_group(self._group)
 
     def add_up(self, parameters: FlatParameters, own: float, whole: float) -> None:
         if own and whole:
@@ -63,23 +78,23 @@ class Processes(Group):
         else:
             parameters.gradients.zero_()  # the mean over nothing is no number, and 0 times that is none either
         with _told_apart():
-            distributed.all_reduce(parameters.exchange)
+            distributed.all_reduce(parameters.exchange, group=self._group)
 
     def gather(self, values: Tensor) -> Tensor:
         found = [torch.empty_like(values) for _ in range(self.world)]
         with _told_apart():
-            distributed.all_gather(found, values.contiguous())
+            distributed.all_gather(found, values.contiguous(), group=self._group)
         return torch.stack(found)
 
     def same_start(self, model: nn.Module) -> None:
         with torch.no_grad(), _told_apart():
             for each in [*model.parameters(), *model.buffers()]:
-                distributed.broadcast(each.data, 0)
+                distributed.broadcast(each.data, 0, group=self._group)
 
     def same_buffers(self, model: nn.Module) -> None:
         with _told_apart():
             for each in model.buffers():
-                distributed.broadcast(each, 0)
+                distributed.broadcast(each, 0, group=self._group)
 
     def same_bytes(self, content: bytes) -> bytes:
         with _told_apart():
@@ -87,13 +102,13 @@ class Processes(Group):
 
     def _same_bytes(self, content: bytes) -> bytes:
         length = torch.tensor(len(content), device=self.device)
-        distributed.broadcast(length, 0)
+        distributed.broadcast(length, 0, group=self._group)
         if not length:
             return b""
         shared = torch.empty(int(length), dtype=torch.uint8, device=self.device)
         if self.rank == 0:
             shared.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        distributed.broadcast(shared, 0)
+        distributed.broadcast(shared, 0, group=self._group)
         return shared.cpu().numpy().tobytes()
 
 
@@ -110,11 +125,22 @@ def _told_apart() -> Iterator[None]:
 
 def _first_to_tell() -> bool:
     """Whether this process is the first to say that one was lost; of those that are left one is enough. The store that
-    they met at is kept by torchrun itself; where it went with the process that is lost, everyone speaks."""
+    they met at is kept by torchrun itself; where it went with the machine that is lost, everyone speaks."""
+    answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            store = distributed.distributed_c10d._get_default_store()
+            answers.put(int(store.add("convscope/lost", 1)) == 1)
+        except (RuntimeError, ValueError):
+            answers.put(True)
+
+    # A machine whose network is gone does not refuse: it never answers, and the store's own patience is a quarter of an
+    # hour (that of TCP).
+    threading.Thread(target=ask, daemon=True, name="convscope-lost").start()
     try:
-        store = distributed.distributed_c10d._get_default_store()
-        return int(store.add("convscope/lost", 1)) == 1
-    except (RuntimeError, ValueError):
+        return answers.get(timeout=_ANSWER)
+    except queue.Empty:
         return True
 
 
@@ -124,8 +150,9 @@ def launched() -> bool:
 
 
 @contextlib.contextmanager
-def group(device: torch.device) -> Iterator[Group]:
-    """The group this process belongs to: joined here under torchrun (gloo on CPUs, NCCL on GPUs), left at the end."""
+def group(device: torch.device, timeout: float) -> Iterator[Group]:
+    """The group this process belongs to: joined here under torchrun (gloo on CPUs, NCCL on GPUs), left at the end.
+    Another process that does not come to an exchange within ``timeout`` seconds counts as lost."""
     if not launched():
         yield Group()
         return
@@ -134,9 +161,11 @@ def group(device: torch.device) -> Iterator[Group]:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    processes = Processes(device, timeout)
     try:
-        yield Processes(device)
+        yield processes
     finally:
+        processes.leave()
         if joined_here:
             distributed.destroy_process_group()
 

@@ -53,7 +53,7 @@ def run(task: Task, model: nn.Module, dataset: Dataset[Any], source: Source, con
         torch.set_num_threads(config.threads)
     try:
         with contextlib.ExitStack() as stack:
-            group = stack.enter_context(distributed.group(device))
+            group = stack.enter_context(distributed.group(device, config.process_timeout))
             yield from _run(stack, task, model, dataset, source, config, group, device)
     finally:
         model.to(home)
