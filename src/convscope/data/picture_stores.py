@@ -203,6 +203,39 @@ class PixelFile(PictureStore):
             return self._opened
 
 
+class PixelShards(PictureStore):
+    """Pictures of one size in several files of pixels, one behind another: a set that no single file holds."""
+
+    on_disk = True
+
+    def __init__(self, shards: Sequence[PixelFile], rows: Tensor | None = None) -> None:
+        """DataError, naming the file, for a shard whose pictures are not of the first one's shape."""
+        first = shards[0]
+        for shard in shards:
+            if shard.shape != first.shape:
+                now, then = ("×".join(map(str, each.shape)) for each in (shard, first))
+                raise DataError(shard.path, f"pictures of {now}, where those of {first.path.name} are of {then}")
+        self.shards = tuple(shards)
+        self._ends = torch.tensor([len(shard) for shard in shards]).cumsum(0)
+        self.rows = torch.arange(int(self._ends[-1])) if rows is None else rows
+        super().__init__(first.channels, torch.tensor([first.shape[1:]]).repeat(len(self.rows), 1))
+
+    def picture(self, index: int) -> Tensor:
+        return self.stacked(torch.tensor([index]))[0]
+
+    def stacked(self, indices: Tensor, fill: int = 0) -> Tensor:
+        rows = self.rows[indices]
+        owners = torch.searchsorted(self._ends, rows, right=True)
+        result = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
+        for owner in owners.unique().tolist():
+            places, shard = torch.nonzero(owners == owner).flatten(), self.shards[owner]
+            result[places] = shard.stacked(rows[places] - int(self._ends[owner]) + len(shard))
+        return result
+
+    def select(self, indices: Tensor) -> PixelShards:
+        return PixelShards(self.shards, self.rows[indices])
+
+
 class LookedUp(PictureStore):
     """The pictures of another store, each value v replaced by ``table[v]``; ``table`` is uint8 (256,)."""
 

@@ -56,3 +56,42 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
     write(folder, images=IMAGES / 255)
     with pytest.raises(DataError, match=r"images\.npy: float64 .*, wanted uint8 pictures"):
         load_dataset(folder)
+
+
+def test_parts_are_one_set(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole", x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:6], y_test=LABELS[:6])
+    cuts = {f"x_train-{part:05d}-of-00003": IMAGES[rows] for part, rows in enumerate(CUTS)}
+    cuts |= {f"y_train-{part}-of-3": LABELS[rows] for part, rows in enumerate(CUTS)}
+    parts = write(tmp_path / "parts", **cuts, x_test=IMAGES[:6], y_test=LABELS[:6])
+    one, several = (load_dataset(each, in_memory=False).train for each in (whole, parts))
+    assert several.on_disk
+    assert several.labels.tolist() == LABELS.tolist()
+    for places in ([19, 0, 7, 6, 8, 7], [3], list(range(20))):
+        wanted = torch.from_numpy(IMAGES[places].transpose(0, 3, 1, 2))
+        assert torch.equal(several.batch(torch.tensor(places)).inputs[0], wanted)
+    chosen = several.select(torch.tensor([18, 2, 7])).select(torch.tensor([2, 0]))
+    assert torch.equal(chosen.batch(torch.tensor([1, 0])).inputs[0], one.batch(torch.tensor([18, 7])).inputs[0])
+    assert torch.equal(several.pictures.picture(8), one.pictures.picture(8))
+    assert several.fingerprint() == one.fingerprint()
+    assert several.statistics() == one.statistics()
+    assert torch.equal(load_dataset(parts).train.images, load_dataset(whole).train.images)
+
+
+CUTS = (slice(0, 7), slice(7, 8), slice(8, 20))
+
+
+def test_parts_that_do_not_fit(tmp_path: Path) -> None:
+    parts = {f"images-{part}-of-3": IMAGES[rows] for part, rows in enumerate(CUTS)}
+    folder = write(tmp_path / "set", **parts, labels=LABELS)
+    assert len(load_dataset(folder, in_memory=False).train) == 16
+    write(folder, **{"images-1-of-3": IMAGES[:1, :, :4]})
+    with pytest.raises(
+        DataError, match=r"images-1-of-3\.npy: pictures of 3×7×4, where those of images-0-of-3\.npy are"
+    ):
+        load_dataset(folder)
+    (folder / "images-1-of-3.npy").unlink()
+    with pytest.raises(DataError, match=r"file missing: images-1-of-3\.npy"):
+        load_dataset(folder)
+    write(folder, **{"images-1-of-2": IMAGES})
+    with pytest.raises(DataError, match="parts of images out of 2 and out of 3"):
+        load_dataset(folder)
