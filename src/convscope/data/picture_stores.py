@@ -227,7 +227,7 @@ class PixelShards(PictureStore):
         rows = self.rows[indices]
         owners = torch.searchsorted(self._ends, rows, right=True)
         result = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
-        for owner in owners.unique().tolist():
+        for owner in sorted(set(owners.tolist())):
             places, shard = torch.nonzero(owners == owner).flatten(), self.shards[owner]
             result[places] = shard.stacked(rows[places] - int(self._ends[owner]) + len(shard))
         return result

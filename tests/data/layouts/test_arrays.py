@@ -60,7 +60,7 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_parts_are_one_set(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole", x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:6], y_test=LABELS[:6])
-    cuts = {f"x_train-{part:05d}-of-00003": IMAGES[rows] for part, rows in enumerate(CUTS)}
+    cuts: dict[str, numpy.ndarray] = {f"x_train-{part:05d}-of-00003": IMAGES[rows] for part, rows in enumerate(CUTS)}
     cuts |= {f"y_train-{part}-of-3": LABELS[rows] for part, rows in enumerate(CUTS)}
     parts = write(tmp_path / "parts", **cuts, x_test=IMAGES[:6], y_test=LABELS[:6])
     one, several = (load_dataset(each, in_memory=False).train for each in (whole, parts))
