@@ -28,7 +28,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("README*.md"), ROOT / "CONTRIBUTING.md"])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Their trainings take 4 to 8 seconds.
-SLOW = {"README.md", "README.zh-CN.md", "home.md", "pixels-to-gradients.md"}
+SLOW = {
+    "README.md", "README.zh-CN.md", "home.md",
+    "pixels-to-gradients.md", "reproduce-a-paper.md", "teach-with-the-explorer.md",
+}  # fmt: skip
 TRANSLATED = sorted((ROOT / "docs" / "tutorials").glob("*-zh.md"))
 
 
@@ -97,6 +100,13 @@ def with_trained_digits() -> dict[str, Any]:
     return {}
 
 
+def with_the_lesson() -> dict[str, Any]:
+    """The tutorial's own lesson, as its reader saves it, and the network that it is about."""
+    (lesson,) = blocks(ROOT / "docs" / "tutorials" / "teach-with-the-explorer.md", "toml")
+    Path("doubtful-eight.toml").write_text(lesson, encoding="utf-8")
+    return with_trained_digits()
+
+
 # What a page's blocks take for granted.
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "attribution.md": with_network,
@@ -106,6 +116,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "filters.md": lambda: {"array": numpy.random.default_rng(0).integers(0, 256, (9, 9), dtype=numpy.uint8)},
     "pixels-to-gradients.md": with_trained_digits,
     "sequences.md": with_sequences,
+    "teach-with-the-explorer.md": with_the_lesson,
 }
 PYTHON = [page for page in PAGES if blocks(page, "python") and page not in TRANSLATED]
 
