@@ -82,6 +82,14 @@ std::map<std::string, Index> places_of(nb::handle value) {
     return places;
 }
 
+std::pair<float, float> quantised_of(nb::handle value) {
+    const auto numbers = nb::cast<std::vector<double>>(value);
+    const bool fits = numbers.size() == 2 && numbers[0] > 0 && numbers[0] < 1e30 && numbers[1] >= 0 && numbers[1] <= 255 &&
+                      numbers[1] == static_cast<double>(static_cast<int>(numbers[1]));
+    if (!fits) throw std::invalid_argument("quantised: wanted a scale above 0 and a zero that is whole, 0 to 255");
+    return {static_cast<float>(numbers[0]), static_cast<float>(numbers[1])};
+}
+
 Record record_of(nb::dict fields) {
     Record record;
     for (const auto& [key, value] : fields) {
@@ -93,6 +101,7 @@ Record record_of(nb::dict fields) {
         else if (name == "trainable") record.trainable = nb::cast<bool>(value);
         else if (name == "parameters") record.parameters = places_of(value);
         else if (name == "state") record.state = places_of(value);
+        else if (name == "quantised") record.quantised = quantised_of(value);
         else if (name == "attributes") {
             for (const auto& [attribute, number] : nb::cast<nb::dict>(value)) {
                 const auto text = nb::cast<std::string>(attribute);
@@ -279,13 +288,22 @@ void backward(Network& network, FloatArray parameters, FloatArray gradients, Flo
     network.backward(call);
 }
 
+std::optional<channels::LowOptions> low_options(const std::string& precision, const std::string& way, bool everywhere) {
+    if (precision.empty()) {
+        if (!way.empty() || everywhere) throw std::invalid_argument("way and everywhere go with a precision");
+        return std::nullopt;
+    }
+    return channels::LowOptions{low_kernels(kernels(), precision_of(precision), way), everywhere};
+}
+
 void construct(Network* at, std::vector<Index> input_shape, nb::list records, std::vector<int> outputs,
-               Index parameter_count, Index state_count, const std::string& layout) {
+               Index parameter_count, Index state_count, const std::string& layout, const std::string& precision,
+               const std::string& way, bool everywhere) {
     if (input_shape.size() != 3) throw std::invalid_argument("input_shape wants (channels, height, width)");
     std::vector<Record> plan;
     for (nb::handle each : records) plan.push_back(record_of(nb::cast<nb::dict>(each)));
     new (at) Network({input_shape[0], input_shape[1], input_shape[2]}, std::move(plan), std::move(outputs),
-                     parameter_count, state_count, layout);
+                     parameter_count, state_count, layout, low_options(precision, way, everywhere));
 }
 
 nb::list output_shapes(const Network& network) {
@@ -303,6 +321,14 @@ NB_MODULE(_engine, m) {
     m.def("isa", [] { return std::string(kernels().name); }, "Name of the instruction set that new networks use.");
     m.def("isas", &available_isas, "Instruction sets that this processor and build have, best first.");
     m.def("set_isa", &choose_isa, "name"_a, "Make later networks use another instruction set.");
+    m.def(
+        "low_ways",
+        [](const std::string& precision) { return low_ways(kernels(), precision_of(precision)); }, "precision"_a,
+        "Ways in which the instruction set and this processor multiply in bf16 or int8, the quickest first.");
+    m.def(
+        "low_way",
+        [](const std::string& precision) { return low_kernels(kernels(), precision_of(precision), "").way; },
+        "precision"_a, "The way that networks take; ValueError says what the processor lacks.");
     m.def("threads", &describe_threads, "Whose threads the next call runs on: a runtime of OpenMP, or the engine's own.");
     bind_held(m);
     bind_regions(m);
@@ -315,7 +341,7 @@ NB_MODULE(_engine, m) {
              "decoupled"_a);
     nb::class_<Network>(m, "Network")
         .def("__init__", &construct, "input_shape"_a, "records"_a, "outputs"_a, "parameter_count"_a,
-             "state_count"_a = 0, "layout"_a = "")
+             "state_count"_a = 0, "layout"_a = "", "precision"_a = "", "way"_a = "", "everywhere"_a = false)
         .def("step", &step, "parameters"_a, "gradients"_a, "state"_a, "images"_a, "targets"_a, "scale"_a = nb::none(),
              "offset"_a = nb::none(), "training"_a = true, "seed"_a = 0, "step"_a = 0, "threads"_a = 1,
              "outputs"_a = nb::none(), "input_delta"_a = nb::none(), "rules"_a = std::vector<HeldRule*>())
@@ -326,6 +352,8 @@ NB_MODULE(_engine, m) {
              "threads"_a = 1, "input_delta"_a = nb::none())
         .def_prop_ro("output_shapes", &output_shapes)
         .def("memory", &Network::memory_bytes, "Bytes the network holds now for its passes.")
+        .def("low_layers", &Network::low_layers, "pictures"_a, "threads"_a = 1,
+             "Names of the layers that multiply so many pictures, at most 16, in low precision.")
         .def("describe", &Network::describe, "pictures"_a = 1, "threads"_a = 1, "training"_a = false,
              "One line for each fused operation, in the layout that evaluates so many pictures.");
 }

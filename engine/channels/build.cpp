@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "channels/choice.h"
+#include "channels/either.h"
 #include "channels/fuse.h"
 
 namespace convscope::channels {
@@ -16,8 +17,8 @@ constexpr Index kFewChannels = 4;
 class Builder {
 public:
     Builder(const KernelTable& kernels, const Shape& input, const std::vector<Record>& records,
-            const std::vector<int>& outputs)
-        : kernels_(kernels), lanes_(kernels.lanes), outputs_(outputs), fused_(fuse(input, records, outputs)) {
+            const std::vector<int>& outputs, const LowOptions* low)
+        : kernels_(kernels), low_(low), lanes_(kernels.lanes), outputs_(outputs), fused_(fuse(input, records, outputs)) {
         for (const Shape& shape : fused_.shapes) net_.values.push_back({shape, -1, 0});
     }
 
@@ -83,7 +84,9 @@ private:
             spec.weight = required_place(record, spec.weight_in_state ? record.state : record.parameters, "weight",
                                          spec.inputs * spec.outputs);
             spec.folding = layer.folding, spec.finish = layer.finish;
-            return add(make_linear(kernels_, std::move(spec), flattened(input, layer.name), layer.output));
+            const int vector = flattened(input, layer.name);
+            if (!spec.distances) return add(with_low(layer, as_convolution(spec), spec, vector));
+            return add(make_linear(kernels_, std::move(spec), vector, layer.output));
         }
         if (record.kind == "concat") return add_joined(layer);
         if (record.kind == "add")
@@ -133,10 +136,46 @@ private:
                              layer.pooled,  layer.before,
                              layer.before_finish};
         int input = layer.inputs[0];
-        if (spec.filter.is_linear()) input = flattened(input, layer.name);
-        OpPointer op = make_convolution(kernels_, std::move(spec), input, layer.output, planar_ && input == 0);
-        op->skip = layer.skip;
-        add(std::move(op));
+        if (spec.filter.is_linear()) {
+            input = flattened(input, layer.name);
+            OpPointer op = make_convolution(kernels_, std::move(spec), input, layer.output, false);
+            op->skip = layer.skip;
+            return add(std::move(op));
+        }
+        const bool planar = planar_ && input == 0;
+        OpPointer low = make_low(layer, spec, input, planar);
+        OpPointer op = make_convolution(kernels_, std::move(spec), input, layer.output, planar);
+        add(with_either(std::move(op), std::move(low), layer.skip));
+    }
+
+    // The layer in low precision; null where it stays in float32.
+    OpPointer make_low(const Layer& layer, const ConvolutionSpec& spec, int input, bool planar) {
+        if (!low_) return nullptr;
+        const Record& record = *layer.record;
+        const Precision precision = low_->kernels.precision;
+        const std::string why = stays_single(spec, precision, planar, record.quantised.has_value());
+        if (!why.empty()) {
+            net_.remarks.push_back(layer.name + ": float32, as " + why);
+            return nullptr;
+        }
+        Quantised quantised;
+        if (record.quantised) quantised = {record.quantised->first, record.quantised->second};
+        return std::make_unique<Low>(kernels_, low_->kernels, spec, quantised, input, layer.output);
+    }
+
+    OpPointer with_either(OpPointer single, OpPointer low, int skip) {
+        OpPointer op;
+        if (!low) op = std::move(single);
+        else if (low_->everywhere) op = std::move(low);
+        else op = std::make_unique<Either>(std::move(single), std::move(low));
+        op->skip = skip;
+        return op;
+    }
+
+    OpPointer with_low(const Layer& layer, const ConvolutionSpec& spec, LinearSpec linear, int input) {
+        OpPointer low = make_low(layer, spec, input, false);
+        OpPointer single = make_linear(kernels_, std::move(linear), input, layer.output);
+        return with_either(std::move(single), std::move(low), layer.skip);
     }
 
     void add_joined(const Layer& layer) {
@@ -258,6 +297,7 @@ private:
     }
 
     const KernelTable& kernels_;
+    const LowOptions* low_;
     Index lanes_;
     const std::vector<int>& outputs_;
     Fused fused_;
@@ -285,8 +325,8 @@ Tensor Net::tensor(int value, Index lanes, float* base) const {
 }
 
 Net build(const KernelTable& kernels, const Shape& input, const std::vector<Record>& records,
-          const std::vector<int>& outputs) {
-    return Builder(kernels, input, records, outputs).build();
+          const std::vector<int>& outputs, const LowOptions* low) {
+    return Builder(kernels, input, records, outputs, low).build();
 }
 
 }  // namespace convscope::channels

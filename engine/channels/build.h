@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "channels/op.h"
+#include "channels/low.h"
 
 namespace convscope::channels {
 
@@ -29,12 +29,14 @@ struct Net {
     std::vector<OpPointer> ops;  // in order of execution
     std::vector<Value> values;
     std::vector<Storage> storages;
+    std::vector<std::string> remarks;  // which layers stay in float32 although low precision was asked for, and why
 
     // How a value lies in memory, its storage beginning at `base`.
     Tensor tensor(int value, Index lanes, float* base) const;
 };
 
+// `low` null: everything in float32.
 Net build(const KernelTable& kernels, const Shape& input, const std::vector<Record>& records,
-          const std::vector<int>& outputs);
+          const std::vector<int>& outputs, const LowOptions* low = nullptr);
 
 }  // namespace convscope::channels

@@ -1,7 +1,9 @@
 #include "channels/network.h"
 
 #include <algorithm>
+#include <chrono>
 
+#include "channels/either.h"
 #include "threads/pool.h"
 
 namespace convscope::channels {
@@ -17,8 +19,8 @@ std::size_t at(int number) { return static_cast<std::size_t>(number); }
 }  // namespace
 
 Network::Network(const KernelTable& kernels, const Shape& input, const std::vector<Record>& records,
-                 const std::vector<int>& outputs)
-    : kernels_(kernels), input_(input), net_(build(kernels, input, records, outputs)) {}
+                 const std::vector<int>& outputs, const LowOptions* low)
+    : kernels_(kernels), input_(input), net_(build(kernels, input, records, outputs, low)) {}
 
 const Plan& Network::plan_for(Index pictures, int threads) {
     const std::pair key{pictures, threads};
@@ -65,8 +67,27 @@ void Network::run(const Evaluation& evaluation, Index first_picture, Index pictu
         if (op.output < 0)
             job.target = evaluation.outputs[outputs++] +
                          first_picture * net_.values[at(op.inputs[0])].shape.positions();
+        if (Either* const either = net_.ops[number]->either()) choose(*either, number, plan, job, threads);
         run_op(number, plan, job, threads);
     }
+}
+
+// Of two ways the quicker one, by the least of three runs each; an op may be run again, for it writes only its output.
+void Network::choose(Either& either, std::size_t number, const Plan& plan, const Job& job, int threads) {
+    const Either::Measured* known = either.find(job.pictures, threads);
+    if (known) return either.take(known->takes_low());
+    Either::Measured measured{1e9, 1e9};
+    for (int turn = 0; turn < 3; ++turn)
+        for (const bool low : {false, true}) {
+            either.take(low);
+            const auto begun = std::chrono::steady_clock::now();
+            run_op(number, plan, job, threads);
+            const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+            double& least = low ? measured.low : measured.single;
+            least = std::min(least, seconds);
+        }
+    either.keep(job.pictures, threads, measured);
+    either.take(measured.takes_low());
 }
 
 // The phases of an op after each other. Threads never wait for each other within a parallel region, since where there are
@@ -132,9 +153,17 @@ Index Network::memory_bytes() const {
     return floats * static_cast<Index>(sizeof(float));
 }
 
+std::vector<std::string> Network::low_layers(Index pictures, int threads) const {
+    std::vector<std::string> names;
+    for (const OpPointer& op : net_.ops)
+        if (op->rounds(pictures, threads)) names.push_back(op->name);
+    return names;
+}
+
 std::string Network::describe() const {
     std::string lines;
     for (const OpPointer& op : net_.ops) lines += op->describe() + "\n";
+    for (const std::string& remark : net_.remarks) lines += remark + "\n";
     return lines;
 }
 

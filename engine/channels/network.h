@@ -22,7 +22,7 @@ struct Evaluation {
 class Network {
 public:
     Network(const KernelTable& kernels, const Shape& input, const std::vector<Record>& records,
-            const std::vector<int>& outputs);
+            const std::vector<int>& outputs, const LowOptions* low = nullptr);
 
     // One caller at a time.
     void forward(const Evaluation& evaluation);
@@ -31,11 +31,14 @@ public:
     double cycles(Index pictures, int threads) const;
     Index memory_bytes() const;
     std::string describe() const;
+    // Names of the layers that so many pictures, of one pass, are multiplied in low precision by.
+    std::vector<std::string> low_layers(Index pictures, int threads) const;
 
 private:
     const Plan& plan_for(Index pictures, int threads);
     void run(const Evaluation& evaluation, Index first_picture, Index pictures, int threads);
     void run_op(std::size_t number, const Plan& plan, const Job& job, int threads);
+    void choose(Either& either, std::size_t number, const Plan& plan, const Job& job, int threads);
     void clear_border(const Op& op, const Plan& plan, Index pictures, int thread, int threads) const;
     Tensor tensor(int value, const Plan& plan) const;
 

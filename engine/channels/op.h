@@ -75,6 +75,8 @@ struct Job {
     float* target = nullptr;   // outputs only, of the pass's first picture
 };
 
+class Either;
+
 class Op {
 public:
     Op(std::string op_name, std::vector<int> op_inputs, int op_output)
@@ -117,6 +119,13 @@ public:
     // Of one thread for all its work, by a model: to choose between ways, and to decide on threads.
     virtual double cycles(Index pictures) const = 0;
     virtual std::string describe() const = 0;
+    // Itself, where it is two ways of which one is to be chosen by measurement.
+    virtual Either* either() { return nullptr; }
+    // Whether so many pictures are multiplied in low precision.
+    virtual bool rounds(Index pictures, int threads) {
+        static_cast<void>(pictures), static_cast<void>(threads);
+        return false;
+    }
 };
 
 using OpPointer = std::unique_ptr<Op>;

@@ -11,10 +11,11 @@
 namespace convscope {
 
 Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
-                 Index state_count, const std::string& layout)
+                 Index state_count, const std::string& layout, std::optional<channels::LowOptions> low)
     : kernels_(kernels()),
       records_(records),
       outputs_(outputs),
+      low_(std::move(low)),
       graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)),
       obstacle_(channels::obstacle(input, records_, outputs_)) {
     for (const OpPointer& op : graph_.ops) {
@@ -38,6 +39,7 @@ Network::Network(const Shape& input, std::vector<Record> records, std::vector<in
         throw std::invalid_argument("layout is 'channels', which has no " + obstacle_ + "; take auto or images");
     block_cycles_ = block_cycles(graph_, kernels_);
     identity_ = identity_of(graph_, kernels_);
+    if (low_) identity_ ^= std::hash<std::string>{}(low_->kernels.way + (low_->everywhere ? " everywhere" : ""));
 }
 
 const Program& Network::program_for(Mode mode) {
@@ -61,7 +63,9 @@ void Network::reserve(const Program& program, Index blocks, int threads) {
 }
 
 channels::Network& Network::channels() {
-    if (!channels_) channels_ = std::make_unique<channels::Network>(kernels_, input_shape(), records_, outputs_);
+    if (!channels_)
+        channels_ = std::make_unique<channels::Network>(kernels_, input_shape(), records_, outputs_,
+                                                        low_ ? &*low_ : nullptr);
     return *channels_;
 }
 
@@ -120,6 +124,12 @@ std::string Network::describe(Index pictures, int threads, bool training) {
     if (choice.channels) return lines + channels().describe();
     for (const OpPointer& op : graph_.ops) lines += op->describe() + "\n";
     return lines;
+}
+
+std::vector<std::string> Network::low_layers(Index pictures, int threads) {
+    const std::scoped_lock lock(guard_);
+    if (!low_ || !choice_for(pictures, threads, false).channels) return {};
+    return channels().low_layers(pictures, threads);
 }
 
 Index Network::memory_bytes() {

@@ -40,7 +40,8 @@ struct Call {
 class Network {
 public:
     Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
-            Index state_count, const std::string& layout = "");
+            Index state_count, const std::string& layout = "",
+            std::optional<channels::LowOptions> low = std::nullopt);
 
     // Returns the loss. Refuses networks without one.
     double step(const Call& call) { return run(call, {call.training, true, true, call.input_delta != nullptr}); }
@@ -57,6 +58,8 @@ public:
     Index memory_bytes();
     // Which layout forward() takes for so many pictures, and why; then a line for each of its operations.
     std::string describe(Index pictures, int threads, bool training);
+    // Names of the layers that forward() multiplies in low precision, once it has run so many pictures (at most 16).
+    std::vector<std::string> low_layers(Index pictures, int threads);
 
 private:
     const LayoutChoice& choice_for(Index pictures, int threads, bool training);
@@ -81,6 +84,7 @@ private:
     std::vector<Record> records_;  // as they were given
     std::vector<int> outputs_;
     Layout layout_;
+    std::optional<channels::LowOptions> low_;  // for evaluation in the channels-blocked layout
     Graph graph_;
     std::string obstacle_;  // what the channels-blocked layout lacks
     std::vector<Index> packed_offset_, statistics_offset_;

@@ -3,9 +3,11 @@
 
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/arguments.h"
@@ -37,6 +39,8 @@ struct Record {
     std::map<std::string, Index> parameters;
     std::map<std::string, Index> state;
     bool trainable = true;
+    // Of its input in 8 bits, x = scale · (q − zero): scale and zero. For evaluation in low precision alone.
+    std::optional<std::pair<float, float>> quantised;
 };
 
 // What Python sees as ValueError; the text begins with the record's name and kind.

@@ -22,7 +22,7 @@ from convscope.lowering.plan import Plan
 from convscope.lowering.segments import NativeSegment, Segments, TorchSegment, cut, pack
 from convscope.native.calling import call
 from convscope.native.memory import SharedMemory
-from convscope.native.network import NativeNetwork
+from convscope.native.network import LowPrecision, NativeNetwork
 from convscope.shapes import check_dense
 
 _KEPT_MODES = 4  # constellations of train, eval and frozen parameters whose segments are kept
@@ -42,8 +42,8 @@ class MixedNetwork:
     torch, in the order that the model's graph allows; gradients, running statistics and chance are those of the model.
 
     ``memory`` is that of ``model``; ``preprocessing`` turns uint8 images into its input. Modes of modules are those at
-    each call. ``fold``: as in ``lower``, for calls without gradients alone. Raises LoweringError where nothing is worth
-    the engine (``segments.cut``).
+    each call. ``fold``: as in ``lower``, for calls without gradients alone; ``low``: as for a ``NativeNetwork``. Raises
+    LoweringError where nothing is worth the engine (``segments.cut``).
     """
 
     def __init__(
@@ -54,8 +54,9 @@ class MixedNetwork:
         preprocessing: spec.Preprocessing | None = None,
         *,
         fold: bool = False,
+        low: LowPrecision | None = None,
     ) -> None:
-        self.model, self.memory, self.fold = model, memory, fold
+        self.model, self.memory, self.fold, self.low = model, memory, fold, low
         self.input_shape = checked_shape(input_shape)
         self.preprocessing = preprocessing
         self._kept: collections.OrderedDict[tuple[bool, ...], Mixed] = collections.OrderedDict()
@@ -81,7 +82,7 @@ class MixedNetwork:
     def _make(self) -> Mixed:
         segments = cut(self.model, self.input_shape)
         networks = {
-            step: NativeNetwork(self.model, step.shape, memory=self.memory, plan=self._plan_of(step))
+            step: NativeNetwork(self.model, step.shape, memory=self.memory, plan=self._plan_of(step), low=self.low)
             for step in segments.steps
             if isinstance(step, NativeSegment)
         }
@@ -102,9 +103,14 @@ class MixedNetwork:
         twin._kept = collections.OrderedDict({self.memory.modes(): dataclasses.replace(mixed, networks=quiet)})
         return twin
 
-    def __call__(self, images: Tensor, mixed: Mixed | None = None) -> Any:
+    def __call__(
+        self,
+        images: Tensor,
+        mixed: Mixed | None = None,
+        seen: Callable[[NativeNetwork, Tensor], None] = lambda network, given: None,
+    ) -> Any:
         """What the model returns for images, float32 (n, c, h, w), or uint8 where there is preprocessing. ``mixed``:
-        what ``ready()`` has just said."""
+        what ``ready()`` has just said. ``seen`` is told what each segment's network is given."""
         mixed = self.ready() if mixed is None else mixed
         x = self._input(images)
         found: dict[fx.Node, Any] = {}
@@ -116,7 +122,9 @@ class MixedNetwork:
         for step, ended in zip(mixed.segments.steps, mixed.last, strict=True):
             if isinstance(step, NativeSegment):
                 tensors = [found[node] for node in step.inputs]
-                compiled, outputs = call(mixed.networks[step], pack(tensors, step.shape))
+                given_to_step = pack(tensors, step.shape)
+                seen(mixed.networks[step], given_to_step)
+                compiled, outputs = call(mixed.networks[step], given_to_step)
                 found |= zip(step.outputs, restore(compiled.plan.structure, outputs), strict=True)
             else:
                 result = _by_torch(mixed.segments, step, found)

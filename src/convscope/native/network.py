@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,18 @@ from convscope.native.memory import SharedMemory
 from convscope.shapes import check_dense
 
 LAYOUTS = ("auto", "modelled", "images", "channels")
+
+
+@dataclasses.dataclass(frozen=True)
+class LowPrecision:
+    """What a network that answers in low precision is told: "bf16" or "int8", scale and zero of layers' inputs in 8
+    bits by layer, and whether every layer that can takes part, or those where that was measured to be quicker. ``way``:
+    one of ``_engine.low_ways``, None for the quickest."""
+
+    precision: str
+    quantised: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    everywhere: bool = False
+    way: str | None = None
 
 
 @dataclasses.dataclass
@@ -48,7 +60,8 @@ class NativeNetwork:
     model, or "auto": that too where there is a ``loss``, so that a training's evaluations are the same in every run,
     and the one that is quicker by a measurement at the first call where there is none (the two differ by rounding).
     None: the environment variable CONVSCOPE_LAYOUT, else "auto". ``describe`` tells what was chosen and why.
-    ``plan``: makes the plan of a part of the model, which then is what the network runs.
+    ``plan``: makes the plan of a part of the model, which then is what the network runs. ``low``: ``forward`` of plans
+    that do not train is in low precision, as it says.
 
     Raises LoweringError naming a layer that the engine cannot run, ArgumentError for parameters that are not float32
     on the CPU, and EngineUnavailableError where the engine is not built.
@@ -66,6 +79,7 @@ class NativeNetwork:
         fold: bool = False,
         layout: str | None = None,
         plan: Callable[[], Plan] | None = None,
+        low: LowPrecision | None = None,
     ) -> None:
         if layout is not None and layout not in LAYOUTS:
             raise ArgumentError("layout", layout, f"one of {', '.join(LAYOUTS)}, or None")
@@ -76,6 +90,7 @@ class NativeNetwork:
         self.objective: Objective | None = None if loss is None else objective(loss, model)
         self.threads = threads
         self.layout = layout
+        self.low = low
         self.preprocessing = preprocessing
         self._scale, self._offset = _scale_and_offset(preprocessing)
         self._make_plan = plan or (lambda: lower(model, self.input_shape, self.objective, fold=fold))
@@ -299,17 +314,37 @@ class NativeNetwork:
         memory = self.memory
         network = self.engine.Network(
             input_shape=self.input_shape,
-            records=memory.bind(plan),
+            records=self._records(plan),
             outputs=[each.number for each in plan.outputs],
             parameter_count=len(memory.flat.memory),
             state_count=len(memory.state),
             **({} if self.layout is None else {"layout": self.layout}),
+            **self._low_options(plan),
         )
         requires = {name for name, each in memory.slices.items() if each.parameter.requires_grad}
         trained = sorted(plan.trained_names & requires, key=memory.places.__getitem__)
         norms = [record for record in plan.records if record.kind == "batch_norm" and plan.training]
         changed = [name for record in norms for name in record.state.values() if name in memory.state_places]
         return Compiled(plan, network, memory.version, trained, changed)
+
+    def _low_options(self, plan: Plan) -> dict[str, Any]:
+        if self.low is None or plan.training:
+            return {}
+        return {"precision": self.low.precision, "everywhere": self.low.everywhere, "way": self.low.way or ""}
+
+    def _records(self, plan: Plan) -> list[dict[str, Any]]:
+        records = self.memory.bind(plan)
+        for record in records if self.low is not None else ():
+            quantised = self.low.quantised.get(record["name"]) if self.low is not None else None
+            if quantised is not None and record["kind"] in ("conv2d", "linear"):
+                record["quantised"] = list(quantised)
+        return records
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Images as the model takes them, float32."""
+        if images.dtype == torch.uint8 and self.preprocessing is not None:
+            return self.preprocessing.normalise(images)
+        return images
 
     def used_threads(self) -> int:
         return processors.threads() if self.threads is None else self.threads

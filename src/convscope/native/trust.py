@@ -151,7 +151,7 @@ class Trust:
         return difference is None
 
     def _outputs(self, network: AnyNetwork, ready: Ready, x: Tensor, gradients: bool) -> tuple[int, str, str | None]:
-        x = x[: _pictures(ready, len(x))]
+        x = x[: pictures_compared(ready, len(x))]
         model = network.memory.model
         torchs = in_torch(network, model)
 
@@ -174,7 +174,7 @@ class Trust:
         seed: int,
         value: Callable[[Any, Tensor], Tensor],
     ) -> tuple[int, str, str | None]:
-        count = _pictures(ready, len(images))
+        count = pictures_compared(ready, len(images))
         images, targets = images[:count], targets[:count]
         model = network.memory.model
         torchs = in_torch(network, model)
@@ -345,6 +345,6 @@ def plans_of(ready: Ready) -> list[Plan]:
     return [ready.plan] if isinstance(ready, Compiled) else [each.ready().plan for each in ready.networks.values()]
 
 
-def _pictures(ready: Ready, images: int) -> int:
+def pictures_compared(ready: Ready, images: int) -> int:
     """How many of a batch are compared."""
     return min(images, max(2, int(_MOST / max(sum(map(training_operations, plans_of(ready))), 1))))

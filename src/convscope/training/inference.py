@@ -19,6 +19,7 @@ from convscope.graph.training_modes import looking
 from convscope.models.committee import Committee, log_mean, own_preprocessing
 from convscope.models.probabilities import log_probabilities
 from convscope.native import Accelerated, NativeNetwork
+from convscope.native.lowprecision import asked
 from convscope.native.memory import SharedMemory
 from convscope.native.mixed import MixedNetwork
 from convscope.native.trust import Trust
@@ -55,11 +56,19 @@ def prepare_inference(
     layer and ``examples`` (None: many) are not just a few; else torch where the parameters are. Where it lacks some
     layers, these run in torch between segments on the engine: with "native", and with "auto" if that proves quicker on
     a few pictures. The native engine works on a copy of the model as it is now; its first answers are compared with
-    torch's (``native.checking`` can switch that off), and torch answers where they differ. Raises ArgumentError for
+    torch's (``native.checking`` can switch that off), and torch answers where they differ. Within
+    ``native.lowprecision.answering_in`` it answers in low precision, and "auto" is "native". Raises ArgumentError for
     another engine, or for "native" where it can run nothing of the model.
     """
     if engine not in ENGINES:
         raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
+    precision, _ = asked()
+    if precision is not None:
+        if engine == "torch":
+            raise ArgumentError(
+                "precision", precision, "None (float32) with engine='torch'", "The native engine has it."
+            )
+        engine = "native"
     if isinstance(model, Accelerated):
         model = model.model
     if isinstance(model, Committee) and (together := _by_members(model, inputs, engine, examples)) is not None:
@@ -77,6 +86,8 @@ def prepare_inference(
         found = _if_quicker(found, by_torch, inputs[0])
     if isinstance(found, _Mixed):
         return Inference("native", "asked for" if engine == "native" else found.reason, found.outputs)
+    if not isinstance(found, str) and precision is not None:
+        return Inference("native", f"asked for in {precision}", found)
     if not isinstance(found, str):
         return Inference("native", "asked for" if engine == "native" else "every layer has a native kernel", found)
     return _by_torch_alone(found, engine, by_torch)
@@ -146,8 +157,11 @@ def _natively(model: nn.Module, picture: Input, by_torch: Outputs) -> Outputs | 
     preprocessing = picture.preprocessing
     assert preprocessing is not None
     shape = (preprocessing.channels, *preprocessing.size)
+    precision, calibration = asked()
     try:
         twin = copy.deepcopy(model).eval()
+        if precision is not None:
+            return _in_low_precision(twin, precision, calibration)
         network = NativeNetwork(twin, shape, preprocessing=preprocessing, fold=True)
     except LoweringError as problem:
         reason = f"the native engine cannot run {problem}"
@@ -161,6 +175,17 @@ def _natively(model: nn.Module, picture: Input, by_torch: Outputs) -> Outputs | 
     except (RuntimeError, TypeError) as problem:  # what cannot be copied
         return f"the native engine works on a copy, and {type(model).__name__} cannot be copied ({problem})"
     return _compared(network, by_torch)
+
+
+def _in_low_precision(twin: nn.Module, precision: str, calibration: torch.Tensor | None) -> Outputs:
+    """Without folding: the engine takes batch normalisation in behind its products by itself."""
+    fast = native.accelerate(twin, precision=precision, calibration=calibration)
+
+    def outputs(given: Sequence[torch.Tensor]) -> Any:
+        with torch.no_grad():
+            return fast(given[0])
+
+    return outputs
 
 
 def _compared(network: NativeNetwork | MixedNetwork, by_torch: Outputs) -> Outputs:

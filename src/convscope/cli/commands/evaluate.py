@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from convscope.cli.options import GroupedCommand, data_options, load_data
+from convscope.cli.precision import calibration_pictures, precision_option
 from convscope.cli.requests import read_request
 from convscope.cli.terminal import json_text
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check/--no-check", default=True, help="Compare the native engine's first answers with torch's. [default: yes]"
 )
+@precision_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     file: Path,
@@ -44,6 +46,7 @@ def command(
     confusion: Path | None,
     engine: str,
     check: bool,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Measure the saved model FILE on a data set, by the figures of its task: for a classifier error, top-1 and top-5,
@@ -58,6 +61,7 @@ def command(
       convscope evaluate model.safetensors --data mnist --json
     """
     from convscope.models.modelfile import describe, load
+    from convscope.native.lowprecision import answering_in
     from convscope.native.trust import checking
     from convscope.tasks import evaluate, task_of
     from convscope.training.inference import prepare_inference
@@ -69,7 +73,8 @@ def command(
     objective = loss or (description.get("config") or {}).get("loss")
     task = task_of(model, dataset)
     examined = task.examine(model, part, dataset)
-    with checking(check):
+    calibration = calibration_pictures(model, dataset, precision)
+    with checking(check), answering_in(precision, calibration):
         inference = prepare_inference(model, examined.inputs, engine, len(part))
     figures = evaluate(model, part, batch_size, objective, examined.inputs[0].preprocessing, inference, task=task)
     architecture = (description.get("model") or {}).get("architecture", type(model).__name__)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from convscope.cli.options import load_data
+from convscope.cli.precision import calibration_pictures, precision_option
 from convscope.cli.terminal import json_text
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 @click.option(
     "--check/--no-check", default=True, help="Compare the native engine's first answers with torch's. [default: yes]"
 )
+@precision_option
+@click.option(
+    "--calibrate", metavar="NAME|PATH", help="Data set on whose training pictures --precision int8 finds its ranges."
+)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="DIR",
     help="Write there what can be looked at: pictures with what was found drawn on them.",
@@ -45,6 +51,8 @@ def command(
     batch_size: int,
     engine: str,
     check: bool,
+    precision: str,
+    calibrate: str | None,
     out: Path | None,
     show: bool,
     layout: str | None,
@@ -61,10 +69,13 @@ def command(
       convscope predict detector.safetensors pictures/ --out drawn/ --show
     """
     from convscope.models.modelfile import load
+    from convscope.native.lowprecision import answering_in
     from convscope.native.trust import checking
     from convscope.tasks import task_of
     from convscope.tasks.detection.predict import Detection
 
+    if (precision == "int8") != (calibrate is not None):
+        raise click.UsageError("--calibrate and --precision int8 go together.")
     if show and out is None:
         raise click.UsageError("--show draws pictures: say with --out DIR where to.")
     model = load(file)
@@ -78,7 +89,10 @@ def command(
     def tell(inference: Inference) -> None:
         click.echo(f"engine {inference.engine}: {inference.reason}", err=True)
 
-    with checking(check):
+    calibration = None
+    if calibrate is not None:
+        calibration = calibration_pictures(model, load_data(calibrate, None, ()), precision)
+    with checking(check), answering_in(precision, calibration):
         for answer in task.predict(model, list(inputs), batch_size, engine=engine, told=tell):
             if layout == "json":
                 click.echo(json_text(answer.to_json()))
