@@ -75,6 +75,7 @@ CONVSCOPE_TILE_TARGET void begin_tiles() {
         settings[16 + 2 * tile] = 64;
         settings[48 + tile] = 16;
     }
+    asm volatile("" : : "r"(settings) : "memory");  // GCC 12 takes only the first 8 bytes for read
     _tile_loadconfig(settings);
 }
 
@@ -86,6 +87,7 @@ CONVSCOPE_TILE_TARGET void tiles(const LowTile& a) {
     const bool wide = a.positions > 16, both = a.blocks == 2;
     const Index step = a.position_step;
     const std::uint8_t* w = a.weights;
+    asm volatile("" : : : "memory");  // loads of tiles are not seen as reads of memory
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -224,7 +224,7 @@ def test_accelerate_answers_and_reports(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CONVSCOPE_LAYOUT", "channels")
     model, x = network_of(), torch.randn(3, 16, 6, 6)
     for precision, more in (("bf16", {}), ("int8", {"calibration": x})):
-        fast = convscope.accelerate(model, precision=precision, **more)
+        fast = convscope.accelerate(model, precision=precision, check=True, **more)
         with torch.no_grad():
             y, exact = fast(x), model(x)
         error = float(torch.linalg.vector_norm(y - exact) / torch.linalg.vector_norm(exact))
@@ -236,7 +236,7 @@ def test_accelerate_answers_and_reports(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("portable")
 def test_a_layer_that_is_not_quicker_stays_in_float32() -> None:
     """Plain loops never are."""
-    fast = convscope.accelerate(network_of(), precision="bf16")
+    fast = convscope.accelerate(network_of(), precision="bf16", check=True)
     with torch.no_grad():
         fast(torch.randn(1, 16, 6, 6))
     assert "outputs, 0 layers in bf16" in fast.report()
@@ -302,11 +302,11 @@ def test_a_wrong_product_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CONVSCOPE_PRECISION_LAYERS", "all")
     monkeypatch.setenv("CONVSCOPE_LAYOUT", "channels")
     model, x = network_of(), torch.randn(2, 16, 6, 6)
-    fast = convscope.accelerate(model, precision="bf16")
+    fast = convscope.accelerate(model, precision="bf16", check=True)
     right = NativeNetwork.run
 
     def wrong(self: NativeNetwork, *args: Any) -> list[Tensor]:
-        return [each * 1.02 for each in right(self, *args)]
+        return [each * 1.1 for each in right(self, *args)]
 
     monkeypatch.setattr(NativeNetwork, "run", wrong)
     with pytest.warns(DiffersFromTorchWarning, match="of its length from the same rounding in torch"):

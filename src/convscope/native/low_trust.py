@@ -121,11 +121,11 @@ class LowTrust(Trust):
         model, torchs = network.memory.model, in_torch(network, network.memory.model)
         run = network if isinstance(network, MixedNetwork) else native(network, 0)
         own = answers(run, model, x, False)
-        names = rounded_layers(network, len(x))
-        mode = Rounded(_calls(network, ready, names))
+        mode = Rounded(_calls(network, ready, rounded_layers(network, len(x))))
+        count = mode.left
         rounded = answers(torchs, model, x, False, lambda: mode)
         exact = answers(torchs, model, x, False)
-        what = f"outputs, {len(names)} layers in {network.low.precision if network.low else 'float32'}"
+        what = f"outputs, {count} layers in {network.low.precision if network.low else 'float32'}"
         if mode.left:
             return len(x), what, f"{mode.left} layers in low precision are none that torch calls by their weights"
         outputs = [name for name in exact if name.startswith("output")]
@@ -134,7 +134,7 @@ class LowTrust(Trust):
 
 
 def rounded_layers(network: AnyNetwork, pictures: int) -> set[str]:
-    """Names of the layers that so many pictures, at most 16 and met before, are multiplied in low precision by."""
+    """Names of the layers, with those that they took in, that so many pictures, at most 16 and met before, are multiplied in low precision by."""
     networks = network.ready().networks.values() if isinstance(network, MixedNetwork) else [network]
     names: set[str] = set()
     for each in networks:
