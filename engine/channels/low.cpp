@@ -26,6 +26,11 @@ struct Low::Group {
     const std::uint8_t* weights = nullptr;
     alignas(64) float scale[kGroupOutputs] = {}, bias[kGroupOutputs] = {};
     alignas(64) std::int32_t less[kGroupOutputs] = {};
+    // Torch's weights of the next group, fetched while this one is multiplied: some with each product, of which there are
+    // `calls` in all.
+    const float* ahead = nullptr;
+    const float* ahead_end = nullptr;
+    Index calls = 1, call = 0;
 };
 
 // Some rows of a picture; of vectors, some pictures, each a row of one position.
@@ -225,10 +230,27 @@ void Low::prepare(Index number, const Job& job, Group& to) const {
     for (std::int32_t& each : to.less) each *= zero;
 }
 
+void Low::fetch_next(Index number, const Part& part, const Job& job, Group& group) const {
+    const Filter& filter = spec_.filter;
+    const Index row = filter.input.channels * filter.area(), first = (number + 1) * kGroupOutputs;
+    const Index rows = std::min(kGroupOutputs, filter.output.channels - first);
+    group.ahead = group.ahead_end = nullptr;
+    group.call = 0, group.calls = 1;
+    if (number + 1 >= part.groups.end || rows * row * 4 > second_level_bytes() / 2) return;
+    group.ahead = job.parameters + filter.weight.offset + first * row;
+    group.ahead_end = group.ahead + rows * row;
+    const Index lines = (spec_.pooled ? 2 : 1) * part.rows.size(), width = filter.output.width;
+    const auto calls_of = [](Index positions) { return (positions + kLowPositions - 1) / kLowPositions; };
+    group.calls = vector()  ? calls_of(part.pictures.size())
+                  : flat_ ? part.pictures.size() * calls_of((lines - 1) * pitch() + width)
+                          : part.pictures.size() * lines * calls_of(width);
+}
+
 void Low::multiply(const Part& part, const Job& job) const {
     Group group;
     for (Index number = part.groups.begin; number < part.groups.end; ++number) {
         prepare(number, job, group);
+        fetch_next(number, part, job, group);
         if (vector()) {
             sweep({part.pictures.begin, part.pictures, nullptr}, group, job);
             continue;
@@ -248,8 +270,17 @@ void Low::multiply(const Part& part, const Job& job) const {
     }
 }
 
+// This call's share of what is fetched.
+void Low::fetch_with(LowTile& tile, Group& group) const {
+    const Range own = share(group.ahead_end - group.ahead, group.call, group.calls);
+    group.call = std::min(group.call + 1, group.calls - 1);
+    tile.ahead = reinterpret_cast<const std::uint8_t*>(group.ahead + own.begin);
+    tile.ahead_end = reinterpret_cast<const std::uint8_t*>(group.ahead + own.end);
+    tile.ahead_lines = (own.size() * 4 / 64 + tile.tap_count) / tile.tap_count;
+}
+
 // Products of up to 32 positions at a time.
-void Low::sweep(const Area& area, const Group& group, const Job& job) const {
+void Low::sweep(const Area& area, Group& group, const Job& job) const {
     const Filter& filter = spec_.filter;
     LowTile tile;
     tile.taps = taps_.data(), tile.tap_count = tap_count();
@@ -264,6 +295,7 @@ void Low::sweep(const Area& area, const Group& group, const Job& job) const {
         for (Index first = 0; first < positions; first += kLowPositions) {
             tile.input = input + first * step;
             tile.positions = std::min(positions - first, kLowPositions);
+            fetch_with(tile, group);
             low_.product(tile);
             finish({area.picture, {row, area.rows.end}, area.band ? area.band : nullptr}, group, first, tile.positions,
                    job);

@@ -58,7 +58,9 @@ private:
     void convert(const Part& part, const Job& job) const;
     void multiply(const Part& part, const Job& job) const;
     void prepare(Index group, const Job& job, Group& to) const;
-    void sweep(const Area& area, const Group& group, const Job& job) const;
+    void fetch_next(Index number, const Part& part, const Job& job, Group& group) const;
+    void fetch_with(LowTile& tile, Group& group) const;
+    void sweep(const Area& area, Group& group, const Job& job) const;
     void finish(const Area& area, const Group& group, Index first, Index count, const Job& job) const;
     void pool(const Area& area, const Group& group, const Job& job) const;
 

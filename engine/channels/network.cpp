@@ -40,6 +40,12 @@ void Network::forward(const Evaluation& evaluation) {
 }
 
 void Network::run(const Evaluation& evaluation, Index first_picture, Index pictures, int threads) {
+    choose_ways(evaluation, first_picture, pictures, threads);
+    pass(evaluation, first_picture, pictures, threads);
+}
+
+void Network::pass(const Evaluation& evaluation, Index first_picture, Index pictures, int threads,
+                   std::vector<double>* seconds) {
     const Plan& plan = plan_for(pictures, threads);
     arena_.reserve(plan.arena_floats);
     while (static_cast<int>(scratch_.size()) < threads) scratch_.emplace_back();
@@ -67,27 +73,43 @@ void Network::run(const Evaluation& evaluation, Index first_picture, Index pictu
         if (op.output < 0)
             job.target = evaluation.outputs[outputs++] +
                          first_picture * net_.values[at(op.inputs[0])].shape.positions();
-        if (Either* const either = net_.ops[number]->either()) choose(*either, number, plan, job, threads);
+        const auto begun = std::chrono::steady_clock::now();
         run_op(number, plan, job, threads);
+        if (seconds)
+            seconds->push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count());
     }
 }
 
-// Of two ways the quicker one, by the least of three runs each; an op may be run again, for it writes only its output.
-void Network::choose(Either& either, std::size_t number, const Plan& plan, const Job& job, int threads) {
-    const Either::Measured* known = either.find(job.pictures, threads);
-    if (known) return either.take(known->takes_low());
-    Either::Measured measured{1e9, 1e9};
+// Of two ways of a layer the one that is quicker, by the least of three passes each. Whole passes: within them a layer's
+// weights come from where they are in use, not from a cache that the turn before has filled.
+void Network::choose_ways(const Evaluation& evaluation, Index first_picture, Index pictures, int threads) {
+    std::vector<Either*> undecided(net_.ops.size(), nullptr);
+    bool any = false;
+    for (std::size_t number = 0; number < net_.ops.size(); ++number) {
+        Either* const either = net_.ops[number]->either();
+        if (!either) continue;
+        const Either::Measured* const known = either->find(pictures, threads);
+        if (known) either->take(known->takes_low());
+        else undecided[number] = either, any = true;
+    }
+    if (!any) return;
+    std::vector<Either::Measured> measured(net_.ops.size(), {1e9, 1e9});
     for (int turn = 0; turn < 3; ++turn)
         for (const bool low : {false, true}) {
-            either.take(low);
-            const auto begun = std::chrono::steady_clock::now();
-            run_op(number, plan, job, threads);
-            const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-            double& least = low ? measured.low : measured.single;
-            least = std::min(least, seconds);
+            for (Either* const each : undecided)
+                if (each) each->take(low);
+            std::vector<double> seconds;
+            pass(evaluation, first_picture, pictures, threads, &seconds);
+            for (std::size_t number = 0; number < seconds.size(); ++number) {
+                double& least = low ? measured[number].low : measured[number].single;
+                least = std::min(least, seconds[number]);
+            }
         }
-    either.keep(job.pictures, threads, measured);
-    either.take(measured.takes_low());
+    for (std::size_t number = 0; number < net_.ops.size(); ++number) {
+        if (!undecided[number]) continue;
+        undecided[number]->keep(pictures, threads, measured[number]);
+        undecided[number]->take(measured[number].takes_low());
+    }
 }
 
 // The phases of an op after each other. Threads never wait for each other within a parallel region, since where there are

@@ -38,7 +38,9 @@ private:
     const Plan& plan_for(Index pictures, int threads);
     void run(const Evaluation& evaluation, Index first_picture, Index pictures, int threads);
     void run_op(std::size_t number, const Plan& plan, const Job& job, int threads);
-    void choose(Either& either, std::size_t number, const Plan& plan, const Job& job, int threads);
+    void choose_ways(const Evaluation& evaluation, Index first_picture, Index pictures, int threads);
+    void pass(const Evaluation& evaluation, Index first_picture, Index pictures, int threads,
+              std::vector<double>* seconds = nullptr);
     void clear_border(const Op& op, const Plan& plan, Index pictures, int thread, int threads) const;
     Tensor tensor(int value, const Plan& plan) const;
 

@@ -51,6 +51,10 @@ struct LowTile {
     const std::uint8_t* weights = nullptr;  // [tap][block]
     int blocks = 0;
     void* sums = nullptr;  // [block][32][16]
+    // What is wanted next, up to `ahead_end`: each tap fetches `ahead_lines` lines of 64 bytes into the second level.
+    const std::uint8_t* ahead = nullptr;
+    const std::uint8_t* ahead_end = nullptr;
+    Index ahead_lines = 0;
 };
 
 // y = min(ceiling, max(floor, scale · (sum − less) + bias + skip)) of positions of one block that follow each other.

@@ -29,15 +29,21 @@ struct Wholes {
     CONVSCOPE_DOT_TARGET static void store(void* to, Sum sum) { _mm512_storeu_si512(to, sum); }
 };
 
+inline void fetch(const std::uint8_t*& ahead, const LowTile& a) {
+    for (Index line = 0; line < a.ahead_lines && ahead < a.ahead_end; ++line, ahead += 64)
+        __builtin_prefetch(ahead, 0, 2);
+}
+
 // B blocks × X positions of sums in registers: 2 × 12 of 32, beside two of weights.
 template <class Way, int B, int X>
-CONVSCOPE_DOT_TARGET inline void dot_tile(const LowTile& a, Index first) {
+CONVSCOPE_DOT_TARGET inline void dot_tile(const LowTile& a, Index first, const std::uint8_t*& ahead) {
     typename Way::Sum sums[B][X];
     for (int b = 0; b < B; ++b)
         for (int p = 0; p < X; ++p) sums[b][p] = Way::none();
     const std::uint8_t* w = a.weights;
     for (Index tap = 0; tap < a.tap_count; ++tap, w += B * kTapBytes) {
         const std::uint8_t* const x = a.input + a.taps[tap] + first * a.position_step;
+        fetch(ahead, a);
         for (Index row = 0; row < 16; ++row) {
             __m512i weights[B];
             for (int b = 0; b < B; ++b) weights[b] = _mm512_load_si512(w + b * kTapBytes + row * kChunkBytes);
@@ -57,9 +63,10 @@ CONVSCOPE_DOT_TARGET inline void dot_tile(const LowTile& a, Index first) {
 template <class Way, int B>
 CONVSCOPE_DOT_TARGET void dot_blocks(const LowTile& a) {
     Index first = 0;
-    for (; first + 12 <= a.positions; first += 12) dot_tile<Way, B, 12>(a, first);
-    for (; first + 4 <= a.positions; first += 4) dot_tile<Way, B, 4>(a, first);
-    for (; first < a.positions; ++first) dot_tile<Way, B, 1>(a, first);
+    const std::uint8_t* ahead = a.ahead;
+    for (; first + 12 <= a.positions; first += 12) dot_tile<Way, B, 12>(a, first, ahead);
+    for (; first + 4 <= a.positions; first += 4) dot_tile<Way, B, 4>(a, first, ahead);
+    for (; first < a.positions; ++first) dot_tile<Way, B, 1>(a, first, ahead);
 }
 
 template <class Way>
@@ -87,13 +94,17 @@ CONVSCOPE_TILE_TARGET void tiles(const LowTile& a) {
     const bool wide = a.positions > 16, both = a.blocks == 2;
     const Index step = a.position_step;
     const std::uint8_t* w = a.weights;
+    const std::uint8_t* ahead = a.ahead;
     asm volatile("" : : : "memory");  // loads of tiles are not seen as reads of memory
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     const auto sweep = [&](auto product) CONVSCOPE_TILE_TARGET {
-        for (Index tap = 0; tap < a.tap_count; ++tap, w += a.blocks * kTapBytes) product(a.input + a.taps[tap]);
+        for (Index tap = 0; tap < a.tap_count; ++tap, w += a.blocks * kTapBytes) {
+            fetch(ahead, a);
+            product(a.input + a.taps[tap]);
+        }
     };
 #define CONVSCOPE_TILE_PRODUCT(sum, x, weights)          \
     if constexpr (Whole) _tile_dpbusd(sum, x, weights);  \

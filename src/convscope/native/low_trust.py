@@ -134,7 +134,8 @@ class LowTrust(Trust):
 
 
 def rounded_layers(network: AnyNetwork, pictures: int) -> set[str]:
-    """Names of the layers, with those that they took in, that so many pictures, at most 16 and met before, are multiplied in low precision by."""
+    """Names of the layers, with those that they took in, that so many pictures, at most 16 and met before, are
+    multiplied in low precision by."""
     networks = network.ready().networks.values() if isinstance(network, MixedNetwork) else [network]
     names: set[str] = set()
     for each in networks:
