@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import convscope
+from convscope.cli.main import group
 from convscope.errors import ArgumentError
 from convscope.native import DiffersFromTorchWarning, NativeNetwork, accelerate, availability, lowprecision
 from convscope.native.low_trust import Rounding, difference
@@ -111,7 +117,7 @@ def test_convolutions(way: tuple[str, str], case: Any) -> None:
     low = told(*way, model, x)
 
     def layer(x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv2d(x, weight, None, model.stride, model.padding, model.dilation)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, None, model.stride, model.padding, model.dilation)
 
     assert model.bias is not None
     with torch.no_grad():
@@ -125,6 +131,7 @@ def test_linear_layers(way: tuple[str, str], inputs: int, outputs: int, pictures
     x = torch.randn(pictures, inputs, 1, 1)
     low = told(*way, model, x)
     linear = model[1]
+    assert isinstance(linear, nn.Linear)
     with torch.no_grad():
         y = answered(model, x, low, threads=2)
         check_layer(way[0], low, F.linear, x.flatten(1), linear.weight, linear.bias, y)
@@ -165,13 +172,13 @@ def test_what_is_fused(way: tuple[str, str], threads: int) -> None:
     fast._networks.low, fast._networks.trusted = low, True
     with torch.no_grad():
         network, _ = fast._networks.find(x)
-        network.threads, network.layout = threads, "channels"  # type: ignore[union-attr]
-        network._compiled.clear()  # type: ignore[union-attr]
+        network.threads, network.layout = threads, "channels"
+        network._compiled.clear()
         y = fast(x)
     assert "the same but for rounding: outputs, 4 layers in" in fast.report()
     assert not torch.equal(y, model(x))
     assert torch.equal(y, fast(x))
-    names = network.ready().network.low_layers(5, threads)  # type: ignore[union-attr]
+    names = network.ready().network.low_layers(5, threads)
     assert [name.split("+")[0] for name in names] == ["before", "second", "third", "last"]
 
 
@@ -223,8 +230,8 @@ def test_accelerate_answers_and_reports(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CONVSCOPE_PRECISION_LAYERS", "all")
     monkeypatch.setenv("CONVSCOPE_LAYOUT", "channels")
     model, x = network_of(), torch.randn(3, 16, 6, 6)
-    for precision, more in (("bf16", {}), ("int8", {"calibration": x})):
-        fast = convscope.accelerate(model, precision=precision, check=True, **more)
+    for precision, calibration in (("bf16", None), ("int8", x)):
+        fast = convscope.accelerate(model, precision=precision, check=True, calibration=calibration)
         with torch.no_grad():
             y, exact = fast(x), model(x)
         error = float(torch.linalg.vector_norm(y - exact) / torch.linalg.vector_norm(exact))
@@ -325,7 +332,40 @@ def test_the_bound_lets_rounding_pass_and_nothing_else() -> None:
 
 
 def test_ranges_hold_zero_and_no_range_is_one() -> None:
-    assert lowprecision.Range(-1.0, 4.1).quantised() == (pytest.approx(0.02), 50.0)
-    assert lowprecision.Range(2.0, 5.1).quantised() == (pytest.approx(0.02), 0.0)
-    assert lowprecision.Range(-5.1, -2.0).quantised() == (pytest.approx(0.02), 255.0)
-    assert lowprecision.Range(0.0, 0.0).quantised() == (1.0, 0.0)
+    cases = ((-1.0, 4.1, 0.02, 50), (2.0, 5.1, 0.02, 0), (-5.1, -2.0, 0.02, 255), (0.0, 0.0, 1.0, 0))
+    for low, high, scale, zero in cases:
+        assert lowprecision.Range(low, high).quantised() == pytest.approx((scale, zero))
+
+
+@pytest.mark.usefixtures("portable")
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSCOPE_PRECISION_LAYERS", "all")
+    torch.manual_seed(0)
+    file, picture = tmp_path / "m.safetensors", tmp_path / "p.png"
+    convscope.save(convscope.create_model("lenet5"), file)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    data = str(tmp_path / "data.npz")
+    np.savez(data, x_train=pixels[20:], y_train=np.arange(40) % 10, x_test=pixels[:20], y_test=np.arange(20) % 10)
+    Image.new("L", (28, 28), 90).save(picture)
+    given = ["evaluate", str(file), "--data", data, "--json", "--precision"]
+    errors = {}
+    for precision in ("float32", "bf16", "int8"):
+        done = CliRunner().invoke(group, [*given, precision])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        errors[precision] = told["loss"]
+        assert told["engine_reason"] == "asked for in " + precision or precision == "float32"
+    assert errors["float32"] == pytest.approx(errors["bf16"], rel=0.01)
+    assert errors["float32"] == pytest.approx(errors["int8"], rel=0.02)
+    asking = ["predict", str(file), str(picture), "--precision"]
+    done = CliRunner().invoke(group, [*asking, "int8", "--calibrate", data])
+    assert done.exit_code == 0, done.output
+    assert "engine native: asked for in int8" in done.stderr
+    for wrong, words in (
+        ([*asking, "int8"], "--calibrate and --precision int8 go together"),
+        ([*asking, "bf16", "--calibrate", data], "--calibrate and --precision int8 go together"),
+        ([*asking, "bf16", "--engine", "torch"], "precision: got 'bf16', wanted float32 with engine='torch'"),
+    ):
+        done = CliRunner().invoke(group, wrong)
+        assert done.exit_code == 2
+        assert words in done.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,6 @@ from convscope.native import availability
 from convscope.native.calling import call, draw_seed
 from convscope.native.low_trust import LowTrust, rounding_report
 from convscope.native.lowprecision import (
-    Refusing,
     anchor,
     calibrate,
     checked_calibration,
@@ -28,6 +28,7 @@ from convscope.native.lowprecision import (
     low_precision,
     refusal,
     refuse_not_finite,
+    refusing,
 )
 from convscope.native.memory import SharedMemory
 from convscope.native.mixed import Mixed, MixedNetwork, loss_and_grad, value_of
@@ -151,9 +152,7 @@ class Accelerated(nn.Module):
         root = anchor(self.model, x)
         if root is None:
             return result
-        return structure.transform(
-            result, lambda leaf: Refusing.apply(precision, root, leaf)[0] if isinstance(leaf, torch.Tensor) else leaf
-        )
+        return structure.transform(result, functools.partial(refusing, precision, root))
 
     def loss_and_grad(self, x: torch.Tensor, targets: torch.Tensor, seed: int | None = None) -> torch.Tensor:
         """The loss as a scalar tensor, with ``.grad`` of every trained parameter **overwritten** by ∂J/∂w.

@@ -30,7 +30,12 @@ _TIMES = 4.0
 _SAME = 1e-4
 MOST_PICTURES = 16  # that go through the engine's channels-blocked layout together
 
-LAYERS = {torch.conv2d: torch.conv2d, F.conv2d: torch.conv2d, F.linear: F.linear, torch._C._nn.linear: F.linear}
+LAYERS: dict[Any, Any] = {
+    torch.conv2d: torch.conv2d,
+    F.conv2d: torch.conv2d,
+    F.linear: F.linear,
+    torch._C._nn.linear: F.linear,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Rounding:
             low = low * (factor * scale).reshape(shape)
         if bias is None:
             return low
-        return low + (bias.reshape(1, -1, 1, 1) if low.ndim == 4 else bias)
+        return low.add(bias.reshape(1, -1, 1, 1) if low.ndim == 4 else bias)
 
     def integers(self, x: Tensor) -> Tensor:
         """Inputs in 8 bits, from 0 to 255."""

@@ -15,6 +15,7 @@ import contextvars
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,17 +142,22 @@ def refuse_not_finite(name: str, pictures: Tensor) -> None:
         raise ArgumentError(name, "NaN or infinity", "finite numbers, for int8 has no others")
 
 
-class Refusing(torch.autograd.Function):
-    """Passes outputs on, and refuses to go back through them."""
+class _Refusing(torch.autograd.Function):
+    """Passes an output on, and refuses to go back through it."""
 
     @staticmethod
-    def forward(ctx: object, precision: str, anchor: Tensor, *outputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.precision = precision  # type: ignore[attr-defined]
-        return tuple(each.view_as(each) for each in outputs)
+    def forward(ctx: Any, precision: str, root: Tensor, output: Tensor) -> Tensor:
+        ctx.precision = precision
+        return output.view_as(output)
 
     @staticmethod
-    def backward(ctx: object, *deltas: Tensor) -> tuple[None, ...]:
-        raise refusal(ctx.precision, "a backward pass")  # type: ignore[attr-defined]
+    def backward(ctx: Any, *deltas: Tensor) -> tuple[None, ...]:
+        raise refusal(ctx.precision, "a backward pass")
+
+
+def refusing(precision: str, root: Tensor, output: Any) -> Any:
+    """``output`` of a model with the parameter or input ``root``, from which there is no way back."""
+    return _Refusing.apply(precision, root, output) if isinstance(output, Tensor) else output  # type: ignore[no-untyped-call]
 
 
 def refusal(precision: str, where: str) -> ArgumentError:

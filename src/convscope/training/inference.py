@@ -63,12 +63,7 @@ def prepare_inference(
     if engine not in ENGINES:
         raise ArgumentError("engine", engine, f"one of {', '.join(ENGINES)}")
     precision, _ = asked()
-    if precision is not None:
-        if engine == "torch":
-            raise ArgumentError(
-                "precision", precision, "None (float32) with engine='torch'", "The native engine has it."
-            )
-        engine = "native"
+    engine = _engine_of(engine, precision)
     if isinstance(model, Accelerated):
         model = model.model
     if isinstance(model, Committee) and (together := _by_members(model, inputs, engine, examples)) is not None:
@@ -86,11 +81,19 @@ def prepare_inference(
         found = _if_quicker(found, by_torch, inputs[0])
     if isinstance(found, _Mixed):
         return Inference("native", "asked for" if engine == "native" else found.reason, found.outputs)
-    if not isinstance(found, str) and precision is not None:
-        return Inference("native", f"asked for in {precision}", found)
     if not isinstance(found, str):
-        return Inference("native", "asked for" if engine == "native" else "every layer has a native kernel", found)
+        why = "asked for" + ("" if precision is None else f" in {precision}")
+        return Inference("native", why if engine == "native" else "every layer has a native kernel", found)
     return _by_torch_alone(found, engine, by_torch)
+
+
+def _engine_of(engine: str, precision: str | None) -> str:
+    """Low precision is the native engine's."""
+    if precision is None:
+        return engine
+    if engine == "torch":
+        raise ArgumentError("precision", precision, "float32 with engine='torch'", "The native engine has others.")
+    return "native"
 
 
 def _few(examples: int) -> str:
@@ -161,7 +164,7 @@ def _natively(model: nn.Module, picture: Input, by_torch: Outputs) -> Outputs | 
     try:
         twin = copy.deepcopy(model).eval()
         if precision is not None:
-            return _in_low_precision(twin, precision, calibration)
+            return _in_low_precision(twin, preprocessing.normalise, precision, calibration)
         network = NativeNetwork(twin, shape, preprocessing=preprocessing, fold=True)
     except LoweringError as problem:
         reason = f"the native engine cannot run {problem}"
@@ -177,13 +180,19 @@ def _natively(model: nn.Module, picture: Input, by_torch: Outputs) -> Outputs | 
     return _compared(network, by_torch)
 
 
-def _in_low_precision(twin: nn.Module, precision: str, calibration: torch.Tensor | None) -> Outputs:
+def _in_low_precision(
+    twin: nn.Module,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    precision: str,
+    calibration: torch.Tensor | None,
+) -> Outputs:
     """Without folding: the engine takes batch normalisation in behind its products by itself."""
-    fast = native.accelerate(twin, precision=precision, calibration=calibration)
+    known = None if calibration is None else normalise(calibration)
+    fast = native.accelerate(twin, precision=precision, calibration=known)
 
     def outputs(given: Sequence[torch.Tensor]) -> Any:
         with torch.no_grad():
-            return fast(given[0])
+            return fast(normalise(given[0]))
 
     return outputs
 
