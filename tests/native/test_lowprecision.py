@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import convscope
 from convscope.cli.main import group
 from convscope.errors import ArgumentError
-from convscope.native import DiffersFromTorchWarning, NativeNetwork, accelerate, availability, lowprecision
+from convscope.native import DiffersFromTorchWarning, NativeNetwork, accelerate, availability, checking, lowprecision
 from convscope.native.low_trust import Rounding, difference
 from convscope.native.network import LowPrecision
 
@@ -341,12 +341,15 @@ def test_ranges_hold_zero_and_no_range_is_one() -> None:
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSCOPE_PRECISION_LAYERS", "all")
     torch.manual_seed(0)
-    file, picture = tmp_path / "m.safetensors", tmp_path / "p.png"
-    convscope.save(convscope.create_model("lenet5"), file)
+    picture = tmp_path / "p.png"
     pixels = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
     data = str(tmp_path / "data.npz")
     np.savez(data, x_train=pixels[20:], y_train=np.arange(40) % 10, x_test=pixels[:20], y_test=np.arange(20) % 10)
     Image.new("L", (28, 28), 90).save(picture)
+    with checking(False):
+        run = convscope.fit("lenet5", data, epochs=1, engine="torch", run_dir=tmp_path / "run")
+    assert run.run_dir is not None
+    file = run.run_dir / "model.safetensors"
     given = ["evaluate", str(file), "--data", data, "--json", "--precision"]
     errors = {}
     for precision in ("float32", "bf16", "int8"):

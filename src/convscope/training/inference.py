@@ -79,6 +79,11 @@ def prepare_inference(
     found = obstacle if obstacle is not None else _natively(model, inputs[0], by_torch)
     if isinstance(found, _Mixed) and engine == "auto":
         found = _if_quicker(found, by_torch, inputs[0])
+    return _told(found, engine, precision, by_torch)
+
+
+def _told(found: Outputs | _Mixed | str, engine: str, precision: str | None, by_torch: Outputs) -> Inference:
+    """What answers, and why: the engine's outputs, or those of torch for the reason that is ``found``."""
     if isinstance(found, _Mixed):
         return Inference("native", "asked for" if engine == "native" else found.reason, found.outputs)
     if not isinstance(found, str):
