@@ -61,6 +61,17 @@ def test_files_beside_their_pictures(tmp_path: Path) -> None:
     check(load_dataset(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["annotations.json", "_annotations.coco.json"])
+def test_a_folder_with_all_in_it(name: str, tmp_path: Path) -> None:
+    """What is divided is as of the file by itself."""
+    content = copy.deepcopy(CONTENT)
+    content["images"] = [{"id": number, "file_name": f"{number}.png"} for number in range(10)]
+    write(tmp_path / name, content, tmp_path)
+    data, alone = load_dataset(tmp_path), load_dataset(tmp_path / name)
+    assert (data.kind, len(data.train), len(data.test)) == ("boxes", 8, 2)
+    assert torch.equal(data.train.boxes.values, alone.train.boxes.values)
+
+
 def test_one_file_is_divided(tmp_path: Path) -> None:
     content = copy.deepcopy(CONTENT)
     content["images"] = [{"id": number, "file_name": f"{number}.png"} for number in range(10)]

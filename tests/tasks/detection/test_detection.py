@@ -27,6 +27,7 @@ from convscope.models import create_model
 from convscope.models.fast_rcnn import Regions
 from convscope.spec import Preprocessing, spec_of
 from convscope.tasks.detection.answers import Found, best_of
+from convscope.tasks.detection.drawing import as_pixels, with_boxes
 from convscope.tasks.detection.objective import DetectionObjective
 from convscope.tasks.detection.predict import Detection
 from convscope.tasks.detection.scaling import Scale, scaling
@@ -90,6 +91,22 @@ def test_it_learns_what_is_where(tmp_path: Path) -> None:
         assert name in ("square", "bar")
     answers = spec_of(again).answers  # type: ignore[union-attr]
     assert (answers.kind, answers.names, answers.more["shorter"]) == ("boxes", ("square", "bar"), 64)
+
+
+def test_letters_on_a_picture_are_whole() -> None:
+    """Where a box begins at a fraction of a pixel, and where another's line would cross them."""
+    grey = torch.full((3, 120, 300), 100, dtype=torch.uint8)
+    for fraction in (0.21, 0.49):
+        one = as_pixels(with_boxes(grey, torch.tensor([[10.0, fraction, 90, 60]]), [0], ["RBC 0.81"]))
+        other = as_pixels(with_boxes(grey, torch.tensor([[10.0, 0, 90, 60]]), [0], ["RBC 0.81"]))
+        assert torch.equal(one, other)
+    letters = torch.tensor([[60.0, 60, 150, 100]])
+    crossing = torch.cat((torch.tensor([[20.0, 10, 200, 52]]), letters))  # its lower line is where the letters are
+    two = as_pixels(with_boxes(grey, crossing, [1, 0], ["", "RBC 0.77"]))
+    one = as_pixels(with_boxes(grey, letters, [0], ["RBC 0.77"]))
+    white = (one > 200).all(0)
+    assert int(white.sum()) > 50
+    assert (two[:, white] > 200).all()
 
 
 def test_a_test_part_without_boxes_has_no_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 annotations/instances_train2017.json  train2017/000000000009.jpg …
 train/_annotations.coco.json  train/a.jpg …  test/_annotations.coco.json …          also
+annotations.json  a.jpg …                                                           also
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from convscope.data.marked import Box, BoxOptions, Marked, boxes_of
 from convscope.errors import DataError
 
 _BESIDE = "_annotations.coco.json"
+_ALONE = (_BESIDE, "annotations.json")  # one file with all pictures beside it
 _TRAIN, _TEST = ("train",), ("test", "val", "valid", "validation")
 
 
@@ -31,7 +33,11 @@ def _recognised(path: Path) -> bool:
     return path.is_dir() and bool(_files(path))
 
 
-@layout("coco", "a COCO .json file, or a folder with annotations/*.json or train/_annotations.coco.json", _recognised)
+@layout(
+    "coco",
+    "a COCO .json file, or a folder with annotations/*.json, train/_annotations.coco.json or annotations.json",
+    _recognised,
+)
 def load_coco(
     path: Path,
     *,
@@ -83,6 +89,8 @@ def _files(folder: Path) -> list[Path]:
     if not found:
         found = sorted((folder / "annotations").glob("*.json"))
         found.sort(key=lambda path: "instances" not in path.stem)
+    if not found:
+        return [folder / name for name in _ALONE if (folder / name).is_file()][:1]
     train = [path for path in found if _is_part(path, _TRAIN)]
     test = [path for path in found if path not in train and _is_part(path, _TEST)]
     return train[:1] + test[:1] if train else found[:1]

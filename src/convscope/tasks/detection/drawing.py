@@ -33,14 +33,14 @@ def with_boxes(pixels: Tensor, boxes: Tensor, labels: Sequence[int], texts: Sequ
     pen = ImageDraw.Draw(picture)
     line = max(1, round(max(picture.size) / 400))
     font = ImageFont.load_default(max(10, round(max(picture.size) / 50)))
-    # the best come first and are drawn last, so that they lie on top
+    # the best come first and are drawn last, so that they lie on top; no line crosses a text
     for place in reversed(range(len(boxes))):
         x1, y1, x2, y2 = (factor * value for value in boxes[place].tolist())
         right, below = max(x1, min(x2, picture.width) - 1), max(y1, min(y2, picture.height) - 1)
-        colour = colour_of(labels[place])
-        pen.rectangle((x1, y1, right, below), outline=colour, width=line)
-        if texts:
-            _write(pen, texts[place], x1, y1, colour, font, picture.size)
+        pen.rectangle((x1, y1, right, below), outline=colour_of(labels[place]), width=line)
+    for place in reversed(range(len(texts))):
+        x1, y1 = (factor * value for value in boxes[place, :2].tolist())
+        _write(pen, texts[place], x1, y1, colour_of(labels[place]), font, picture.size)
     return picture
 
 
@@ -56,8 +56,9 @@ def _write(
     """White on the class's colour, above the box where there is room, else inside it."""
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     wide, tall = right - left + 4, bottom - top + 4
-    x = min(x, max(0.0, size[0] - wide))
-    y = y - tall if y >= tall else y
+    # whole pixels: Pillow cuts the letters' tops off where they begin at a fraction below 0
+    x = round(min(x, max(0.0, size[0] - wide)))
+    y = round(y - tall if y >= tall else y)
     pen.rectangle((x, y, x + wide, y + tall), fill=colour)
     pen.text((x + 2 - left, y + 2 - top), text, fill="white", font=font)
 
