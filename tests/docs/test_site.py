@@ -21,6 +21,15 @@ def test_every_page_is_in_the_menu() -> None:
     assert named == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
 
 
+def test_pictures_are_small_and_each_is_shown() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    pictures = sorted((ROOT / "docs" / "pictures").rglob("*.png"))
+    sizes = {str(path.relative_to(ROOT / "docs")): path.stat().st_size for path in pictures}
+    assert {name: size for name, size in sizes.items() if size > 150_000} == {}
+    assert sum(sizes.values()) < 2_500_000
+    assert [name for name in sizes if name not in pages] == []
+
+
 @pytest.mark.long
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material")
