@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import subprocess
+import sys
 import time
 import types
 from collections.abc import Callable
@@ -261,3 +263,49 @@ def test_whose_code_it_is() -> None:
 
     assert all(is_library(file(each)) for each in (torch.no_grad, nn.Conv2d, contextlib.suppress, capture))
     assert not any(is_library(file(each)) for each in (Around, pytest.raises, test_whose_code_it_is))
+
+
+COMPILED = """
+import sys, torch
+from convscope import accelerate, count, trace
+from torch import nn
+
+calls = []
+
+def backend(graph, inputs):
+    calls.append(len(graph.graph.nodes))
+    return graph.forward
+
+def doubled(x):
+    return x.sin() * 2
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head, self.compiled = nn.Conv2d(1, 4, 3), nn.Linear(144, 3), None
+    def forward(self, x):
+        function = torch.compile(doubled, backend=backend) if LATE else early
+        return self.head(function(self.conv(x)).flatten(1))
+
+LATE = sys.argv[1] == "late"
+early = None if LATE else torch.compile(doubled, backend=backend)
+torch.manual_seed(0)
+net, x = Net().eval(), torch.randn(5, 1, 8, 8)
+assert ("torch._dynamo" in sys.modules) is not LATE
+traced = trace(net, x)
+assert [layer.type for layer in traced.layers] == ["Conv2d", "sin", "mul", "flatten", "Linear"], traced
+assert count(net, (1, 8, 8)).multiply_adds == 4 * 9 * 36 + 144 * 3
+assert not calls
+own = net(x)
+assert calls  # the model's own calls are compiled as before
+fast = accelerate(net)(x)
+assert torch.allclose(traced.logits, own, atol=1e-6) and torch.allclose(fast, own, atol=1e-5)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_compiled_functions_are_heard_as_they_are_written(when: str) -> None:
+    """In a process of its own: the compiler, once imported, stays; "late" it is first asked for within the call."""
+    done = subprocess.run([sys.executable, "-c", COMPILED, when], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -34,6 +34,25 @@ class Slotted:
         self.n = 0
 
 
+SLOT: Any = Slotted.n
+
+
+class Computed(Slotted):
+    """The slot's name stands for a property here, which computes and cannot be set."""
+
+    __slots__ = ()
+
+    @property
+    def n(self) -> float:  # type: ignore[override]
+        return float(SLOT.__get__(self))
+
+    @n.setter
+    def n(self, value: int) -> None:
+        if value:
+            raise AttributeError("n")
+        SLOT.__set__(self, value)
+
+
 class Counter:
     n = 0
 
@@ -249,3 +268,17 @@ def test_large_arrays_and_plain_values_are_left_aside() -> None:
     assert not holds(3)
     assert holds(np.zeros(4))
     assert holds(Slotted())
+
+
+def test_slots_are_read_and_put_back_past_properties_of_their_name() -> None:
+    held = Computed()
+
+    def count_up(model: Any) -> float:
+        SLOT.__set__(held, SLOT.__get__(held) + 1)
+        return held.n
+
+    model = Scaled(count_up, held=held).eval()
+    trace(model, X)
+    assert held.n == 0.0
+    assert torch.equal(model(X), model.conv(X))
+    assert held.n == 1.0

@@ -46,15 +46,17 @@ class Boundaries:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._before: Any = None
+        self._outside: types.FrameType | None = None
         self._hook: Callable[..., Any] = self._event
 
     def __enter__(self) -> Boundaries:
-        self._before = sys.getprofile()
+        self._before, self._outside = sys.getprofile(), sys._getframe(1)
         sys.setprofile(self._hook)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
+        self._outside = None
         if self._before is None:
             return
         if callable(self._before):
@@ -107,14 +109,26 @@ class Boundaries:
             self._notice(frame, "seeds a generator itself")
 
     def _notice(self, frame: types.FrameType, reason: str) -> None:
-        """Tell of what the model does; not of what others do whom the garbage collector calls in the midst of it."""
+        """Tell of what the model does; not of what others do whom the garbage collector calls in the midst of it, nor
+        of what a module does that is imported there."""
         theirs = _collectors()
+        if not self._is_within(frame, lambda code: code in theirs or code.co_filename == _IMPORTING):
+            self._listener.notice(reason)
+
+    def is_import(self, frame: types.FrameType) -> bool:
+        """Whether what runs there is a module that is imported in the midst of the call, which no later call does."""
+        return self._is_within(frame, lambda code: code.co_filename == _IMPORTING)
+
+    def _is_within(self, frame: types.FrameType, asked: Callable[[types.CodeType], bool]) -> bool:
         above: types.FrameType | None = frame
-        while above is not None:
-            if above.f_code in theirs:
-                return
+        while above is not None and above is not self._outside:
+            if asked(above.f_code):
+                return True
             above = above.f_back
-        self._listener.notice(reason)
+        return False
+
+
+_IMPORTING = "<frozen importlib._bootstrap>"
 
 
 def _collectors() -> list[types.CodeType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -110,10 +111,30 @@ def record(
     floating-point input tensors, each requiring a gradient where the tensor given does. ``results`` gets what each
     call put out, ``Kept`` for every tensor, by the graph's nodes.
     """
-    named = named or {}
+    compiler = _COMPILER in sys.modules
+    try:
+        return _recorded(model, inputs, named or {}, look, results)
+    except NOT_OF_THE_MODEL:
+        raise
+    except Exception:
+        if compiler or _COMPILER not in sys.modules:
+            raise
+    # The call itself brought the compiler in, which cannot work while calls are heard; from now on it is kept quiet.
+    if results is not None:
+        results.clear()
+    return _recorded(model, inputs, named or {}, look, results)
+
+
+def _recorded(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named: dict[str, Any],
+    look: Callable[[Any, list[Tensor]], None] | None,
+    results: dict[fx.Node, Any] | None,
+) -> fx.GraphModule:
     if not inputs and not named:
         inputs = example_inputs(model)
-    with _ONE_AT_A_TIME, _plainly():
+    with _ONE_AT_A_TIME, _plainly(), _uncompiled():
         untouched = Untouched(model)
         try:
             recorder, placeholders, whole = _record(model, untouched, inputs, named, look, results)
@@ -200,6 +221,20 @@ def find_module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 def _plainly() -> Iterator[None]:
     """Autograd on, whatever the caller is in."""
     with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+_COMPILER = "torch._dynamo"
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Functions that torch.compile has compiled run as they are written, so that what they call is heard: the compiler
+    cannot work in a mode of torch functions, and would compile the mode with them."""
+    if _COMPILER not in sys.modules:  # nothing is compiled yet, and to import it takes a second
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
         yield
 
 

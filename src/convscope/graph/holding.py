@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import functools
 import queue
 import random
 import sys
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -99,7 +100,10 @@ def content(holder: Any) -> Any:
 
 def attributes(item: Any) -> dict[str, Any]:
     """Of an object, in its dictionary and in its slots."""
-    found = {name: getattr(item, name) for name in _slots(type(item)) if hasattr(item, name)}
+    found = {}
+    for name, slot in _slots(type(item)).items():
+        with contextlib.suppress(AttributeError):  # of a slot that is empty
+            found[name] = slot.__get__(item)
     return found | vars(item) if hasattr(item, "__dict__") else found
 
 
@@ -173,12 +177,16 @@ def _put_items_back(holder: Any, before: dict[Any, Any], now: dict[Any, Any]) ->
             del holder.names[name]
         holder.names.update(before)
         return
-    names: tuple[str, ...] = ()
+    names: Collection[str] = ()
     if isinstance(holder, type):
-        names = tuple(before.keys() | now.keys())
+        names = before.keys() | now.keys()
+        _put_names_back(names, before, now, functools.partial(setattr, holder), functools.partial(delattr, holder))
     elif not isinstance(holder, dict):
-        names = _slots(type(holder))
-    _put_names_back(holder, names, before, now)
+        names = slots = _slots(type(holder))
+        _put_names_back(
+            names, before, now,
+            lambda name, value: slots[name].__set__(holder, value), lambda name: slots[name].__delete__(holder),
+        )  # fmt: skip
     if isinstance(holder, type) or not (isinstance(holder, dict) or hasattr(holder, "__dict__")):
         return
     target = holder if isinstance(holder, dict) else vars(holder)
@@ -194,33 +202,41 @@ def _put_items_back(holder: Any, before: dict[Any, Any], now: dict[Any, Any]) ->
             kind.__setitem__(target, key, item)
 
 
-def _put_names_back(holder: Any, names: tuple[str, ...], before: dict[str, Any], now: dict[str, Any]) -> None:
+def _put_names_back(
+    names: Collection[str],
+    before: dict[str, Any],
+    now: dict[str, Any],
+    put: Callable[[str, Any], None],
+    remove: Callable[[str], None],
+) -> None:
     """Attributes of a class, or in slots."""
     for name in names:
         if name not in before:
             if name in now:
-                delattr(holder, name)
+                remove(name)
         elif name not in now or now[name] is not before[name]:
-            (setattr if isinstance(holder, type) else object.__setattr__)(holder, name, before[name])
+            put(name, before[name])
 
 
-_SLOTS: weakref.WeakKeyDictionary[type, tuple[str, ...]] = weakref.WeakKeyDictionary()
+_SLOTS: weakref.WeakKeyDictionary[type, dict[str, types.MemberDescriptorType]] = weakref.WeakKeyDictionary()
 
 
-def _slots(kind: type) -> tuple[str, ...]:
-    """The slots of a class that hold objects."""
+def _slots(kind: type) -> dict[str, types.MemberDescriptorType]:
+    """The slots of a class that hold objects, by what reads and writes them: the attribute of the same name may be
+    something else in a class derived from it, a property that computes, or a slot of its own."""
     if kind in _SLOTS:
         return _SLOTS[kind]
-    found = []
+    found: dict[str, types.MemberDescriptorType] = {}
     for base in kind.__mro__:
         if base.__module__ == "builtins":
             continue
         names = vars(base).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else tuple(names):
             name = f"_{base.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
-            if isinstance(vars(base).get(name), types.MemberDescriptorType):
-                found.append(name)
-    return _SLOTS.setdefault(kind, tuple(found))
+            slot = vars(base).get(name)
+            if isinstance(slot, types.MemberDescriptorType):
+                found[name if name not in found else f"{base.__qualname__}.{name}"] = slot
+    return _SLOTS.setdefault(kind, found)
 
 
 def generator_of(item: Any) -> Any:

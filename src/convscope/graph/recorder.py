@@ -179,7 +179,7 @@ class Recorder(TorchFunctionMode):
         Raises StoppedCall, before anything has been taken.
         """
         code = place.f_code
-        if code in self._begun or heard.is_library(code.co_filename):
+        if code in self._begun or heard.is_library(code.co_filename) or self.boundaries.is_import(place):
             return
         self._begun.add(code)
         if self.listening:

@@ -96,7 +96,7 @@ class Untouched:
             if some:
                 self._look_into("", Globals(held, some))
         for name in code.co_freevars:
-            if _matters(variables.get(name)):
+            if name in variables and _matters(variables[name]):  # a name of a class's body may be empty yet
                 self._look(name, variables[name], name)
 
     def changes(self) -> list[str]:
