@@ -34,7 +34,7 @@ class Slotted:
         self.n = 0
 
 
-SLOT: Any = Slotted.n
+SLOT: Any = vars(Slotted)["n"]
 
 
 class Computed(Slotted):
@@ -42,8 +42,8 @@ class Computed(Slotted):
 
     __slots__ = ()
 
-    @property
-    def n(self) -> float:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def n(self) -> float:
         return float(SLOT.__get__(self))
 
     @n.setter
