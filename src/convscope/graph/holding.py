@@ -177,22 +177,25 @@ def _put_items_back(holder: Any, before: dict[Any, Any], now: dict[Any, Any]) ->
             del holder.names[name]
         holder.names.update(before)
         return
-    names: Collection[str] = ()
     if isinstance(holder, type):
         names = before.keys() | now.keys()
         _put_names_back(names, before, now, functools.partial(setattr, holder), functools.partial(delattr, holder))
-    elif not isinstance(holder, dict):
-        names = slots = _slots(type(holder))
-        _put_names_back(
-            names, before, now,
-            lambda name, value: slots[name].__set__(holder, value), lambda name: slots[name].__delete__(holder),
-        )  # fmt: skip
-    if isinstance(holder, type) or not (isinstance(holder, dict) or hasattr(holder, "__dict__")):
         return
-    target = holder if isinstance(holder, dict) else vars(holder)
+    if isinstance(holder, dict):
+        _put_keys_back(holder, before)
+        return
+    slots = _slots(type(holder))
+    _put_names_back(
+        slots, before, now,
+        lambda name, value: slots[name].__set__(holder, value), lambda name: slots[name].__delete__(holder),
+    )  # fmt: skip
+    if hasattr(holder, "__dict__"):
+        _put_keys_back(vars(holder), {key: item for key, item in before.items() if key not in slots})
+
+
+def _put_keys_back(target: dict[Any, Any], wanted: dict[Any, Any]) -> None:
     # An ordered dictionary keeps its order beside the dictionary that it is.
     kind: Any = collections.OrderedDict if isinstance(target, collections.OrderedDict) else dict
-    wanted = {key: item for key, item in before.items() if key not in names}
     for key in [key for key in target if key not in wanted]:
         kind.__delitem__(target, key)
     if list(wanted)[: len(target)] != list(target):
