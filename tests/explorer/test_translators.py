@@ -106,6 +106,8 @@ def test_the_words_of_both_sides_stand_in_columns() -> None:
     assert source["words"] == ["two", "xyzzy", "dogs", "play", "</s>", "<s>", "zwei", "Hunde"]
     assert (source["unknown"], source["parts"], source["begun"]) == ([1], [5, 3], "zwei Hunde")
     assert ask(session, "hello").values["translates"] is True
+    for layer, box in (("encoder1.attention", [0, 5]), ("decoder1.own", [5, 7]), ("decoder1.attention", [0, 7])):
+        assert ask(session, "field", layer=layer, index=[1, 0]).values["boxes"]["input"] == [box], layer
     masked = ask(session, "explain", layer="decoder1.own", index=[1, 0]).values
     assert masked["padding_count"] == 2  # of two heads the last key
     assert masked["computed"] == pytest.approx(masked["value"], rel=1e-9)

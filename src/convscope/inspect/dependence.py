@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from convscope.graph.calls import Step, TensorLike, call
+from convscope.layers import MultiHeadAttention
 from convscope.rules.elementwise import row_of
 
 Reads = npt.NDArray[np.int64]  # (outputs, most reads of one output), −1 where there is none
@@ -134,10 +135,23 @@ def _by_module(step: Step, source: TensorLike, axis: int) -> Dimension | None:
         return _identity(axis, size)
     if isinstance(module, nn.Linear):
         return _everything(size) if axis == len(source.shape) - 1 else _identity(axis, size)
+    if isinstance(module, MultiHeadAttention) and axis == 1 and (found := _by_attention(module, step, source)):
+        return found
     if axis < 2 or len(output) != len(source.shape):
         return None
     window = window_of(module, axis - 2, len(output) - 2)
     return None if window is None else window(size, output[axis], axis)
+
+
+def _by_attention(module: MultiHeadAttention, step: Step, source: TensorLike) -> Dimension | None:
+    """What a probe does not see: a masked weight is 0, and 0 · NaN is NaN."""
+    size = source.shape[1]
+    if len(step.inputs) == 1 and module.causal:
+        places = np.arange(size)
+        return Dimension(1, np.where(places <= places[:, None], places, -1), None)
+    if len(step.inputs) == 2 and step.inputs[0].source != step.inputs[1].source:
+        return _identity(1, size) if source == step.inputs[0] else _everything(size)
+    return None
 
 
 def _by_function(step: Step, source: TensorLike, axis: int) -> Dimension | None:
