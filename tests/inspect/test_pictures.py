@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,21 @@ def test_zero_is_white_and_signs_are_mirrored_in_strength(kind: Kind) -> None:
 def test_the_four_kinds_cannot_be_mistaken_for_each_other() -> None:
     ends = [tuple(colourise(np.array([value]), kind, 1.0)[0]) for kind in COLOUR_MAPS for value in (-1.0, 1.0)]
     assert len(set(ends)) == 8
+
+
+def test_the_signs_have_the_hues_of_the_explorer() -> None:
+    """Read from the page's own table: positive and negative ends, in the order red, green, blue."""
+    script = Path(str(resources.files("convscope.explorer"))) / "static/js/draw/colour.js"
+    light = script.read_text().split("light:")[1].split("dark:")[0]
+    names: dict[Kind, str] = {
+        "activations": "activation", "weights": "weight", "delta": "delta", "gradients": "gradient"
+    }  # fmt: skip
+    for kind, name in names.items():
+        found = re.search(rf'{name}: {{ minus: \["#\w+", "#(\w+)"\], plus: \["#\w+", "#(\w+)"\]', light)
+        assert found is not None
+        ours = colourise(np.array([-0.8, 0.8]), kind, 1.0).astype(int)
+        theirs = np.array([list(bytes.fromhex(each)) for each in found.groups()])
+        assert np.abs(ours - theirs).sum(1).max() < np.abs(ours - theirs[::-1]).sum(1).min(), kind
 
 
 def test_limits_are_symmetric_and_robust() -> None:

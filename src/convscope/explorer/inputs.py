@@ -168,18 +168,40 @@ class Desk:
 
 
 def _cut_out(pixels: Tensor) -> Tensor:
-    """uint8 (1, 1, h, w), light on dark, cut to what is written in the middle of a square, the paper's shade made 0."""
-    grey = (pixels.int() - int(pixels.float().median())).clamp(min=0)
-    strong = torch.nonzero(grey[0, 0] > int(grey.max()) // 3)
-    if int(grey.max()) < 32 or not len(strong):  # an empty sheet
+    """uint8 (1, 1, h, w), light on dark, cut to what is written, its centre of mass in the middle of a square as in
+    MNIST, the paper's shade made 0."""
+    grey = (pixels.double() - _paper(pixels)).clamp(min=0)
+    most = float(grey.max())
+    strong = torch.nonzero(grey[0, 0] > most / 3)
+    if most < 32 or not len(strong):  # an empty sheet
         return pixels
     (top, left), (bottom, right) = strong.amin(0).tolist(), strong.amax(0).tolist()
-    grey = grey[..., top : bottom + 1, left : right + 1] * 255 // int(grey.max())
+    grey = grey[..., top : bottom + 1, left : right + 1] * 255 / most
     height, width = grey.shape[-2:]
     side = round(max(height, width) * (1 + 2 * _MARGIN))
-    above, before = (side - height) // 2, (side - width) // 2
+    above = _before(grey.sum((0, 1, 3)), side)
+    before = _before(grey.sum((0, 1, 2)), side)
     found: Tensor = F.pad(grey, (before, side - width - before, above, side - height - above))
-    return found.to(torch.uint8)
+    return found.round().to(torch.uint8)
+
+
+def _paper(pixels: Tensor) -> Tensor:
+    """(h, w): the shade of the paper everywhere, a plane through the border, since light falls from one side."""
+    height, width = pixels.shape[-2:]
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    plane = torch.stack([torch.ones_like(rows), rows, columns], -1).double()  # (h, w, 3)
+    edge = torch.zeros(height, width, dtype=torch.bool)
+    edge[[0, -1]] = True
+    edge[:, [0, -1]] = True
+    shade: Tensor = plane @ torch.linalg.lstsq(plane[edge], pixels[0, 0][edge].double()[:, None]).solution
+    rest = pixels[0, 0].double() - shade[..., 0]
+    return shade[..., 0] + rest.median()
+
+
+def _before(mass: Tensor, side: int) -> int:
+    """Empty places before those of ``mass`` so that its centre is the middle of ``side`` places; none is cut off."""
+    centre = float((mass * torch.arange(len(mass))).sum() / mass.sum())
+    return min(max(0, round((side - 1) / 2 - centre)), side - len(mass))
 
 
 def thumbnail(pixels: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def attribution_figure(picture: torch.Tensor, found: torch.Tensor, title: str, checks: Honesty | None = None) -> Figure:
     """``picture`` (c, h, w) uint8 as the model takes it, the map ``found`` (c, h, w) or (1, h, w) summed over its
-    channels (red speaks for, blue against), one laid over the other; below, deletion and insertion and what random
+    channels (blue speaks for, red against), one laid over the other; below, deletion and insertion and what random
     weights leave of the map."""
     seen = numbers(found).sum(0)  # (h, w)
     limit = symmetric_limit(seen)

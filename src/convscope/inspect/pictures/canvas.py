@@ -1,8 +1,9 @@
 """Colours, pixel-exact sheets, and writing a picture so that a half-written one is never seen.
 
 One zero-centred diverging map for each kind of number, white at zero in all of them, with symmetric limits that a few
-outliers do not move; the limits are printed on every picture. Maps are enlarged by whole factors only, so that a
-pixel of a sheet is exactly one number.
+outliers do not move; the limits are printed on every picture. The hues are those of the explorer: positive is blue
+(activations), teal (weights), purple (δ), pink (gradients); negative is red, brown, orange, green. Maps are enlarged by
+whole factors only, so that a pixel of a sheet is exactly one number.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Kind = Literal["activations", "weights", "delta", "gradients"]
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3)
 Numbers = npt.NDArray[np.float64]
 
-COLOUR_MAPS: dict[Kind, str] = {"activations": "RdBu_r", "weights": "BrBG", "delta": "PuOr_r", "gradients": "PiYG"}
+COLOUR_MAPS: dict[Kind, str] = {"activations": "RdBu", "weights": "BrBG", "delta": "PuOr", "gradients": "PiYG_r"}
 INK, FAINT, PAPER = "#1f2430", "#6b7280", "#ffffff"
 SERIES = ("#1f5fa8", "#c8553d", "#3a8f5c", "#8a5aa8", "#b8860b", "#4a4a4a")
 _DPI = 100
