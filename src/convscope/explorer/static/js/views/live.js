@@ -163,7 +163,7 @@ function mixed(app, box, now) {
   const wrong = now.mixed.filter(([was, said]) => was !== said);
   const text = t("live_mixed", { count: now.recent });
   canvas.setAttribute("aria-label", text);
-  box.querySelector("p").textContent = text;
+  box.querySelector("p").textContent = wrong.length ? `${text} ${t("live_mistakes")}` : text;
   replace(box.querySelector("ul"), wrong.slice(0, 4).map(([was, said, times]) => h("li", {}, `${app.model.className(was)} → ${app.model.className(said)} · `, num(times, { text: String(times) }))));
   const context = canvas.getContext("2d");
   const side = canvas.width / classes;
