@@ -167,6 +167,8 @@ def test_a_wrong_node_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_arguments(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="path: got .*wanted a file in a folder that is there"):
         export_onnx(nn.ReLU(), tmp_path / "no" / "m.onnx", (3,))
+    with pytest.raises(ArgumentError, match="path: got .*wanted a file in a folder that is there"):
+        export_onnx(nn.ReLU(), tmp_path, (3,))
     with pytest.raises(ArgumentError, match="preprocessing: got True, wanted a model with a description"):
         export_onnx(nn.ReLU(), tmp_path / "m.onnx", (3,), preprocessing=True)
     with pytest.raises(ArgumentError, match="inputs: got .*wanted a tensor an argument of forward"):

@@ -66,7 +66,7 @@ def export_onnx(
     """
     onnx = _onnx()
     path = Path(path)
-    if not path.parent.is_dir():
+    if path.is_dir() or not path.parent.is_dir():
         raise ArgumentError("path", str(path), "a file in a folder that is there")
     described = spec.spec_of(model)
     if isinstance(model, detectors.Detector):
