@@ -32,6 +32,13 @@ def test_the_module_runs() -> None:
     assert done.stdout.strip() == f"convscope, version {convscope.__version__}"
 
 
+def test_a_notebook_s_backend_of_matplotlib_is_not_asked_for() -> None:
+    script = "import convscope.cli.main as m, contextlib\nwith contextlib.suppress(SystemExit): m.run(['-V'])\n"
+    done = python("-c", script + "import matplotlib", MPLBACKEND="not_there")
+    assert done.returncode == 0, done.stderr
+    assert python("-c", "import matplotlib", MPLBACKEND="not_there").returncode  # it would be
+
+
 def test_unknown_command_offers_the_close_one(error: Call) -> None:
     assert "No such command 'trian'. Did you mean 'train'?" in error("trian").stderr
 

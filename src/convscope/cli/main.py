@@ -133,6 +133,9 @@ def group() -> None:
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script's entry."""
     terminal.prepare()
+    # Commands write pictures and open no window of matplotlib's. A notebook hands its own backend on to what it calls,
+    # and where that is not installed matplotlib cannot even be imported.
+    os.environ.pop("MPLBACKEND", None)
     # Imports make half a million objects that stay. To look through the new ones for rubbish whenever there are 700
     # took 0.1 s of a command's start.
     gc.set_threshold(100_000, 10, 10)
