@@ -160,7 +160,7 @@ private:
         }
         Quantised quantised;
         if (record.quantised) quantised = {record.quantised->first, record.quantised->second};
-        return std::make_unique<Low>(kernels_, low_->kernels, spec, quantised, input, layer.output);
+        return std::make_unique<Low>(kernels_, low_->kernels, spec, quantised, input, layer.output, planar);
     }
 
     OpPointer with_either(OpPointer single, OpPointer low, int skip) {

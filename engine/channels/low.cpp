@@ -1,85 +1,36 @@
 #include "channels/low.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "channels/cache.h"
 
 namespace convscope::channels {
 namespace {
 
-constexpr Index kGroupOutputs = kLowBlocks * kLowOutputs;
-constexpr Index kFewChannels = 16;          // of fewer most of each chunk would be zeros
-constexpr Index kMostProducts = 66'000;     // 255 · 127 of each stay below 2³¹
-constexpr Index kSumFloats = kLowBlocks * kLowPositions * kLowOutputs;
-
 Index tiles_of(Index positions) { return (positions + 15) / 16; }
 
 }  // namespace
 
-// Weights of up to 32 outputs, and what takes their sums back.
-struct Low::Group {
-    Index number = 0;
-    Index first = 0;  // output
-    int blocks = 0;
-    Index lane_blocks = 0;
-    const std::uint8_t* weights = nullptr;
-    alignas(64) float scale[kGroupOutputs] = {}, bias[kGroupOutputs] = {};
-    alignas(64) std::int32_t less[kGroupOutputs] = {};
-    // Torch's weights of the next group, fetched while this one is multiplied: some with each product, of which there are
-    // `calls` in all.
-    const float* ahead = nullptr;
-    const float* ahead_end = nullptr;
-    Index calls = 1, call = 0;
-};
-
-// Some rows of a picture; of vectors, some pictures, each a row of one position.
-struct Low::Area {
-    Index picture = 0;
-    Range rows;           // of sums, before pooling
-    float* band = nullptr;  // where sums go that are pooled then
-};
-
-std::string stays_single(const ConvolutionSpec& spec, Precision precision, bool planar, bool quantised) {
-    const Filter& filter = spec.filter;
-    if (planar) return "it reads the picture's planes";
-    if (filter.is_depthwise()) return "each of its channels has a kernel of its own";
-    if (!filter.is_plain()) return "its channels come in groups";
-    if (filter.input.channels < kFewChannels) return "its input has few channels";
-    if (precision == Precision::int8 && !quantised) return "nothing is known of its input's range";
-    if (precision == Precision::int8 && filter.input.channels * filter.area() > kMostProducts)
-        return "its sums could leave 32 bits";
-    return {};
-}
-
-ConvolutionSpec as_convolution(const LinearSpec& linear) {
-    ConvolutionSpec spec;
-    spec.name = linear.name;
-    spec.filter.input = {linear.inputs, 1, 1};
-    spec.filter.output = {linear.outputs, 1, 1};
-    spec.filter.kernel = spec.filter.stride = spec.filter.dilation = {1, 1};
-    spec.filter.weight = linear.weight;
-    spec.folding = linear.folding, spec.finish = linear.finish;
-    return spec;
-}
-
-Low::Low(const KernelTable& kernels, LowKernels low, ConvolutionSpec spec, Quantised quantised, int input, int op_output)
+Low::Low(const KernelTable& kernels, LowKernels low, ConvolutionSpec spec, Quantised quantised, int input, int op_output,
+         bool planar)
     : Op(spec.name, {input}, op_output),
       kernels_(kernels),
       low_(std::move(low)),
       spec_(std::move(spec)),
       quantised_(quantised),
+      planar_(planar),
       lanes_(kernels.lanes),
       border_(spec_.filter.border()),
       chunks_((spec_.filter.input.channels + chunk_channels(low_.precision) - 1) / chunk_channels(low_.precision)),
-      groups_((spec_.filter.output.channels + kGroupOutputs - 1) / kGroupOutputs) {
+      groups_((spec_.filter.output.channels + kGroupOutputs - 1) / kGroupOutputs),
+      narrow_(is_narrow(spec_, low_.precision)) {
     const Filter& filter = spec_.filter;
     const Index rows = filter.output.height, width = filter.output.width;
     flat_ = filter.stride.x == 1 && filter.stride.y == 1 &&
             tiles_of((rows - 1) * pitch() + width) <= rows * tiles_of(width);
     for (Index chunk = 0; chunk < chunks_; ++chunk)
         for (Index y = 0; y < filter.kernel.y; ++y)
-            for (Index x = 0; x < filter.kernel.x; ++x)
+            for (Index x = 0; x < (narrow_ ? 1 : filter.kernel.x); ++x)
                 taps_.push_back((y * filter.dilation.y * pitch() + x * filter.dilation.x) * position_bytes() +
                                 chunk * kChunkBytes);
 }
@@ -87,7 +38,7 @@ Low::Low(const KernelTable& kernels, LowKernels low, ConvolutionSpec spec, Quant
 Index Low::shared_floats(Index pictures) const {
     // A product reads 32 positions, however many there are.
     const Index step = vector() ? picture_bytes() : spec_.filter.stride.x * position_bytes();
-    return (pictures * picture_bytes() + (kLowPositions + 1) * step) / 4 + 16;
+    return (pictures * picture_bytes() + (kLowPositions + 1) * step + kChunkBytes) / 4 + 16;
 }
 
 Index Low::panel_floats() const { return spec_.filter.area() * chunk_channels(low_.precision) * kLowOutputs; }
@@ -101,7 +52,7 @@ Index Low::band_rows() const {
 Index Low::scratch_floats(Index, int) const {
     const Index laid_out = spec_.before.empty() ? 0 : spec_.filter.input.width * lanes_ + 16;
     const Index band = spec_.pooled ? band_rows() * spec_.filter.output.width * kGroupOutputs : 0;
-    return laid_out + panel_floats() + kSumFloats + tap_count() * kLowBlocks * kTapBytes / 4 + band + 64;
+    return laid_out + panel_floats() + sum_floats() + tap_count() * kLowBlocks * kTapBytes / 4 + band + 64;
 }
 
 Split Low::split(int phase, Index pictures, int threads) const {
@@ -146,18 +97,33 @@ void Low::run(int phase, const Part& part, const Job& job) const {
 void Low::convert(const Part& part, const Job& job) const {
     const Tensor& from = job.inputs[0];
     const int nothing = low_.precision == Precision::int8 ? static_cast<int>(quantised_.zero) : 0;
-    const Index blocks = blocks_of(from.channels, lanes_), row_bytes = pitch() * position_bytes();
+    const Index blocks = blocks_of(from.channels, lanes_);
     LowConvert a;
     a.positions = from.width;
     a.position_bytes = position_bytes();
     a.inverse = 1.0f / quantised_.scale, a.zero = quantised_.zero;
     for (Index picture = part.pictures.begin; picture < part.pictures.end; ++picture)
         for (Index row = part.rows.begin; row < part.rows.end; ++row) {
-            std::uint8_t* const to = converted(job) + picture * picture_bytes() + row * row_bytes;
-            std::fill_n(to, row_bytes, static_cast<std::uint8_t>(nothing));
+            std::uint8_t* const to = converted(job) + picture * picture_bytes() + row * row_bytes();
+            const Index behind = row + 1 == padded_rows() ? picture_bytes() - padded_rows() * row_bytes() : 0;
+            std::fill_n(to, row_bytes() + behind, static_cast<std::uint8_t>(nothing));
             const Index y = row - border_.y;
             if (y < 0 || y >= from.height) continue;
             a.to = to + border_.x * position_bytes();
+            if (narrow_) {
+                LowConvertFew few;
+                few.channel_step = planar_ ? from.block_step : 1, few.position_step = planar_ ? 1 : lanes_;
+                few.positions = from.width, few.position_bytes = position_bytes();
+                few.inverse = a.inverse, few.zero = a.zero;
+                const Index together = planar_ ? from.channels : lanes_;
+                for (Index first = 0; first < from.channels; first += together) {
+                    few.from = from.at(picture, first / together, y);
+                    few.channels = std::min(together, from.channels - first);
+                    few.to = a.to + first * bytes_of(low_.precision);
+                    low_.convert_few(few);
+                }
+                continue;
+            }
             if (spec_.before.empty()) {
                 a.from = from.at(picture, 0, y);
                 a.block_step = from.block_step, a.blocks = blocks;
@@ -181,71 +147,6 @@ void Low::convert(const Part& part, const Job& job) const {
         }
 }
 
-// The group's weights, in scratch behind the panel and the sums.
-void Low::prepare(Index number, const Job& job, Group& to) const {
-    const Filter& filter = spec_.filter;
-    const bool whole = low_.precision == Precision::int8;
-    to.number = number, to.first = number * kGroupOutputs;
-    const Index outputs = std::min(filter.output.channels - to.first, kGroupOutputs);
-    to.blocks = outputs > kLowOutputs ? 2 : 1;
-    to.lane_blocks = blocks_of(outputs, lanes_);
-    spec_.folding.at(job.parameters, job.state, to.first, outputs, kGroupOutputs, to.scale, to.bias);
-    float* const panel = job.scratch;
-    auto* const bytes = reinterpret_cast<std::uint8_t*>(job.scratch + panel_floats() + kSumFloats);
-    to.weights = bytes;
-    const Index row = filter.input.channels * filter.area(), unit = chunk_channels(low_.precision);
-    const float* const weights = job.parameters + filter.weight.offset;
-    alignas(64) float inverse[kGroupOutputs] = {};
-    std::fill_n(to.less, kGroupOutputs, 0);
-    for (Index output = 0; whole && output < outputs; ++output) {
-        const float most = low_.extent(weights + (to.first + output) * row, row);
-        inverse[output] = most > 0 ? 127.0f / most : 0.0f;
-        to.scale[output] *= most / 127.0f * quantised_.scale;
-    }
-    for (int block = 0; block < to.blocks; ++block)
-        for (Index chunk = 0; chunk < chunks_; ++chunk) {
-            const Index channels = std::min(unit, filter.input.channels - chunk * unit);
-            const Index present = std::min(outputs - block * kLowOutputs, kLowOutputs);
-            if (channels < unit || present < kLowOutputs) std::fill_n(panel, panel_floats(), 0.0f);
-            for (Index lane = 0; lane < present; lane += lanes_) {
-                WeightPanel a;
-                a.weights = weights + (to.first + block * kLowOutputs + lane) * row + chunk * unit * filter.area();
-                a.row_step = row;
-                a.rows = std::min(lanes_, present - lane);
-                a.columns = channels * filter.area();
-                a.area = filter.area(), a.inner = unit;
-                a.flip = filter.flip;
-                a.to = panel + lane, a.to_step = kLowOutputs;
-                kernels_.weight_panel(a);
-            }
-            LowWeights a;
-            a.inverse = inverse + block * kLowOutputs, a.sums = to.less + block * kLowOutputs;
-            for (Index tap = 0; tap < filter.area(); ++tap) {
-                a.from = panel + tap * unit * kLowOutputs;
-                a.to = bytes + ((chunk * filter.area() + tap) * to.blocks + block) * kTapBytes;
-                low_.weights(a);
-            }
-        }
-    const auto zero = static_cast<std::int32_t>(quantised_.zero);
-    for (std::int32_t& each : to.less) each *= zero;
-}
-
-void Low::fetch_next(Index number, const Part& part, const Job& job, Group& group) const {
-    const Filter& filter = spec_.filter;
-    const Index row = filter.input.channels * filter.area(), first = (number + 1) * kGroupOutputs;
-    const Index rows = std::min(kGroupOutputs, filter.output.channels - first);
-    group.ahead = group.ahead_end = nullptr;
-    group.call = 0, group.calls = 1;
-    if (number + 1 >= part.groups.end || rows * row * 4 > second_level_bytes() / 2) return;
-    group.ahead = job.parameters + filter.weight.offset + first * row;
-    group.ahead_end = group.ahead + rows * row;
-    const Index lines = (spec_.pooled ? 2 : 1) * part.rows.size(), width = filter.output.width;
-    const auto calls_of = [](Index positions) { return (positions + kLowPositions - 1) / kLowPositions; };
-    group.calls = vector()  ? calls_of(part.pictures.size())
-                  : flat_ ? part.pictures.size() * calls_of((lines - 1) * pitch() + width)
-                          : part.pictures.size() * lines * calls_of(width);
-}
-
 void Low::multiply(const Part& part, const Job& job) const {
     Group group;
     for (Index number = part.groups.begin; number < part.groups.end; ++number) {
@@ -260,7 +161,7 @@ void Low::multiply(const Part& part, const Job& job) const {
                 sweep({picture, part.rows, nullptr}, group, job);
                 continue;
             }
-            float* const band = job.scratch + panel_floats() + kSumFloats + tap_count() * kLowBlocks * kTapBytes / 4;
+            float* const band = job.scratch + panel_floats() + sum_floats() + tap_count() * kLowBlocks * kTapBytes / 4;
             for (Index row = 2 * part.rows.begin; row < 2 * part.rows.end; row += band_rows()) {
                 const Area area{picture, {row, std::min(row + band_rows(), 2 * part.rows.end)}, band};
                 sweep(area, group, job);

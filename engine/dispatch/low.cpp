@@ -108,7 +108,7 @@ LowKernels low_kernels(const KernelTable& kernels, Precision precision, const st
         LowKernels found;
         found.way = way.name, found.precision = precision;
         found.convert = table.convert[kind], found.weights = table.weights[kind], found.finish = table.finish[kind];
-        found.extent = table.extent;
+        found.convert_few = table.convert_few[kind], found.extent = table.extent;
         found.product = way.product;
         if (way.in_tiles) found.begin = table.begin_tiles, found.end = table.end_tiles;
         return found;

@@ -14,6 +14,7 @@ struct LowKernels {
     std::string way;
     Precision precision = Precision::single;
     void (*convert)(const LowConvert&) = nullptr;
+    void (*convert_few)(const LowConvertFew&) = nullptr;
     void (*weights)(const LowWeights&) = nullptr;
     void (*finish)(const LowFinish&) = nullptr;
     float (*extent)(const float*, Index) = nullptr;

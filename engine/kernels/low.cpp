@@ -53,6 +53,29 @@ void convert_int8(const LowConvert& a) {
     }
 }
 
+// Through a row of registers' worth of one channel at a time.
+template <bool Whole>
+void convert_few(const LowConvertFew& a) {
+    for (Index channel = 0; channel < a.channels; ++channel) {
+        const float* const from = a.from + channel * a.channel_step;
+        std::uint8_t* const to = a.to + channel * (Whole ? 1 : 2);
+        for (Index first = 0; first < a.positions; first += kLanes) {
+            const Index present = a.positions - first < kLanes ? a.positions - first : kLanes;
+            Vec x{};
+            if (a.position_step == 1 && present == kLanes) x = load_unaligned(from + first);
+            else
+                for (Index i = 0; i < present; ++i) x[i] = from[(first + i) * a.position_step];
+            IntVec number;
+            if constexpr (Whole) number = to_int(rounded(x * a.inverse, -a.zero, 255.0f - a.zero) + a.zero);
+            else number = reinterpret_cast<IntVec>(rounded_bits(x));
+            for (Index i = 0; i < present; ++i) {
+                const std::int32_t one = number[i];
+                __builtin_memcpy(to + (first + i) * a.position_bytes, &one, Whole ? 1 : 2);
+            }
+        }
+    }
+}
+
 void weights_bfloat16(const LowWeights& a) {
     for (Index pair = 0; pair < 16; ++pair)
         CONVSCOPE_UNROLL for (Index part = 0; part < kParts; ++part) {
@@ -218,6 +241,7 @@ void madd_int8(const LowTile& a) {
 LowTable low_table() {
     LowTable table;
     table.convert[0] = convert_bfloat16, table.convert[1] = convert_int8;
+    table.convert_few[0] = convert_few<false>, table.convert_few[1] = convert_few<true>;
     table.weights[0] = weights_bfloat16, table.weights[1] = weights_int8;
     table.finish[0] = finish<false>, table.finish[1] = finish<true>;
     table.extent = extent;

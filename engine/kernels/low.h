@@ -32,6 +32,19 @@ struct LowConvert {
     float zero = 0;
 };
 
+// The same of a few channels, with no room between positions: a row's windows of all channels then lie in one chunk.
+struct LowConvertFew {
+    const float* from = nullptr;
+    Index channel_step = 0;   // floats
+    Index position_step = 0;  // floats
+    Index channels = 0;
+    Index positions = 0;
+    std::uint8_t* to = nullptr;
+    Index position_bytes = 0;
+    float inverse = 0;
+    float zero = 0;
+};
+
 // A chunk of one tap of 16 outputs, [channel][16 floats] → 1 KiB. 8-bit weights are round(w · inverse), at most ±127; their
 // sum is added to `sums`.
 struct LowWeights {
@@ -77,6 +90,7 @@ using LowProduct = void (*)(const LowTile&);
 // Of one instruction set. Products by [bfloat16, int8]; null where it has none.
 struct LowTable {
     void (*convert[2])(const LowConvert&) = {};
+    void (*convert_few[2])(const LowConvertFew&) = {};
     void (*weights[2])(const LowWeights&) = {};
     void (*finish[2])(const LowFinish&) = {};
     // The largest |w| of a row; NaN where it holds what is not finite.

@@ -59,6 +59,11 @@ CONVOLUTIONS = (
     (17, 33, (2, 5), (1, 2), (1, 3), (2, 1), 8, 37, 1),
     (64, 32, 1, 2, 0, 1, 5, 5, 3),
     (32, 16, 3, 1, 0, 1, 12, 13, 17),
+    # few channels: a kernel's row is one chunk; of up to 4 channels planes are read
+    (3, 20, 7, 2, 3, 1, 21, 18, 2),
+    (1, 6, 5, 1, 2, 1, 28, 28, 1),
+    (6, 16, 5, 1, 0, 1, 14, 14, 2),
+    (10, 33, (5, 3), (2, 1), (0, 1), (2, 1), 13, 9, 1),
 )
 
 
@@ -142,7 +147,7 @@ class Mixture(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Conv2d(3, 20, 3, padding=1)  # reads planes: float32
+        self.first = nn.Conv2d(3, 20, 3, padding=1)  # reads planes
         self.before, self.narrow = nn.BatchNorm2d(20), nn.Conv2d(20, 36, 1)
         self.behind = nn.BatchNorm2d(36)
         self.second, self.third = nn.Conv2d(36, 36, 3, padding=1), nn.Conv2d(36, 24, 3, padding=1)
@@ -175,11 +180,11 @@ def test_what_is_fused(way: tuple[str, str], threads: int) -> None:
         network.threads, network.layout = threads, "channels"
         network._compiled.clear()
         y = fast(x)
-    assert "the same but for rounding: outputs, 4 layers in" in fast.report()
+    assert "the same but for rounding: outputs, 5 layers in" in fast.report()
     assert not torch.equal(y, model(x))
     assert torch.equal(y, fast(x))
     names = network.ready().network.low_layers(5, threads)
-    assert [name.split("+")[0] for name in names] == ["before", "second", "third", "last"]
+    assert [name.split("+")[0] for name in names] == ["first", "before", "second", "third", "last"]
 
 
 def test_a_plain_way_and_the_quickest_agree_to_the_bit_in_int8() -> None:
