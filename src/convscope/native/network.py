@@ -318,8 +318,7 @@ class NativeNetwork:
             outputs=[each.number for each in plan.outputs],
             parameter_count=len(memory.flat.memory),
             state_count=len(memory.state),
-            **({} if self.layout is None else {"layout": self.layout}),
-            **self._low_options(plan),
+            **({} if self.layout is None else {"layout": self.layout}) | self._low_options(plan),
         )
         requires = {name for name, each in memory.slices.items() if each.parameter.requires_grad}
         trained = sorted(plan.trained_names & requires, key=memory.places.__getitem__)
@@ -330,7 +329,8 @@ class NativeNetwork:
     def _low_options(self, plan: Plan) -> dict[str, Any]:
         if self.low is None or plan.training:
             return {}
-        return {"precision": self.low.precision, "everywhere": self.low.everywhere, "way": self.low.way or ""}
+        told = {"precision": self.low.precision, "everywhere": self.low.everywhere, "way": self.low.way or ""}
+        return told | ({"layout": "channels"} if self.low.everywhere else {})  # the other one has float32 alone
 
     def _records(self, plan: Plan) -> list[dict[str, Any]]:
         records = self.memory.bind(plan)
