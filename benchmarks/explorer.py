@@ -259,7 +259,7 @@ def run(figures: dict[str, list[float]], page: Any, name: str, runs: int) -> Non
         take("grid_ms", lambda number: page.evaluate(GRID, wide))
 
 
-def learning(page: Any, handle: Handle, seconds: float = 4.0) -> dict[str, list[float]]:
+def learning(page: Any, handle: Handle, seconds: float = 3.0) -> dict[str, list[float]]:
     """Updates a second on the page, and how much slower the steps are than with nobody looking, turn by turn."""
     session = handle.session
     assert isinstance(session, Session)
@@ -269,7 +269,7 @@ def learning(page: Any, handle: Handle, seconds: float = 4.0) -> dict[str, list[
     page.locator("#live-run").click()
     page.wait_for_selector("#live-run:has-text('Pause')")
     updates, slowed = [], []
-    for _ in range(4):
+    for _ in range(3):
         watched = rate(session, lambda: updates.append(page.evaluate(UPDATES, seconds)))
         address = page.url
         page.goto("about:blank")
