@@ -4,11 +4,11 @@
 
 Makes pictures of noise, 3×224×224, brighter by class, as .npy files of a gigabyte each (``x_train-00000-of-00020.npy``
 …), asks the system to forget them, and trains a tiny network on them by ``convscope.fit`` as a user would, for one
-epoch in random order. A table tells, every twentieth of the way, the pictures and bytes read, pictures a second, and
-the memory that is the process's own (VmRSS; what the system keeps of files is not the process's). Then three times are
-compared for the same number of batches: reading alone, steps alone on a batch at hand, and both together; hidden
-reading costs the longer of the two, not their sum. The files are removed, unless ``--keep``, which also uses those that
-are there.
+epoch in random order. Three times are compared for the same number of batches: reading alone, steps alone on a batch at
+hand, and both together; hidden reading costs the longer of the two, not their sum. A table then tells, every twentieth
+of the way, the pictures and bytes read, pictures a second, and the memory that is the process's own (VmRSS; what the
+system keeps of files is not the process's). The files are removed in the end, unless ``--keep``; those that are there
+are used.
 """
 
 from __future__ import annotations
@@ -38,13 +38,16 @@ CHUNK = 256  # pictures written at once
 
 
 def make(folder: Path, shards: int) -> None:
-    """``shards`` files of ``SHARD`` pictures each with their labels, and 256 pictures for testing."""
+    """``shards`` files of ``SHARD`` pictures each with their labels, and 256 pictures for testing; those that are there
+    already stay."""
     folder.mkdir(parents=True, exist_ok=True)
     chance = numpy.random.default_rng(0)
     noise = chance.integers(0, 200, (CHUNK, *SHAPE), dtype=numpy.uint8)
     parts = [(f"train-{number:05d}-of-{shards:05d}", SHARD) for number in range(shards)] + [("test", 256)]
     for name, count in parts:
         labels = chance.integers(0, CLASSES, count)
+        if (folder / f"y_{name}.npy").is_file():  # written after its pictures
+            continue
         with (folder / f"x_{name}.npy").open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (count, *SHAPE)}
             numpy.lib.format.write_array_header_1_0(file, header)
@@ -133,8 +136,7 @@ def main() -> None:
     folder = given.folder / f"noise-{given.gigabytes}"
     begun = time.monotonic()
     try:
-        if not (given.keep and folder.is_dir()):
-            make(folder, given.gigabytes)
+        make(folder, given.gigabytes)
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(
             f"{size / 1e9:.1f} GB in {len(list(folder.iterdir()))} files, made in {time.monotonic() - begun:.0f} s",
