@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from convscope.native.benchmarking.inference import Startup, Timing
 
 TRAINING = ("native", "accelerated", "eager", "channels_last", "compile", "bfloat16")
-INFERENCE = ("native", "eager", "channels_last", "compile", "bfloat16", "onnxruntime", "openvino")
+INFERENCE = (
+    "native",
+    "native_bf16",
+    "native_int8",
+    "eager",
+    "channels_last",
+    "compile",
+    "bfloat16",
+    "onnxruntime",
+    "openvino",
+)
 
 
 @click.command()

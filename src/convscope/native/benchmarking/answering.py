@@ -18,6 +18,7 @@ from convscope.native.accelerated import accelerate
 TOLERANCE = 1e-4  # of the largest logit, in float32
 # A number keeps 8 bits in bfloat16, so that each is off by up to 0.4 %, and deep networks add that up.
 _TOLERANCE_BFLOAT16 = 0.1
+_TOLERANCE_INT8 = 0.3  # steps of 1/255 of a layer's range
 
 Answer = Callable[[torch.Tensor], torch.Tensor]
 
@@ -42,6 +43,17 @@ class Answering:
 
 def native(model: nn.Module, x: torch.Tensor) -> Answer:
     fast = accelerate(model)
+    return lambda pictures: fast(pictures)
+
+
+def native_bfloat16(model: nn.Module, x: torch.Tensor) -> Answer:
+    fast = accelerate(model, precision="bf16")
+    return lambda pictures: fast(pictures)
+
+
+def native_int8(model: nn.Module, x: torch.Tensor) -> Answer:
+    """Calibrated on the pictures themselves."""
+    fast = accelerate(model, precision="int8", calibration=x)
     return lambda pictures: fast(pictures)
 
 
@@ -110,9 +122,11 @@ def _package(name: str) -> Any:
         raise NotInstalledError(f"{name} is not installed") from None
 
 
-#: By name, in the order of the tables. All but "bfloat16" compute in float32.
+#: By name, in the order of the tables. All compute in float32 but those whose names say otherwise.
 CONTESTANTS: dict[str, Answering] = {
     "native": Answering(native, "convscope.accelerate", own=True),
+    "native_bf16": Answering(native_bfloat16, "convscope.accelerate in bf16", _TOLERANCE_BFLOAT16),
+    "native_int8": Answering(native_int8, "convscope.accelerate in int8", _TOLERANCE_INT8),
     "eager": Answering(eager, "torch eager, as people use it"),
     "channels_last": Answering(channels_last, "torch eager, channels-last"),
     "compile": Answering(compiled, "torch.compile"),
