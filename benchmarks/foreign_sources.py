@@ -26,7 +26,7 @@ CHOSEN: dict[str, tuple[str, dict[str, Any]]] = {
     "eva": ("eva02_tiny_patch14_224", {"depth": 2, "img_size": 56}),
     "coat": ("coat_tiny", {"serial_depths": (1, 1, 1, 1), "parallel_depth": 1, "img_size": 64,
                            "embed_dims": (32, 32, 32, 32), "mlp_ratios": (2, 2, 2, 2), "num_heads": 4}),
-    "crossvit": ("crossvit_tiny_240", {"depth": ((1, 1, 0), (1, 1, 0)), "img_size": 64}),
+    "crossvit": ("crossvit_tiny_240", {"depth": ((1, 1, 0), (1, 1, 0)), "img_size": 120}),
     "byoanet": ("lambda_resnet26t", {}),
     "byobnet": ("mobileone_s0", {}),
 }  # fmt: skip
