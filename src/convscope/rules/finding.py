@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from convscope.graph import structure
 from convscope.rules import base
@@ -46,4 +48,20 @@ def by_autograd(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], 
 
     named = module.named_parameters() if module is not None else iter(())
     trained = {name: parameter for name, parameter in named if parameter.requires_grad}
-    return Applied(LocalAutograd(call, trained), tuple(leaves[index] for index in at))
+    still = {id(each) for each in _statistics(node, args, kwargs)}
+    constant = frozenset(place for place, index in enumerate(at) if id(leaves[index]) in still)
+    return Applied(LocalAutograd(call, trained, constant), tuple(leaves[index] for index in at))
+
+
+#: Where functions take running statistics, which torch refuses a gradient by; by name they are the same everywhere.
+_STATISTICS: dict[Any, slice] = {
+    functional.batch_norm: slice(1, 3), functional.instance_norm: slice(1, 3),
+    torch.batch_norm: slice(3, 5), torch.instance_norm: slice(3, 5),
+}  # fmt: skip
+
+
+def _statistics(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    if node.op != "call_function" or node.target not in _STATISTICS:
+        return []
+    named = [kwargs.get(name) for name in ("running_mean", "running_var")]
+    return [each for each in (*args[_STATISTICS[node.target]], *named) if isinstance(each, Tensor)]

@@ -27,10 +27,11 @@ class LocalAutograd(Rule):
 
     call: Callable[[Sequence[Tensor]], Any]
     trained: Mapping[str, nn.Parameter] = dataclasses.field(default_factory=dict)
+    constant: frozenset[int] = frozenset()  # places of tensors that g has no derivative by, as running statistics
 
     def forward(self, *inputs: Any, **parameters: Any) -> tuple[Any, Saved]:
         with torch.enable_grad():
-            leaves = [_leaf(item) for item in inputs]
+            leaves = [item.detach() if i in self.constant else _leaf(item) for i, item in enumerate(inputs)]
             copies = [leaf.clone() for leaf in leaves]
             versions = [copy._version for copy in copies]
             result = self.call(copies)
