@@ -43,7 +43,7 @@ def test_running_statistics_have_no_gradient_where_autograd_stands_in() -> None:
     )
     x, targets = torch.randn(4, 1, 6, 6, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
     traced = trace(model, x, targets)
-    torch.nn.functional.cross_entropy(model(x), targets).backward()
+    torch.nn.functional.cross_entropy(model(x), targets).backward()  # type: ignore[no-untyped-call]
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         assert torch.allclose(traced.gradients[name], parameter.grad, rtol=1e-11, atol=1e-14), name
