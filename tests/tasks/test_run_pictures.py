@@ -8,7 +8,7 @@ import pytest
 
 from convscope import fit, load_dataset
 from convscope.errors import DataError
-from convscope.models import create_model
+from convscope.models import MODELS, create_model
 from convscope.tasks import RunPictures, draw_run
 from convscope.tasks.run_pictures import _kernels, _spread
 from convscope.training import events
@@ -96,3 +96,8 @@ def test_moments_of_a_film_are_spread_from_first_to_last() -> None:
 def test_kernels_of_a_model_that_cannot_do_with_pictures_alone(name: str, tmp_path: Path) -> None:
     _kernels(tmp_path, create_model(name, small=True))
     assert names(tmp_path) == ["kernels.png"]
+
+
+def test_models_of_sequences_have_no_picture_of_kernels(tmp_path: Path) -> None:
+    _kernels(tmp_path, create_model("transformer", **MODELS["transformer"].card.economical))
+    assert names(tmp_path) == []

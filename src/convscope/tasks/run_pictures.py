@@ -26,6 +26,7 @@ from convscope.errors import ConvscopeError, DataError
 from convscope.graph.calls import walk
 from convscope.graph.examples import needed_inputs
 from convscope.inspect.statistics import Histogram
+from convscope.spec import spec_of
 from convscope.tasks.registry import TASKS
 from convscope.tensorfile import read_tensors
 from convscope.training import events
@@ -112,8 +113,11 @@ def _curves(folder: Path, title: str, task: str, history: Sequence[events.EpochD
 def _kernels(folder: Path, model: nn.Module) -> None:
     from convscope.inspect.pictures import kernels_figure, kernels_of, kernels_of_model, save_picture
 
-    # How the shapes of several inputs hang together only the task knows; such models begin with a body.
-    if len(needed_inputs(model)) > 1:
+    # How the shapes of several inputs hang together only the task knows, as what a model takes whose input's shape is
+    # not the same for all; such models begin with a body.
+    described = spec_of(model)
+    varies = described is not None and any(not each.shape for each in described.inputs)
+    if varies or len(needed_inputs(model)) > 1:
         sheets = (kernels_of(name, module, colour=True) for name, module in model.named_modules())
         found = [sheet for sheet in sheets if sheet is not None]
     else:
