@@ -28,20 +28,24 @@ pytestmark = pytest.mark.skipif(not availability.available(), reason=f"not built
 ULP = 2.0**-23
 
 
-def ways() -> list[tuple[str, str, str]]:
-    """(instruction set, precision, way) of this processor."""
+def ways() -> list[Any]:
+    """(instruction set, precision, way) of this processor. What an instruction set would not take by itself is tried in
+    the second tier."""
     if not availability.available():
         return []
     engine, found = availability.engine(), []
     before = engine.isa()
     for isa in engine.isas():
         engine.set_isa(isa)
-        found += [(isa, precision, way) for precision in ("bf16", "int8") for way in engine.low_ways(precision)]
+        for precision in ("bf16", "int8"):
+            for place, way in enumerate(engine.low_ways(precision)):
+                marks = [pytest.mark.long] if place else []
+                found.append(pytest.param((isa, precision, way), id=f"{isa}-{precision}-{way}", marks=marks))
     engine.set_isa(before)
     return found
 
 
-@pytest.fixture(params=ways(), ids="-".join)
+@pytest.fixture(params=ways())
 def way(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     engine = availability.engine()
     before = engine.isa()

@@ -9,6 +9,7 @@ import pytest
 from convscope import fit, load_dataset
 from convscope.errors import DataError
 from convscope.models import MODELS, create_model
+from convscope.spec import Input, attach, spec_of
 from convscope.tasks import RunPictures, draw_run
 from convscope.tasks.run_pictures import _kernels, _spread
 from convscope.training import events
@@ -98,6 +99,10 @@ def test_kernels_of_a_model_that_cannot_do_with_pictures_alone(name: str, tmp_pa
     assert names(tmp_path) == ["kernels.png"]
 
 
-def test_models_of_sequences_have_no_picture_of_kernels(tmp_path: Path) -> None:
-    _kernels(tmp_path, create_model("transformer", **MODELS["transformer"].card.economical))
-    assert names(tmp_path) == []
+def test_kernels_of_a_model_whose_input_has_no_one_shape(tmp_path: Path) -> None:
+    model = create_model("transformer", **dict(MODELS["transformer"].card.economical))
+    described = spec_of(model)
+    assert described is not None
+    attach(model, described.replace(inputs=(Input("tokens"), Input("tokens"))))
+    _kernels(tmp_path, model)
+    assert names(tmp_path) == ["kernels.png"]
