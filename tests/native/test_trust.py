@@ -198,6 +198,24 @@ def test_units_at_a_kink_and_ties_are_no_difference() -> None:
     assert "the same but for rounding" in fast.report()
 
 
+@pytest.mark.parametrize("rising", [nn.Sigmoid(), nn.Tanh()])
+def test_numbers_that_a_rising_function_makes_equal_are_no_difference(rising: nn.Module) -> None:
+    """The engine takes the maximum before the function, where one number is the largest still."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), rising, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 2))
+    nn.init.ones_(model[0].weight)  # type: ignore[arg-type]
+    x = torch.ones(32, 1, 4, 4)
+    x[:, :, 1::2, 1::2] = 1 + 2.0**-23
+    assert torch.equal(rising(x)[:, :, 1::2, 1::2], rising(x)[:, :, ::2, ::2])
+    fast, given = accelerate(model), x.clone().requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (fast(given) * torch.tensor([1.0, -2.0])).sum().backward()
+    assert "native: every layer" in fast.report()
+    assert given.grad is not None
+    windows = given.grad.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    assert ((windows != 0).sum(-1) == 1).all()
+
+
 def test_rounding_is_measured_not_guessed() -> None:
     """A gradient that cancels out is nothing but rounding, and may be any; one that does not may not."""
     model, x = randomised(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh())), pictures(5, SHAPE)

@@ -7,7 +7,7 @@ plan's own numbers say which way it went; torch's gradients along the same way d
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,10 @@ _KINKED = frozenset((
     "elu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "max_pool1d", "max_pool2d", "relu",
     "relu6", "selu", "softshrink", "threshold",
 ))  # fmt: skip
+_MAXIMA = frozenset(("adaptive_max_pool1d", "adaptive_max_pool2d", "amax", "max_pool1d", "max_pool2d"))
+# They rise everywhere, but so slowly in places that other numbers become the same: which of them is the largest the
+# engine sees before, where it takes the maximum first (``engine/ops/convolution.cpp``).
+_RISING = frozenset(("sigmoid", "tanh", "scaled_tanh", "softplus"))
 _CLOSE = 1e-3  # parts of a tensor's length by which the plan's and torch's may differ and be the same place still
 
 
@@ -52,13 +56,28 @@ def whole_records(network: NativeNetwork) -> list[Record]:
     return [each for each in network.ready().plan.records if each.output is not None and each.shape is not None]
 
 
+def before_rising(network: NativeNetwork) -> dict[int, int]:
+    """For what rising functions put out, by its place among ``whole_records``, that of what they took."""
+    records = whole_records(network)
+    places = {record.output: place for place, record in enumerate(records)}
+    return {
+        place: places[record.inputs[0]]
+        for place, record in enumerate(records)
+        if record.kind in _RISING and record.inputs[0] in places
+    }
+
+
 class Along(TorchFunctionMode):
     """While entered, functions with kinks go back as if their input had been the plan's own, one of ``values``, where
-    one is that input but for rounding."""
+    one is that input but for rounding.
 
-    def __init__(self, values: Sequence[Tensor]) -> None:
+    ``ordered``: for places of ``values`` those of others of the same order, by which maxima of them are told.
+    """
+
+    def __init__(self, values: Sequence[Tensor], ordered: Mapping[int, int] | None = None) -> None:
         super().__init__()
         self._values = values
+        self._ordered = ordered or {}
         self._next = 0  # after the last that was met: a model meets them in the plan's order
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -67,7 +86,7 @@ class Along(TorchFunctionMode):
         if name.removesuffix("_") not in _KINKED or name.startswith("__") or not torch.is_grad_enabled():
             return function(*args, **kwargs)
         u = args[0] if args else kwargs.get("input")
-        own = self._own(u) if isinstance(u, Tensor) and args else None
+        own = self._own(u, name.removesuffix("_") in _MAXIMA) if isinstance(u, Tensor) and args else None
         if own is None or not u.requires_grad or any(isinstance(each, Tensor) for each in args[1:]):
             return function(*args, **kwargs)
         in_place = name.endswith("_") or bool(kwargs.get("inplace"))
@@ -81,8 +100,8 @@ class Along(TorchFunctionMode):
         result = _Way.apply(u.clone() if in_place else u, own, y, call)  # type: ignore[no-untyped-call]
         return u.copy_(result) if in_place else result
 
-    def _own(self, u: Tensor) -> Tensor | None:
-        """The plan's tensor in the place of ``u``."""
+    def _own(self, u: Tensor, for_maxima: bool) -> Tensor | None:
+        """The plan's tensor in the place of ``u``, or one of its order where that is enough."""
         count = len(self._values)
         size = float(torch.linalg.vector_norm(u.detach()))
         for step in range(count):
@@ -93,7 +112,7 @@ class Along(TorchFunctionMode):
             value = value.reshape(u.shape)
             if float(torch.linalg.vector_norm(value - u.detach())) <= _CLOSE * size:
                 self._next = place + 1
-                return value
+                return self._values[self._ordered.get(place, place)].reshape(u.shape) if for_maxima else value
         return None
 
 

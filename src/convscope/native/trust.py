@@ -24,7 +24,7 @@ from convscope.graph.untouched import Untouched
 from convscope.lowering.lower import restore
 from convscope.lowering.plan import Plan
 from convscope.native import blame, chance
-from convscope.native.branches import Along, every_value
+from convscope.native.branches import Along, before_rising, every_value
 from convscope.native.calling import call
 from convscope.native.cost import training_operations
 from convscope.native.mixed import Mixed, MixedNetwork
@@ -213,9 +213,13 @@ def _compared(
     found: list[str] = []
     for one, dropped, compared in attempts:
         values = [] if seed is None else _values(one, x, seed)
-        modes = _modes(values, bool(drops), dropped)
         try:
-            found = differing(own(one, _modes([], bool(drops), dropped)), functools.partial(right, modes))
+            mine = own(one, _modes([], bool(drops), dropped))
+            for ordered in _orders(one, values):
+                modes = _modes(values, bool(drops), dropped, ordered)
+                found = differing(mine, functools.partial(right, modes))
+                if not found:
+                    break
         except chance.OtherDropsError:
             found = ["order in which units are dropped"]
             continue
@@ -226,14 +230,26 @@ def _compared(
     return what, f"the {found[0]}"
 
 
-def _modes(values: Sequence[Tensor], dropping: bool, dropped: Sequence[Tensor] | None) -> Modes:
+def _orders(network: AnyNetwork, values: Sequence[Tensor]) -> list[dict[int, int]]:
+    """By what maxima may be told: by the values themselves, and by those before a rising function, which may have made
+    them equal. The images are in front of ``values``."""
+    before = before_rising(network) if values and isinstance(network, NativeNetwork) else {}
+    return [{}, {place + 1: earlier + 1 for place, earlier in before.items()}] if before else [{}]
+
+
+def _modes(
+    values: Sequence[Tensor],
+    dropping: bool,
+    dropped: Sequence[Tensor] | None,
+    ordered: Mapping[int, int] | None = None,
+) -> Modes:
     """What is entered while torch computes."""
 
     @contextlib.contextmanager
     def entered() -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             if values:
-                stack.enter_context(Along(values))
+                stack.enter_context(Along(values, ordered))
             if dropping:
                 stack.enter_context(chance.Dropping(dropped))
             yield
@@ -243,7 +259,7 @@ def _modes(values: Sequence[Tensor], dropping: bool, dropped: Sequence[Tensor] |
 
 def _values(network: AnyNetwork, x: Tensor, seed: int) -> list[Tensor]:
     """What the engine puts out on the way, the images in front."""
-    images = x
+    images = x.detach()
     if x.dtype == torch.uint8 and network.preprocessing is not None:
         images = network.preprocessing.normalise(x)
     if isinstance(network, NativeNetwork):
