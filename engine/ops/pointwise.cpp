@@ -161,6 +161,7 @@ public:
 class Flatten final : public Op {
 public:
     Flatten(const Record& record, const Shape& input) : Op(record, {input}, {input.positions(), 1, 1}) {}
+    bool writes_dense_output() const override { return true; }
     void forward(const Block& block) const override {
         pass_on(*block.kernels, block.inputs[0], dense_maps(input_shapes[0], block.output.data), false);
     }

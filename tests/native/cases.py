@@ -215,6 +215,41 @@ GRAPHS: dict[str, Case] = {
     "there and back": (function(lambda s, x: s.a(x.mean((2, 3))[:, :, None, None])[:, :, 0, 0], a=conv(3, 5, 1)), MAPS),
     "squeeze": (function(lambda s, x: s.a(x.mean((2, 3), True).squeeze((2, 3))), a=lambda: nn.Linear(3, 5)), MAPS),
     "unflatten": (function(lambda s, x: s.a(x.flatten(1).view(x.size(0), 189, 1, 1)), a=conv(189, 4, 1)), MAPS),
+    # Maps of one place, as each layer that makes some leaves them, where the next one reads beyond their edges.
+    "unflatten, padded": (
+        function(lambda s, x: s.a(x.flatten(1).view(x.size(0), 189, 1, 1)), a=conv(189, 4, 3, padding=1)), MAPS
+    ),
+    "unflatten, padded, grouped": (
+        function(
+            lambda s, x: s.b(s.a(x).relu().flatten(1).view(x.size(0), 60, 1, 1)),
+            a=conv(3, 4, 5), b=conv(60, 60, 7, padding=3, groups=60),
+        ), MAPS,
+    ),
+    "linear, padded": (
+        function(
+            lambda s, x: s.b(s.a(x.flatten(1)).view(x.size(0), 7, 1, 1)),
+            a=lambda: nn.Linear(189, 7), b=conv(7, 4, (3, 1), padding=(1, 0)),
+        ), MAPS,
+    ),
+    "softmax, padded": (
+        function(
+            lambda s, x: s.a(x.flatten(1).softmax(1).view(x.size(0), 189, 1, 1)), a=conv(189, 4, 3, padding=1)
+        ), MAPS,
+    ),
+    "mean, padded": (function(lambda s, x: s.a(x.mean((2, 3), keepdim=True)), a=conv(3, 5, 3, padding=1)), MAPS),
+    "largest, padded": (sequence(lambda: nn.AdaptiveMaxPool2d(1), conv(3, 5, 3, padding=1)), MAPS),
+    "norm, padded": (
+        function(
+            lambda s, x: s.b(s.a(x.mean((2, 3))).view(x.size(0), 3, 1, 1)),
+            a=lambda: nn.LayerNorm(3), b=conv(3, 5, 3, padding=1),
+        ), MAPS,
+    ),
+    "joined, padded": (
+        function(
+            lambda s, x: s.a(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).view(x.size(0), 6, 1, 1)),
+            a=conv(6, 5, 3, padding=1),
+        ), MAPS,
+    ),
     "in place": (function(lambda s, x: _in_place(s, x), a=conv(3, 4, 3)), MAPS),
     "in place, read again": (function(lambda s, x: _in_place_again(s, x), a=conv(3, 4, 3)), MAPS),
     "dead branch": (function(lambda s, x: _dead(s, x), a=conv(3, 4, 3)), MAPS),
