@@ -6,6 +6,7 @@ model in evaluation mode (dropout off, batch normalisation by its running statis
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Mapping
@@ -31,6 +32,13 @@ class Settings:
             value = getattr(self, name)
             if not 0 <= value <= most:
                 raise ArgumentError(name, value, f"a number from 0 to {most:g}")
+
+
+def called_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Any:
+    """What ``model`` answers with other parameters. Its own stay in their places meanwhile, for other threads may read
+    them: the call is of a copy of the modules over the same tensors."""
+    own = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    return functional_call(copy.deepcopy(model, own), dict(tensors), (x,))
 
 
 class Stepper:
@@ -122,7 +130,7 @@ class Stepper:
             for name, parameter in self.model.named_parameters()
             if name in gradients
         }
-        output = functional_call(self.model, changed, (x.clone(),))
+        output = called_with(self.model, changed, x.clone())
         found = output if isinstance(output, Tensor) else output[0]
         assert isinstance(found, Tensor)
         return found
