@@ -60,6 +60,58 @@ def test_models_of_the_catalogue(name: str, tmp_path: Path) -> None:
     assert float((found - first).abs().max()) <= 1e-4 * float(first.abs().max())
 
 
+class Counting(nn.Module):
+    """Word vectors, and something that counts by the length of a sentence: pairs of neighbours, or a share of it."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        self.by = by
+        self.words, self.last = nn.Embedding(20, 4), nn.Linear(4 * 6, 3)
+        self.register_buffer("kept", torch.arange(4.0) + 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.words(tokens)  # (n, t, 4)
+        if self.by == "flat":
+            return self._last(x.flatten(1))
+        if self.by == "tall":
+            x = (x.reshape(-1, 4) * self.kept).reshape(len(tokens), -1, 4)  # n · t rows
+        if self.by == "twice":
+            x = torch.cat((x, x.new_zeros(x.shape[0], x.shape[1] + 1, 4)), 1)
+        return self._last(x.transpose(1, 2).amax(2, keepdim=True).expand(-1, 4, 6).flatten(1))
+
+    def _last(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(x)
+        return y
+
+
+def test_sentences_of_any_length(tmp_path: Path) -> None:
+    model = economical("text_cnn").eval()
+    made = convscope.export_onnx(model, tmp_path / "m.onnx")
+    shape = onnx.load(made.path).graph.input[0].type.tensor_type.shape
+    assert [each.dim_param for each in shape.dim] == ["batch", "length"]
+    for words in (1, 5, 56, 200):
+        tokens = torch.randint(1, 50, (3, words))
+        with torch.no_grad():
+            torch.testing.assert_close(answers(made.path, tokens)[0], model(tokens), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("by", "any_length"), [("twice", True), ("tall", False), ("flat", False)])
+def test_what_counts_by_the_length(by: str, any_length: bool, tmp_path: Path) -> None:
+    """A file takes any length, or is of one, which the runtime says; it never answers another sentence wrongly."""
+    torch.manual_seed(0)
+    model = Counting(by).eval()
+    made = convscope.export_onnx(model, tmp_path / "m.onnx", (6,))
+    dim = onnx.load(made.path).graph.input[0].type.tensor_type.shape.dim[1]
+    assert (dim.dim_param == "length") is any_length
+    tokens = torch.randint(0, 20, (2, 9))
+    if any_length:
+        torch.testing.assert_close(answers(made.path, tokens)[0], model(tokens).detach(), rtol=1e-4, atol=1e-5)
+    else:
+        assert dim.dim_value == 6
+        with pytest.raises(Exception, match="Got: 9 Expected: 6"):
+            answers(made.path, tokens)
+
+
 class Named(NamedTuple):
     twice: Tensor
     shape: Tensor

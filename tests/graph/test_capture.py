@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from convscope import count, create_model, trace
 from convscope.errors import ArgumentError
+from convscope.graph import boundaries
 from convscope.graph.capture import capture, facts, find_module, record, source_model
 from convscope.graph.heard import is_library
 from convscope.graph.writer import Writer
@@ -122,18 +123,37 @@ def test_what_the_garbage_collector_calls_is_not_the_model_s() -> None:
     assert next(node.target for node in graph.graph.nodes if node.op == "call_module") != "model"
 
 
-def test_custom_functions_are_steps_with_their_own_derivative() -> None:
-    class Net(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = Doubled.apply(x + 1)  # type: ignore[no-untyped-call]
-            return y.relu()
+class Custom(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = Doubled.apply(x + 1)  # type: ignore[no-untyped-call]
+        return y.relu()
 
-    graph = capture(Net(), X)
+
+@pytest.mark.skipif(boundaries._FUNCTION_APPLY is None, reason="this torch's functions are no Python")
+def test_custom_functions_are_steps_with_their_own_derivative() -> None:
+    graph = capture(Custom(), X)
     assert calls(graph) == ["add", "doubled", "relu"]
     x = torch.ones(2, requires_grad=True)
     graph(x).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_what_holds_a_custom_function_is_one_step_where_torch_hides_its_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From torch 2.14 on ``apply`` is no Python."""
+    monkeypatch.setattr(boundaries, "_FUNCTION_APPLY", None)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), Custom(), nn.Flatten())
+    graph = capture(model, X)
+    assert leaves(graph) == ["0", "1", "2"]
+    x = X.clone().requires_grad_()
+    graph(x).sum().backward()
+    found, x.grad = x.grad, None
+    model(x).sum().backward()
+    assert found is not None
+    assert x.grad is not None
+    torch.testing.assert_close(found, x.grad, rtol=0, atol=0)
 
 
 def test_torch_s_own_chance_is_drawn_anew() -> None:

@@ -6,12 +6,14 @@ import builtins
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from convscope import accelerate, create_model, native
+from convscope.cli.health import _engine
 from convscope.layers import LOSSES
 from convscope.native import __main__ as report
 from convscope.native import availability
@@ -29,7 +31,7 @@ def no_extension(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def importing(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         if name.endswith("_engine") or "_engine" in (fromlist or ()):
-            raise ImportError("No module named 'convscope.native._engine'")
+            raise ModuleNotFoundError("No module named 'convscope.native._engine'")
         return real(name, globals, locals, fromlist, level)
 
     for name in ("convscope.native.extension", "convscope.native._engine"):
@@ -63,6 +65,18 @@ def test_without_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
     report.main()
     assert capsys.readouterr().out.startswith("native engine: not available (")
     native.lower(create_model("lenet5"), (1, 28, 28))  # a plan needs no engine
+
+
+@pytest.mark.usefixtures("no_extension")
+def test_the_installation_says_why_it_left_the_engine_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "unbuilt.txt").write_text("no C++ compiler that works was found when convscope was installed\n")
+    monkeypatch.setattr(native, "__path__", [*native.__path__, str(tmp_path)])
+    assert availability.problem() == "no C++ compiler that works was found when convscope was installed"
+    report.main()
+    assert capsys.readouterr().out.startswith("native engine: not available (no C++ compiler that works was found")
+    assert "pip's --verbose" in _engine()[0].remedy
 
 
 @pytest.mark.usefixtures("no_extension")

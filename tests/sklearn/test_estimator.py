@@ -99,6 +99,14 @@ def test_numbers_reach_a_catalogue_models_size(digits: tuple[Any, Any]) -> None:
     assert found.predict(X[:3] / 16.0).shape == (3,)
 
 
+def test_files_that_must_not_be_written(tmp_path: Path, digits: tuple[Any, Any], fitted: CNNClassifier) -> None:
+    """As joblib hands arrays of a megabyte and more to its workers."""
+    X, y = digits
+    np.save(tmp_path / "x.npy", X)
+    kept = np.load(tmp_path / "x.npy", mmap_mode="r")
+    np.testing.assert_array_equal(of(epochs=8).fit(kept, y).predict_proba(kept), fitted.predict_proba(X))
+
+
 def test_labels_of_any_type(digits: tuple[Any, Any]) -> None:
     X, y = digits
     names = np.array(["odd", "even"])[1 - y % 2]
@@ -204,7 +212,11 @@ def test_pictures_that_do_not_go_together(fitted: CNNClassifier, digits: tuple[A
 
 
 def checked() -> CNNClassifier:
-    return CNNClassifier(line, input_shape="row", epochs=4, batch_size=16, learning_rate=0.05, engine="torch")
+    """Whole batches in float64, for an example of weight 2 must be two of it to 10⁻⁷."""
+    return CNNClassifier(
+        line, input_shape="row", epochs=40, batch_size=1024, learning_rate=0.05, engine="torch",
+        fit_options={"precision": "float64"},
+    )  # fmt: skip
 
 
 @pytest.mark.long

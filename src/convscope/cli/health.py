@@ -123,7 +123,10 @@ def _engine() -> list[Finding]:
 
     problem = availability.problem()
     if problem is not None:
-        remedy = "Install a C++20 compiler and convscope anew; until then torch trains, more slowly on a CPU"
+        remedy = (
+            "Install a C++20 compiler and convscope anew, with pip's --verbose to see what it says; until then torch "
+            "trains, more slowly on a CPU"
+        )
         return [Finding("engine", "lacking", f"not built ({problem})", remedy)]
     engine = availability.engine()
     told = f"{engine.isa()}, built for {', '.join(engine.isas())}; threads by {engine.threads()}"

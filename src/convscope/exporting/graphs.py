@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope import spec
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, ExportError
 from convscope.exporting import operators
-from convscope.exporting.extents import BATCHES, Extent, compared, fixed
+from convscope.exporting.extents import BATCHES, LENGTHS, Extent, compared, fixed, of_any_length
 from convscope.exporting.recording import Recording, record
 from convscope.exporting.writer import CONVERTERS, Writer
 from convscope.graph.examples import example_inputs, needed_inputs
@@ -21,13 +21,41 @@ OPSET = 20
 _IR = 9
 
 
-def recorded(model: nn.Module, shape: Sequence[Any] | None, inputs: Sequence[Tensor] | None, any_batch: bool) -> Any:
+def recorded(
+    model: nn.Module,
+    shape: Sequence[Any] | None,
+    inputs: Sequence[Tensor] | None,
+    any_batch: bool,
+    length: int | None = None,
+) -> Recording:
+    """The model as it answers, for batches of any size, with a ``length`` for sentences of any length too."""
     operators.discover()
     known = CONVERTERS.__contains__
+
+    def of(shape: Sequence[Any] | None) -> Recording:
+        return compared(*(record(model, examples_of(model, batch, shape, inputs), known) for batch in BATCHES))
+
     if not any_batch:
         given = tuple(inputs) if inputs is not None else examples_of(model, 1, shape)
         return fixed(record(model, given, known))
-    return compared(*(record(model, examples_of(model, batch, shape, inputs), known) for batch in BATCHES))
+    if length is None:
+        return of(shape)
+    try:
+        return of_any_length([of((length + more,)) for more in LENGTHS], length)
+    except (RuntimeError, IndexError, ValueError) as problem:  # the model's own: a table of positions that ends
+        raise ExportError("", f"sentences of {length} and {length + LENGTHS[-1]} words: {problem}") from problem
+
+
+def sentence_length(
+    model: nn.Module, shape: Sequence[Any] | None, inputs: Sequence[Tensor] | None = None
+) -> int | None:
+    """How long the examples are that the model is recorded with, where it takes one sentence: whole numbers (n, t)."""
+    if inputs is not None:
+        return None
+    made = examples_of(model, 1, shape)
+    if len(made) != 1 or made[0].is_floating_point() or made[0].ndim != 2:
+        return None
+    return made[0].shape[1]
 
 
 def recording_batch(recording: Recording) -> int:
@@ -74,8 +102,9 @@ def info(write: Writer, name: str, ref: Any, pixels: bool = False) -> Any:
 def side(size: int | Extent) -> int | str:
     if isinstance(size, int):
         return size
-    factor = "batch" if size.factor == 1 else f"{size.factor}*batch"
-    return factor + (f"{size.more:+d}" if size.more else "")
+    parts = ((size.factor, "batch"), (size.steps, "length"))
+    told = "+".join(name if times == 1 else f"{times}*{name}" for times, name in parts if times)
+    return told + (f"{size.more:+d}" if size.more else "")
 
 
 def needed(nodes: Sequence[Any], wanted: set[str]) -> list[Any]:

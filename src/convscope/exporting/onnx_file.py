@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -17,7 +18,16 @@ from convscope.errors import ArgumentError, ExportError
 from convscope.exporting import checking, detector_file, detectors
 from convscope.exporting.extents import Sized
 from convscope.exporting.graphs import OPSET as OPSET
-from convscope.exporting.graphs import as_model, examples_of, info, names_of, recorded, recording_batch, scaled
+from convscope.exporting.graphs import (
+    as_model,
+    examples_of,
+    info,
+    names_of,
+    recorded,
+    recording_batch,
+    scaled,
+    sentence_length,
+)
 from convscope.exporting.recording import Recording
 from convscope.exporting.writer import Writer
 from convscope.files import replacing
@@ -54,17 +64,19 @@ def export_onnx(
     ``input_shape`` is that of one example, (channels, height, width), as ``count`` takes it; by default the one in the
     model's description. ``inputs`` are examples instead, for models that no shape describes: a tensor an argument of
     ``forward``, the batch first. With ``dynamic_batch`` the file takes batches of any size: the model is recorded at
-    two sizes, and what differs is the batch. ``preprocessing=True`` puts the description's scaling into the graph,
-    which then takes uint8 pictures (n, channels, height, width) of the model's size. The file's metadata hold the
-    description: task, class names, preprocessing. What a detector's file takes and answers: ``exporting.detectors``.
+    two sizes, and what differs is the batch. Sentences, whole numbers (n, t), may then be of any length t too, where
+    the model's can. ``preprocessing=True`` puts the description's scaling into the graph, which then takes uint8
+    pictures (n, channels, height, width) of the model's size. The file's metadata hold the description: task, class
+    names, preprocessing. What a detector's file takes and answers: ``exporting.detectors``.
 
-    With ``check`` the file is run by ONNX Runtime on batches of one and of five and compared with the model:
-    ExportError where they differ by more than 1e-4 of the largest answer. Needs the package ``onnx`` (extra ``onnx``).
+    With ``check`` the file is run by ONNX Runtime on batches of one and of five, and of short and long sentences, and
+    compared with the model: ExportError where they differ by more than 1e-4 of the largest answer. Needs the package
+    ``onnx`` (extra ``onnx``).
 
     Raises ArgumentError for arguments that cannot be, ExportError, naming the layer, for what ONNX cannot express or
     would compute otherwise: chance, branches on numbers, batch statistics.
     """
-    onnx = _onnx()
+    _onnx()
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ArgumentError("path", str(path), "a file in a folder that is there")
@@ -73,20 +85,35 @@ def export_onnx(
         scaling = _scaling(described, 2) if preprocessing else None
         return _detector(model, path, detectors.pictures_of(model, input_shape, inputs), dynamic_batch, scaling, check)
     scaling = _scaling(described, 1) if preprocessing else None
+    given = (input_shape, inputs)
     with looking(model):
-        recording = recorded(model, input_shape, inputs, dynamic_batch)
-        written, names = _written(onnx, model, recording, scaling)
-        _describe(onnx, written, described, scaling is not None)
-        content = _checked_bytes(onnx, written)
-        difference, unchecked = None, "" if check else "it was not asked for"
-        if check:
-            batches = (1, 5) if dynamic_batch else (recording_batch(recording),)
-            examples = [examples_of(model, batch, input_shape, inputs) for batch in batches]
-            difference, unchecked = checking.compare(model, content, examples, scaling)
+        length = sentence_length(model, *given) if dynamic_batch else None
+        if length is not None:
+            # A table of positions that ends, or steps that count by the length, and the file takes one length only.
+            with contextlib.suppress(ExportError):
+                return _exported(model, path, given, dynamic_batch, length, scaling, check)
+        return _exported(model, path, given, dynamic_batch, None, scaling, check)
+
+
+def _exported(
+    model: nn.Module, path: Path, given: tuple[Any, Any], any_batch: bool, length: int | None,
+    scaling: spec.Preprocessing | None, check: bool,
+) -> Exported:  # fmt: skip
+    onnx = _onnx()
+    recording = recorded(model, *given, any_batch, length)
+    written, (taken, answered) = _written(onnx, model, recording, scaling)
+    _describe(onnx, written, spec.spec_of(model), scaling is not None)
+    content = _checked_bytes(onnx, written)
+    difference, unchecked = None, "" if check else "it was not asked for"
+    if check:
+        batches = (1, 5) if any_batch else (recording_batch(recording),)
+        examples = [examples_of(model, batch, *given) for batch in batches]
+        if length is not None:
+            examples += [examples_of(model, 2, (each,)) for each in (1, 7, 3 * length + 1)]
+        difference, unchecked = checking.compare(model, content, examples, scaling)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-    taken, given = names
-    return Exported(path, taken, given, len(written.graph.node), difference, unchecked)
+    return Exported(path, taken, answered, len(written.graph.node), difference, unchecked)
 
 
 def _detector(

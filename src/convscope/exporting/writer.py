@@ -1,7 +1,8 @@
-"""An ONNX graph under construction: nodes, constants by their names, sizes that depend on the batch."""
+"""An ONNX graph under construction: nodes, constants by their names, sizes that depend on batch and length."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -152,16 +153,20 @@ class Writer:
             return self.integers([value])
         if value not in self._sizes:
             layer, self.layer = self.layer, "sizes"
-            if Extent(1) not in self._sizes:
-                self._sizes[Extent(1)] = self.node("Shape", self._batch_of, start=0, end=1)
-            name = self._sizes[Extent(1)]
-            if value.factor != 1:
-                name = self.node("Mul", name, self.integers([value.factor]))
+            parts = [self._side(axis, times) for axis, times in enumerate((value.factor, value.steps)) if times]
             if value.more:
-                name = self.node("Add", name, self.integers([value.more]))
-            self._sizes[value] = name
+                parts.append(self.integers([value.more]))
+            self._sizes[value] = functools.reduce(lambda one, other: self.node("Add", one, other), parts)
             self.layer = layer
         return self._sizes[value]
+
+    def _side(self, axis: int, times: int) -> str:
+        """So many times the input's size along ``axis``: 0 is the batch, 1 the length."""
+        once = Extent(1) if axis == 0 else Extent(0, 0, 1)
+        if once not in self._sizes:
+            self._sizes[once] = self.node("Shape", self._batch_of, start=axis, end=axis + 1)
+        name = self._sizes[once]
+        return name if times == 1 else str(self.node("Mul", name, self.integers([times])))
 
     def kind(self, dtype: torch.dtype) -> int:
         """ONNX's number for a type of torch."""

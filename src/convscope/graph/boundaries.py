@@ -22,7 +22,8 @@ from torch.autograd.function import Function
 from convscope.graph.heard import ASKS_OF_GRADIENTS, is_library
 
 _MODULE_CALL = nn.Module._wrapped_call_impl.__code__
-_FUNCTION_APPLY = Function.apply.__func__.__code__  # type: ignore[attr-defined]
+# None from torch 2.14 on, whose ``apply`` is no Python: it is met as a built-in function, whose arguments stay unseen.
+_FUNCTION_APPLY = getattr(getattr(Function.apply, "__func__", None), "__code__", None)
 _RESEEDING = frozenset(
     function.__code__ for function in (torch.random.manual_seed, torch.random.seed, torch.random.set_rng_state)
 )
@@ -107,6 +108,8 @@ class Boundaries:
             self._notice(frame, ASKS_OF_GRADIENTS)
         elif isinstance(owner, torch.Generator) and argument.__name__ in ("manual_seed", "seed", "set_state"):
             self._notice(frame, "seeds a generator itself")
+        elif _FUNCTION_APPLY is None and _is_apply(argument, owner):
+            self._notice(frame, f"calls a function with a derivative of its own, {argument.__self__.__name__}")
 
     def _notice(self, frame: types.FrameType, reason: str) -> None:
         """Tell of what the model does; not of what others do whom the garbage collector calls in the midst of it, nor
@@ -126,6 +129,10 @@ class Boundaries:
                 return True
             above = above.f_back
         return False
+
+
+def _is_apply(called: Any, owner: Any) -> bool:
+    return called.__name__ == "apply" and isinstance(owner, type) and issubclass(owner, Function)
 
 
 _IMPORTING = "<frozen importlib._bootstrap>"

@@ -34,6 +34,13 @@ class Loss(ABC):
             return self._value(outputs.logits, targets) + outputs.weight * torch.stack(auxiliary).sum()
         return self._value(outputs, targets)
 
+    def each(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """J of every example by itself, (n,), for autograd; their mean is ``value``."""
+        if isinstance(outputs, AuxiliaryOutputs):
+            auxiliary = [self.each(each, targets) for each in outputs.auxiliary]
+            return self.each(outputs.logits, targets) + outputs.weight * torch.stack(auxiliary).sum(0)
+        return self._each(outputs, targets)
+
     def value_and_delta(self, outputs: Outputs, targets: Tensor) -> tuple[Tensor, Outputs]:
         """(J, ∂J/∂outputs), written out without autograd."""
         if isinstance(outputs, AuxiliaryOutputs):
@@ -53,6 +60,9 @@ class Loss(ABC):
     @abstractmethod
     def _value(self, y: Tensor, targets: Tensor) -> Tensor: ...
 
+    def _each(self, y: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([self._value(y[i : i + 1], targets[i : i + 1]) for i in range(len(y))])
+
     @abstractmethod
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -62,6 +72,9 @@ class CrossEntropy(Loss):
 
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(y, class_indices(y, targets))
+
+    def _each(self, y: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(y, class_indices(y, targets), reduction="none")
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return rules.cross_entropy(y, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 from convscope.errors import ConvscopeError
@@ -34,6 +35,19 @@ def problem() -> str | None:
 def _load() -> tuple[Any, str | None]:
     try:
         import convscope.native._engine as _engine
+    except ModuleNotFoundError as trouble:
+        return None, _noted() or f"{trouble}"
     except ImportError as trouble:
         return None, f"{trouble}"
     return _engine, None
+
+
+def _noted() -> str | None:
+    """Why the installation left the engine out, as it noted it."""
+    from convscope import native
+
+    for folder in native.__path__:  # several where the package is installed editable
+        note = Path(folder) / "unbuilt.txt"
+        if note.is_file():
+            return note.read_text(encoding="utf-8").strip()
+    return None

@@ -21,6 +21,12 @@ def as_array(values: Any) -> Any:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
 
 
+def pixels_tensor(X: Array) -> torch.Tensor:
+    """uint8 X as a tensor: with the same memory, but for an array that must not be written, which is copied (joblib
+    gives its workers large ones so)."""
+    return torch.from_numpy(np.require(X, requirements=["C", "W"]))
+
+
 def picture_shape(shape: tuple[int, ...], input_shape: InputShape) -> tuple[int, ...]:
     """The shape of one picture of X, whose own is ``shape`` (n, …), as X holds it: (h, w), (h, w, c) or (c, h, w).
 

@@ -21,14 +21,30 @@ from torch import nn
 from convscope import seeding, spec
 from convscope.data import Dataset, Labelled
 from convscope.data.examples import map_tensors
-from convscope.data.kinds.labelled import stratified_split
+from convscope.data.kinds.labelled import stratified_places
 from convscope.data.transforms import prepare
 from convscope.errors import ArgumentError
 from convscope.models import modelfile, portable
 from convscope.models.probabilities import probabilities
 from convscope.sklearn.answering import Answering
-from convscope.sklearn.arrays import Array, InputShape, as_array, as_pixels, channels_first, picture_shape
+from convscope.sklearn.arrays import (
+    Array,
+    InputShape,
+    as_array,
+    as_pixels,
+    channels_first,
+    picture_shape,
+    pixels_tensor,
+)
 from convscope.sklearn.numbers import Numbers, NumbersClassification, as_tensor, standardised
+from convscope.sklearn.weights import (
+    WeighedClassification,
+    WeighedNumbers,
+    WeighedNumbersClassification,
+    WeighedPictures,
+    checked_weights,
+    weighed,
+)
 from convscope.spec import Input, ModelSpec
 from convscope.tasks import fit as train
 from convscope.tasks.classification.task import Classification
@@ -143,8 +159,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     # ── training ──
 
-    def fit(self, X: Any, y: Any) -> CNNClassifier:
-        """Train on pictures X and labels y; returns itself. Raises ArgumentError (a ValueError) for what cannot be."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CNNClassifier:
+        """Train on pictures X and labels y; returns itself. Raises ArgumentError (a ValueError) for what cannot be.
+
+        ``sample_weight``: a number for every example. One of weight 2 is the same as two of it, but for the batches
+        that they fall into. Where the weights are not all equal, engine "auto" is torch's; "native" has its weighed
+        loss taken by torch. Validation examples count alike.
+        """
         going_on = self.warm_start and hasattr(self, "model_")
         before = (self.classes_.tolist(), self.shape_in_, self.pixels_) if going_on else None
         if y is None:
@@ -154,6 +175,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         pictures = self._read(as_array(X), reset=True)
         y = column_or_1d(as_array(y), warn=True)
         check_consistent_length(pictures, y)
+        weights = checked_weights(sample_weight, len(y))
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -163,14 +185,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             wanted = f"labels, shape and kind of number of the last fit, {before}"
             raise ArgumentError("warm_start", now, wanted, "warm_start=False begins anew")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        dataset = self._dataset(pictures, torch.from_numpy(numbers.astype(np.int64)), seed)
+        dataset = self._dataset(pictures, torch.from_numpy(numbers.astype(np.int64)), seed, weights)
         with self._folder() as folder:
             self._train(dataset, seed, folder, going_on)
         return self
 
     def _train(self, dataset: Dataset[Any], seed: int, folder: Path, going_on: bool) -> None:
         options = {**self._settings(), **dict(self.fit_options or {}), "seed": seed, "run_dir": str(folder)}
-        task = Classification() if self.pixels_ else NumbersClassification(self.input_ if going_on else None)
+        task = self._task(dataset, going_on)
         if not self.pixels_ and self.augment:
             raise ArgumentError("augment", self.augment, "none: only uint8 pictures can be augmented")
         network: Any = self.model_ if going_on else self._network(dataset, seed)
@@ -198,21 +220,33 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for row in result.history
         ]
 
+    def _task(self, dataset: Dataset[Any], going_on: bool) -> Classification:
+        plain = not isinstance(dataset.train, WeighedPictures | WeighedNumbers)
+        if self.pixels_:
+            return Classification() if plain else WeighedClassification()
+        before = self.input_ if going_on else None
+        return NumbersClassification(before) if plain else WeighedNumbersClassification(before)
+
     def _settings(self) -> dict[str, Any]:
         names = ("epochs", "batch_size", "optimiser", "learning_rate", "weight_decay", "augment", "engine", "device")
         usual = {"watch": False, **({} if self.validation_fraction else {"evaluate_every": self.epochs})}
         return {**usual, **{name: getattr(self, name) for name in names}}
 
-    def _dataset(self, pictures: Array, labels: torch.Tensor, seed: int) -> Dataset[Any]:
+    def _dataset(self, pictures: Array, labels: torch.Tensor, seed: int, weights: Array | None) -> Dataset[Any]:
         names = tuple(map(str, self.classes_.tolist()))
         if self.pixels_:
-            whole = Labelled(torch.from_numpy(np.ascontiguousarray(pictures)), labels, names)
+            whole = Labelled(pixels_tensor(pictures), labels, names)
         else:
             whole = Numbers(as_tensor(pictures), labels, names)
+        places = some = torch.arange(len(whole))
         if self.validation_fraction:
-            return Dataset("arrays", *stratified_split(whole, self.validation_fraction, seed))
-        some = torch.arange(0, len(whole), max(1, len(whole) // _LOOKED_AT))
-        return Dataset("arrays", whole, whole.select(some))
+            places, some = stratified_places(labels, len(names), self.validation_fraction, seed)
+        train = whole if len(places) == len(whole) else whole.select(places)
+        if weights is not None:
+            train = weighed(train, weights[places.numpy()])
+        if not self.validation_fraction:
+            some = some[:: max(1, len(whole) // _LOOKED_AT)]
+        return Dataset("arrays", train, whole.select(some))
 
     def _network(self, dataset: Dataset[Any], seed: int) -> nn.Module | str:
         """The model to train: a module, or the catalogue name that ``fit`` builds it by."""
@@ -249,7 +283,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         pictures = self._read(as_array(X), reset=False)
         if self.pixels_:
             assert self.input_.preprocessing is not None
-            pixels = torch.from_numpy(np.ascontiguousarray(as_pixels(pictures)))
+            pixels = pixels_tensor(as_pixels(pictures))
             given, x = self.input_, prepare(pixels, self.input_.preprocessing)
         else:
             given, x = Input("numbers", self.input_.shape), standardised(as_tensor(pictures), self.input_)

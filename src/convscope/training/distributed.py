@@ -118,7 +118,7 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except RuntimeError as problem:
-        reason = str(problem).split("\n")[0].rpartition("] ")[2]
+        reason = str(problem).split("\n")[0].rpartition("] ")[2].partition(". ")[0]  # its first sentence
         message = f"another process of this job has ended or cannot be reached ({reason.strip(' .')})"
         raise LostProcessError(message, silent=not _first_to_tell()) from problem
 

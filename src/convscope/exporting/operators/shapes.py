@@ -196,7 +196,8 @@ def slice_scatter(
     if step != 1:
         raise ExportError(write.layer, "writing to every second place, or third …")
     if isinstance(side, Extent) or isinstance(start, Extent) or (isinstance(end, Extent)):
-        if start in (0, None):
+        by_length = any(isinstance(each, Extent) and each.steps for each in (side, start, end))
+        if start in (0, None) and not by_length:
             return write.node("Identity", write.cast(source, result.dtype))
         raise ExportError(write.layer, "writing to a part of the batch")
     begin, stop, _ = slice(start, end).indices(side)
