@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from tests.graph.cases import (
     X,
@@ -41,6 +42,52 @@ def test_frozen_by_no_grad() -> None:
     model.zero_grad()
     model(X).sum().backward()
     assert torch.equal(own, model.head.weight.grad)
+
+
+class Frozen(nn.Module):
+    """What is written in place where autograd is off: layers that write over their input, ``out=``, copies, parts."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1), nn.ReLU(True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x)
+        z = torch.zeros_like(h)
+        with torch.no_grad():
+            if self.how == "layers":
+                z = self.body(h)
+            elif self.how == "function":
+                z = nn.functional.relu_(self.body[0](h))
+            elif self.how == "out":
+                torch.add(h, 1, out=z)
+            elif self.how == "copy":
+                z.copy_(h)
+            elif self.how == "item":
+                z[:, 0] = h[:, 1]
+            elif self.how == "part":
+                z[:, 1].add_(h[:, 1])
+        z += h * 2  # autograd sees this
+        y: Tensor = self.head(h + z)
+        return y
+
+
+@pytest.mark.parametrize("how", ["layers", "function", "out", "copy", "item", "part"])
+def test_what_is_written_with_autograd_off_has_no_gradient(how: str) -> None:
+    model = Frozen(how).double()
+    graph = capture(model, X.double())
+    assert not facts(graph).opaque
+    results = []
+    for each in (model, graph):
+        leaf = X.double().requires_grad_()
+        y = each(leaf)
+        results.append((y, *torch.autograd.grad(y.square().sum(), [leaf, *model.conv.parameters()])))
+        with pytest.raises(RuntimeError, match="unused|not have been used"):
+            torch.autograd.grad(each(leaf).sum(), list(model.body.parameters()))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 class InPlace(nn.Module):

@@ -169,8 +169,12 @@ class Writer:
             before = self.values.node(value)
             cut = self.emit("call_method", "detach", (node,), {})
             node = self.emit("call_function", memory.with_part, (before, cut, (), True), {})
+        silent = not torch.is_grad_enabled() and value not in blind and _has_gradients(value.tensor)
+        if silent and base is not value:  # the graph is run with autograd listening
+            node = self.emit("call_method", "detach", (node,), {})
         straight = base is not value and base.tensor.requires_grad and not value.tensor.requires_grad
         self.values.written(value, node, straight or value in blind)
+        value.cut = silent and base is value
 
     def one_step(self, frame: Frame, result: Any) -> None:
         """A whole module, or custom function, as one node."""
@@ -330,6 +334,11 @@ class Writer:
 def _holds_packed(result: Any) -> bool:
     """Whether a packed sequence is among the results, which takes tensors only."""
     return isinstance(result, tuple) and any(isinstance(each, PackedSequence) for each in (result, *result))
+
+
+def _has_gradients(tensor: Tensor) -> bool:
+    """Whether numbers of its kind can have any."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _is_current(value: Value) -> bool:
