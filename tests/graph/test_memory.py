@@ -51,7 +51,9 @@ class Frozen(nn.Module):
         super().__init__()
         self.how = how
         self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
-        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1), nn.ReLU(True))
+        self.body = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1), nn.ReLU(True)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv(x)

@@ -51,3 +51,13 @@ def test_every_layer_is_there_with_its_delta(build: type[nn.Module]) -> None:
         torch.testing.assert_close(found.gradients[name], parameter.grad, rtol=1e-9, atol=1e-12, msg=name)
     alone = trace(model, tokens[0])
     torch.testing.assert_close(alone.logits, found.logits[:1])
+
+
+def test_a_table_that_shortens_its_rows_stays_as_it_was() -> None:
+    model = nn.Sequential(nn.Embedding(5, 3, max_norm=0.5), nn.Flatten(), nn.Linear(6, 2)).double()
+    table = next(model.parameters())
+    before = table.detach().clone()
+    found = trace(model, torch.tensor([[0, 1], [2, 3]]), torch.tensor([0, 1]))
+    assert torch.equal(table, before)
+    torch.testing.assert_close(found.logits, model(torch.tensor([[0, 1], [2, 3]])).detach())
+    assert not torch.equal(table, before)

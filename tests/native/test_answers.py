@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -50,6 +50,11 @@ class OwnConstructor:
         self.logits = logits - 1
 
 
+class Named(NamedTuple):
+    logits: Tensor
+    hidden: tuple[Tensor, ...]
+
+
 class Heir(Plain):
     """Puts something else in the place of what it is given."""
 
@@ -71,13 +76,15 @@ class Answering(nn.Module):
             return ordered
         if self.kind == "dataclass":
             return Plain(logits, hidden=[hidden])
+        if self.kind == "named tuple":
+            return Named(logits, hidden=(hidden,))
         if self.kind == "nested":
             return collections.OrderedDict([("b", Frozen(hidden, Plain(logits, []))), ("a", logits * 2)])
         others: dict[str, Any] = {"doubling": Doubling, "own constructor": OwnConstructor, "heir": Heir}
         return others[self.kind](logits)
 
 
-@pytest.mark.parametrize("kind", ["ordered", "dataclass", "nested"])
+@pytest.mark.parametrize("kind", ["ordered", "dataclass", "named tuple", "nested"])
 @pytest.mark.parametrize("training", [False, True])
 def test_answers_and_gradients_are_torchs(kind: str, training: bool) -> None:
     model = randomised(Answering(kind)).train(training)
@@ -100,7 +107,8 @@ def test_answers_and_gradients_are_torchs(kind: str, training: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "made"), [("ordered", "OrderedDict"), ("dataclass", "Plain"), ("nested", "OrderedDict")]
+    ("kind", "made"),
+    [("ordered", "OrderedDict"), ("dataclass", "Plain"), ("named tuple", "Named"), ("nested", "OrderedDict")],
 )
 def test_what_only_holds_answers_lowers(kind: str, made: str) -> None:
     assert type(lower(Answering(kind), SHAPE).structure).__name__ == made

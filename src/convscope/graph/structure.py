@@ -22,7 +22,7 @@ def transform(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], A
     if isinstance(value, tuple) and whole is not None and (found := whole(value)) is not None:
         return found
     if isinstance(value, tuple | list):
-        return _sequence(value, [transform(item, change, whole) for item in value])
+        return sequence(value, [transform(item, change, whole) for item in value])
     if is_record(value):
         return _record(value, change, whole)
     if isinstance(value, dict):
@@ -35,7 +35,7 @@ def transform(value: Any, change: Callable[[Any], Any], whole: Callable[[Any], A
     return change(value)
 
 
-def _sequence(value: Any, items: list[Any]) -> Any:
+def sequence(value: Any, items: list[Any]) -> Any:
     """A tuple or list like ``value`` of ``items``."""
     if all(new is old for new, old in zip(items, value, strict=True)):
         return value

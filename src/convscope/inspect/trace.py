@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -158,10 +159,24 @@ def trace(
     problems = []
     for inputs, named in _attempts(model, x):
         try:
-            return _trace(model, inputs, named, target, loss, check and not captured)
+            with _weights_kept(model):
+                return _trace(model, inputs, named, target, loss, check and not captured)
         except _UnfitError as unfit:
             problems.append(unfit.problem)
     raise problems[0] from problems[0].__cause__
+
+
+@contextlib.contextmanager
+def _weights_kept(model: nn.Module) -> Iterator[None]:
+    """Tables whose forward shortens their own rows (``max_norm``) are afterwards what they were."""
+    tables = [module for module in model.modules() if getattr(module, "max_norm", None) is not None]
+    before = [(each, each.detach().clone()) for module in tables for each in module.parameters(recurse=False)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, held in before:
+                parameter.copy_(held)
 
 
 class _UnfitError(Exception):

@@ -21,7 +21,7 @@ from convscope.graph import memory, sizes
 from convscope.graph.capture import FailedCallError, HiddenStateError, facts, find_module, record
 from convscope.graph.examples import example, needed_inputs
 from convscope.graph.heard import is_in_place
-from convscope.graph.structure import is_record, only_puts_together
+from convscope.graph.structure import is_record, only_puts_together, sequence
 from convscope.layers import AuxiliaryOutputs, Loss
 from convscope.lowering import operators  # fills the tables
 from convscope.lowering.builder import BATCH, FUNCTIONS, METHODS, MODULES, Builder
@@ -284,10 +284,8 @@ class Walk:
             return self.found[argument]
         if isinstance(argument, AuxiliaryOutputs):
             return AuxiliaryOutputs(*(self._argument(each) for each in argument))
-        if isinstance(argument, tuple):
-            return tuple(self._argument(each) for each in argument)
-        if isinstance(argument, list):
-            return [self._argument(each) for each in argument]
+        if isinstance(argument, tuple | list):
+            return sequence(argument, [self._argument(each) for each in argument])
         if isinstance(argument, dict):
             return {key: self._argument(each) for key, each in argument.items()}
         if isinstance(argument, slice):
@@ -306,7 +304,7 @@ class Walk:
             auxiliary = tuple(self._structure(each, outputs) for each in value.auxiliary)
             return AuxiliaryOutputs(logits, auxiliary, value.weight)
         if isinstance(value, tuple | list):
-            return type(value)([self._structure(each, outputs) for each in value])
+            return sequence(value, [self._structure(each, outputs) for each in value])
         if isinstance(value, dict):
             pairs = {key: self._structure(each, outputs) for key, each in value.items()}
             return pairs if type(value) is dict else type(value)(pairs)
@@ -325,7 +323,7 @@ def restore(structure: Any, tensors: Sequence[torch.Tensor]) -> Any:
         logits, auxiliary, weight = structure
         return AuxiliaryOutputs(restore(logits, tensors), restore(auxiliary, tensors), weight)
     if isinstance(structure, tuple | list):
-        return type(structure)([restore(each, tensors) for each in structure])
+        return sequence(structure, [restore(each, tensors) for each in structure])
     if isinstance(structure, dict):
         pairs = {key: restore(each, tensors) for key, each in structure.items()}
         return pairs if type(structure) is dict else type(structure)(pairs)

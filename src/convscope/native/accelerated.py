@@ -18,7 +18,7 @@ from convscope.layers import Loss
 from convscope.lowering.lower import lower, restore
 from convscope.lowering.segments import cut
 from convscope.native import availability
-from convscope.native.calling import call, draw_seed
+from convscope.native.calling import call, draw_seed, transformed
 from convscope.native.low_trust import LowTrust, rounding_report
 from convscope.native.lowprecision import (
     anchor,
@@ -115,6 +115,8 @@ class Accelerated(nn.Module):
             got = ", ".join([f"{1 + len(more)} in order", *named])
             wanted = "one tensor of images, (n, c, h, w)"
             raise ArgumentError("inputs", got, wanted, "Call the model itself, without accelerate, on several inputs.")
+        if transformed() and self._networks.low is None:
+            return self.model(x)
         network, trust = self._networks.find(x)
         if self._networks.low is not None:
             return self._in_low_precision(self._networks.low.precision, network, trust, x)
@@ -235,8 +237,9 @@ class _Networks:
 
     def find(self, x: torch.Tensor, with_loss: bool = False) -> tuple[AnyNetwork, Trust]:
         """The network for images like ``x``, and what is known of it beside torch."""
-        if not isinstance(x, torch.Tensor) or x.ndim != 4:
-            got = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+        if not isinstance(x, torch.Tensor) or x.is_nested or x.ndim != 4:
+            plain = isinstance(x, torch.Tensor) and not x.is_nested
+            got = tuple(x.shape) if plain else "a nested tensor" if isinstance(x, torch.Tensor) else type(x).__name__
             raise ArgumentError("x", got, "a tensor of images, (n, c, h, w)")
         key = (with_loss, *x.shape[1:])
         found = self._kept.get(key)

@@ -12,6 +12,10 @@ from convscope.errors import ConvscopeError
 from convscope.graph import structure
 from convscope.native.network import Compiled, NativeNetwork
 
+_EXCHANGED = (
+    "parameters of the model were given other numbers (p.data = …) between its forward and its backward pass; the "
+    "engine has not kept those before"
+)
 _SECOND = "no second derivatives (create_graph=True)"
 
 
@@ -28,8 +32,15 @@ def call(
         trained = [network.memory.slices[name] for name in compiled.trained]
         if trained or x.requires_grad:
             parameters = [each.parameter for each in trained]
-            return compiled, _Run.apply(_Call(network, compiled, seed), x, *parameters)  # type: ignore[no-untyped-call]
+            now = _Call(network, compiled, seed, network.memory.exchanges)
+            return compiled, _Run.apply(now, x, *parameters)  # type: ignore[no-untyped-call]
     return compiled, network.run(compiled, x, seed, 0)
+
+
+def transformed() -> bool:
+    """Whether a transform of ``torch.func`` is under way, or derivatives forwards: what the engine, one node of
+    autograd's graph, has no part in."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def draw_seed() -> int:
@@ -44,6 +55,7 @@ class _Call:
     network: NativeNetwork
     compiled: Compiled
     seed: int
+    exchanges: int  # the memory's, until then
 
 
 class _Run(torch.autograd.Function):
@@ -52,19 +64,23 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, x: torch.Tensor, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.call = call
-        ctx.save_for_backward(x, *parameters)  # so that torch notices changes in place before the backward pass
+        # so that torch notices changes in place before the backward pass
+        ctx.save_for_backward(x, *parameters, *call.network.memory.buffers(call.compiled.constant))
         return tuple(call.network.run(call.compiled, x, call.seed, 0))
 
     @staticmethod
     def backward(ctx: Any, *deltas: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         call: _Call = ctx.call
-        x, *parameters = ctx.saved_tensors
+        x, *saved = ctx.saved_tensors
+        parameters = saved[: len(call.compiled.trained)]
         if torch.is_grad_enabled():  # create_graph=True: the gradients are to be differentiated in turn
             return None, *_by_torch(call, x, parameters, deltas, ctx.needs_input_grad[1])
         if len(x) == 0:
             return None, torch.zeros_like(x), *map(torch.zeros_like, parameters)
         x_delta = torch.empty(x.shape) if ctx.needs_input_grad[1] else None
         gradients = call.network.run_backward(call.compiled, x, deltas, call.seed, 0, x_delta)
+        if call.network.memory.exchanges != call.exchanges:  # which it has looked at, to read them
+            raise ConvscopeError(_EXCHANGED)
         return None, x_delta, *gradients
 
 
@@ -78,7 +94,7 @@ def _by_torch(
     network = call.network
     if network.whole is None or x.dtype is not torch.float32:
         raise ConvscopeError(f"{_SECOND} of a model that is not native as a whole")
-    if network.ready() is not call.compiled:
+    if network.ready() is not call.compiled or network.memory.exchanges != call.exchanges:
         raise ConvscopeError(
             "second derivatives (create_graph=True) of a model that has changed since its forward pass"
         )

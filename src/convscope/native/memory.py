@@ -44,8 +44,9 @@ class SharedMemory:
 
     ``check``, to be called before every pass, proves that each tensor is what and where it was and else puts things
     right. ``version`` goes up when places have changed, ``structure`` when the model has other layers, parameters or
-    shapes than before, so that plans made of it are out of date. ``lent`` says that some parameter is another program's
-    tensor (``torch.func.functional_call``), there for one call and gone at the backward pass.
+    shapes than before, so that plans made of it are out of date, ``exchanges`` when a parameter has been given other
+    numbers in another way than in place, which torch would notice. ``lent`` says that some parameter is another
+    program's tensor (``torch.func.functional_call``), there for one call and gone at the backward pass.
 
     Raises ArgumentError for parameters that are not float32 on the CPU or whose storage was freed.
     """
@@ -54,6 +55,7 @@ class SharedMemory:
         self.model = model
         self.version = 0
         self.structure = 0
+        self.exchanges = 0
         self.lent = False
         self._guards: dict[tuple[bool, ...], Guard] = {}
         self._swept = False
@@ -141,7 +143,9 @@ class SharedMemory:
         if constants > self._constants or scratch > self._scratch:
             self._constants, self._scratch = max(constants, self._constants), max(scratch, self._scratch)
             self._slots.clear()
+            exchanges = self.exchanges  # new places, the same numbers
             self._build()
+            self.exchanges = exchanges
 
     def bind(self, plan: Plan) -> list[dict[str, Any]]:
         """The plan's records with places in these buffers."""
@@ -180,6 +184,7 @@ class SharedMemory:
         self._slots.clear()
         self._build()
         self.structure += 1
+        self.exchanges += 1
 
     def _repair(self, exchanged: bool) -> None:
         """Something is not what or where it was. Other memory, or another parameter of the same shape, is taken up;
@@ -223,11 +228,10 @@ class SharedMemory:
             return
         if self._borrowed is None:
             with torch.inference_mode(False):
-                self._borrowed = torch.zeros_like(self.flat.memory)
+                self._borrowed = self.flat.memory.clone()
+        for place in self.slices.values():
+            self._put(place, self.flat.view(self._borrowed, place))
         self._compute_on(self._borrowed)
-        with torch.no_grad():
-            for place in self.slices.values():
-                self.flat.view(self._borrowed, place).copy_(place.parameter)
 
     def _move(self, take: bool) -> bool:
         """Move every parameter that may be; whether some had to stay where it is."""
@@ -241,10 +245,26 @@ class SharedMemory:
             unshared = own and _users(place.parameter) == 1
             unseen = name not in self._slots or _users(self._slots[name]) == 1
             if take or (unshared and unseen):
+                self._put(place, self.flat.view(self.flat.memory, place))
                 self._slots[name] = self.flat.take(place)
             else:
                 away = True
         return away
+
+    def _put(self, place: Slice, where: torch.Tensor) -> None:
+        """Copy a parameter's numbers to where the engine will read them, and note whether what it has read were
+        others."""
+        with torch.no_grad():
+            memory = self._borrowed if self.borrowed and self._borrowed is not None else self.flat.memory
+            before = self.flat.view(memory, place)
+            if not torch.equal(before, place.parameter):
+                self.exchanges += 1
+            where.copy_(place.parameter)
+
+    def buffers(self, names: Iterable[str]) -> list[torch.Tensor]:
+        """The model's buffers of these names."""
+        wanted = frozenset(names)
+        return [each.owner[each.attribute] for each in self._state if each.name in wanted] if wanted else []
 
     def _read_state(self) -> bool:
         """Copy the model's buffers in; False where it has others than before."""

@@ -46,6 +46,7 @@ class Compiled:
     version: int  # of the memory it is bound to
     trained: list[str]  # parameters that get a gradient
     changed: list[str]  # buffers of the model that a pass changes
+    constant: list[str]  # and those that it reads alone
 
 
 class NativeNetwork:
@@ -324,7 +325,8 @@ class NativeNetwork:
         trained = sorted(plan.trained_names & requires, key=memory.places.__getitem__)
         norms = [record for record in plan.records if record.kind == "batch_norm" and plan.training]
         changed = [name for record in norms for name in record.state.values() if name in memory.state_places]
-        return Compiled(plan, network, memory.version, trained, changed)
+        read = {name for record in plan.records for name in record.state.values() if name in memory.state_places}
+        return Compiled(plan, network, memory.version, trained, changed, sorted(read.difference(changed)))
 
     def _low_options(self, plan: Plan) -> dict[str, Any]:
         if self.low is None or plan.training:
