@@ -125,7 +125,7 @@ def try_trace(model: nn.Module, x: Inputs) -> dict[str, Any]:
     to_first = traced.grad_x if len(x) == 1 else traced.grad_x[0]
     found = {**zeros, "y": structure.tensors(traced.logits)[0], "x": to_first, **traced.gradients}
     single = doubled[0].dtype == torch.float32
-    sizes = {name: float(each.abs().max()) for name, each in right.items()}
+    sizes = {name: float(each.abs().max()) for name, each in right.items() if each.numel()}
     if single:  # gradients that cancel out, as of a bias before a normalisation, are nothing but rounding there
         gap = distance(found, right)
     else:

@@ -201,8 +201,8 @@ def _pyramid() -> Any:
     return utils._resnet_fpn_extractor(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1]), 5)
 
 
-def _detector(file: str, kind: str) -> tuple[nn.Module, Shape]:
-    return getattr(_file(f"detection.{file}"), kind)(_pyramid(), 10, min_size=64, max_size=64), PICTURE
+def _detector(file: str, kind: str, **options: Any) -> tuple[nn.Module, Shape]:
+    return getattr(_file(f"detection.{file}"), kind)(_pyramid(), 10, min_size=64, max_size=64, **options), PICTURE
 
 
 def _faster_rcnn() -> tuple[nn.Module, Shape]:
@@ -219,13 +219,14 @@ def _keypoint_rcnn() -> tuple[nn.Module, Shape]:
 
 def _retinanet() -> tuple[nn.Module, Shape]:
     sizes = tuple((side, int(side * 1.26), int(side * 1.59)) for side in (8, 16, 32, 64, 128))
-    retinanet, anchors = _file("detection.retinanet"), _file("detection.anchor_utils")
+    anchors = _file("detection.anchor_utils")
     generator = anchors.AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
-    return retinanet.RetinaNet(_pyramid(), 10, min_size=64, max_size=64, anchor_generator=generator), PICTURE
+    # untrained, it finds nothing above its usual threshold
+    return _detector("retinanet", "RetinaNet", anchor_generator=generator, score_thresh=0.0)
 
 
 def _fcos() -> tuple[nn.Module, Shape]:
-    return _detector("fcos", "FCOS")
+    return _detector("fcos", "FCOS", score_thresh=0.0)
 
 
 SMALL: tuple[Built, ...] = (

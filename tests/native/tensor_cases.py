@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -278,6 +279,11 @@ RESIZINGS: dict[str, Case] = {
     "zero padding": (sequence(lambda: nn.ZeroPad2d((1, 2, 0, 3)), conv(3, 4, 3, stride=2)), MAPS),
     "cropping": (sequence(conv(3, 4, 2), lambda: nn.ZeroPad2d((-1, 2, 1, -2)), conv(4, 4, 3)), MAPS),
     "constant padding": (sequence(conv(3, 4, 2), lambda: nn.ConstantPad2d((1, 0, 2, 1), 0.7), nn.Tanh), MAPS),
+    "padding far below": (sequence(conv(3, 4, 2), lambda: nn.ConstantPad2d(1, -1e9), lambda: nn.MaxPool2d(3, 2)), MAPS),
+    "padding with infinity": (
+        function(lambda s, x: F.max_pool2d(F.pad(s.a(x), (1, 0, 2, 1), value=-math.inf), 3), a=conv(3, 4, 2)),
+        MAPS,
+    ),
     "reflection": (sequence(conv(3, 4, 2), lambda: nn.ReflectionPad2d((3, 2, 1, 0)), conv(4, 3, 3)), MAPS),
     "replication": (sequence(lambda: nn.ReplicationPad2d(2), conv(3, 4, 5)), MAPS),
     "circular": (sequence(lambda: nn.CircularPad2d((1, 2, 3, 0)), conv(3, 4, 3)), MAPS),

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope.lowering.builder import Builder, lowers_function, lowers_module
+from convscope.lowering.operators import combine
 from convscope.lowering.operators.views import reshaped
 from convscope.lowering.plan import Attribute
 from convscope.lowering.values import Value
@@ -82,8 +83,7 @@ def pad(b: Builder, input: Any, pad: Sequence[int], mode: str = "constant", valu
     if len(pads) > len(x.sizes) and any(each != (0, 0) for each in pads[len(x.sizes) :]):
         b.refuse(f"pads {b.shown(x)} by {tuple(pad)}, also along the batch")
     filled = 0.0 if value is None else float(value)
-    moved = b.affine(x, 1.0, -filled) if filled and mode == "constant" else x
-    taps = {}
+    moved, taps = x, {}
     for number, sides in enumerate(pads):
         if sides != (0, 0):
             axis = len(x.sizes) - 1 - number
@@ -94,7 +94,11 @@ def pad(b: Builder, input: Any, pad: Sequence[int], mode: str = "constant", valu
     else:
         for axis, each in taps.items():
             moved = along(b, moved, axis, each)
-    return b.affine(moved, 1.0, filled) if filled and mode == "constant" else moved
+    if not filled or mode != "constant":
+        return moved
+    # Added to zeros: x − value, padded with zeros, + value would lose x beside a large one, and -inf makes it NaN.
+    border = F.pad(torch.zeros(x.sizes), list(pad)[: 2 * len(x.sizes)], value=filled)
+    return combine.pair(b, "add", moved, b.held(border, tuple(border.shape)))
 
 
 def _padded(b: Builder, size: int, sides: tuple[int, int], mode: str) -> Taps:
