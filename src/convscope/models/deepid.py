@@ -84,11 +84,11 @@ def deepid(classes: int = 10, in_channels: int = 1, input_size: int | Sequence[i
 
 
 class DeepIDVerifier(nn.Module):
-    """D = t − r(a, b),   r = z_aᵀ·A·z_a + z_bᵀ·A·z_b − 2·z_aᵀ·G·z_b,   z = P·(features − m)
+    """D = t − r(a, b),   r = z_aᵀ·A·z_a + z_bᵀ·A·z_b − 2·z_aᵀ·G·z_b,   z = P·(f − m)
 
-    r is joint Bayesian's logarithm of how much likelier the two are one person than two (Chen et al. 2012, eq. (4)), up
-    to a constant that the threshold t takes in. Two inputs (n, channels, height, width); output D (n,), below 0: the
-    same person.
+    f is the mean of the features of a picture and of its mirror image. r is joint Bayesian's logarithm of how much
+    likelier the two are one person than two (Chen et al. 2012, eq. (4)), up to a constant that the threshold t takes
+    in. Two inputs (n, channels, height, width); output D (n,), below 0: the same person.
     """
 
     def __init__(self, network: DeepID, dimensions: int) -> None:
@@ -102,7 +102,8 @@ class DeepIDVerifier(nn.Module):
 
     def coded(self, x: Tensor) -> Tensor:
         """z (n, dimensions)."""
-        return (self.network.features(x) - self.get_buffer("mean")) @ self.get_buffer("projection").t()
+        features = (self.network.features(x) + self.network.features(x.flip(3))) / 2
+        return (features - self.get_buffer("mean")) @ self.get_buffer("projection").t()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = self.coded(first), self.coded(second)

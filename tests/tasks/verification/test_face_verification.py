@@ -19,9 +19,9 @@ from convscope.data import Dataset, Labelled
 from convscope.data.kinds.pairs import draw_pairs
 from convscope.errors import ArgumentError, DataError
 from convscope.models import create_model
-from convscope.models.deepid import DeepIDVerifier
+from convscope.models.deepid import DeepID, DeepIDVerifier
 from convscope.tasks.jobs import JOBS, Asked, run_training_job
-from convscope.tasks.verification.face_verification import Faces
+from convscope.tasks.verification.face_verification import Faces, compare, features_of
 from convscope.tasks.verification.task import Verification
 
 SMALL: dict[str, Any] = {
@@ -106,6 +106,21 @@ def test_verify_says_score_threshold_and_decision(done: Path, lfw: Path, tmp_pat
     refused = runner.invoke(group, ["verify", str(one), str(other), "--model", str(lenet)])
     assert "a model for classification" in refused.output
     assert "wanted one for verification" in refused.output
+
+
+def test_the_verifier_says_what_the_protocol_measures(done: Path, lfw: Path) -> None:
+    job = Faces(Asked(str(lfw), **SMALL))
+    network = convscope.load(done / "everybody" / "model.safetensors")
+    assert isinstance(network, DeepID)
+    learned = job.faces().select(job.learned_from(None))
+    mean, projection, fitted = compare(network, learned, 8)
+    first, second = job.faces().select(job.pairs().first), job.faces().select(job.pairs().second)
+    a, b = ((features_of(network, each) - mean) @ projection.t() for each in (first, second))
+    wanted = fitted.scores(a, b)
+    verifier = convscope.load(done / "model.safetensors")
+    threshold = float(verifier.get_buffer("threshold"))
+    found = torch.tensor([each.score for each in convscope.predict(verifier, [first.images, second.images])])
+    assert torch.allclose(found.double() + threshold, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from convscope import spec
 from convscope.data import Dataset, Labelled, prepare, stratified_split
+from convscope.data.augment import parse_augmentation
 from convscope.data.kinds.pairs import Pairs
 from convscope.data.pictures import find_pictures_below, load_picture
 from convscope.errors import ArgumentError, DataError
@@ -45,10 +47,13 @@ METHODS = {
 _SMALL = (48, 40)  # of eigenfaces and raw pixels, and of Pyramid CNN's last level
 _EIGENFACES = 100
 _MAPS = (16, 24, 32)  # of Pyramid CNN's levels; level l sees patches of _SMALL / 2^(levels − l)
+_COPIES, _MOVED = 5, "translate:1.5,rotate:8,scale:0.1"  # of every picture, that joint Bayesian learns from as well
 _PAIRS, _LOOKED_ON = 4000, 400  # that Pyramid CNN learns from, and is looked on with meanwhile
+_FOLD = {"watch": False, "evaluate_every": 4}  # the networks of a fold are not kept to be looked at
 _DEEPID: dict[str, Any] = {
-    "optimiser": "adam", "learning_rate": 2e-3, "schedule": "cosine", "batch_size": 32, "weight_decay": 1e-4,
-    "augment": "flip,translate:2,rotate:8,scale:0.1",
+    # squared error: cross-entropy drives the few people apart without end, and what tells strangers apart is lost
+    "loss": "squared_error", "optimiser": "adam", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32,
+    "weight_decay": 1e-4, "augment": "flip,translate:1.5,rotate:5,scale:0.06",
 }  # fmt: skip
 _PYRAMID: dict[str, Any] = {
     "optimiser": "adam", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 64,
@@ -61,8 +66,8 @@ class FacesSettings:
     folds: int = 10  # of people; a pairs.txt in the data's folder says it itself
     pairs: int = 360  # at most, of each fold, half of one person
     dimensions: int = 60  # principal components of DeepID's features that joint Bayesian compares
-    deepid_epochs: int = 60
-    pyramid_epochs: int = 8  # of each level
+    deepid_epochs: int = 25
+    pyramid_epochs: int = 4  # of each level
 
 
 @register
@@ -109,10 +114,12 @@ class Faces(TrainingJob):
     def _deepid(self, name: str, fold: int | None) -> Stage:
         return training(
             name, "deepid", lambda _: self.people(fold), described={"data": {**self._data(), "without": fold}},
-            threads=self._threads,
-            **{**_DEEPID, "epochs": self.settings.deepid_epochs, **self.asked.changes, "engine": self.asked.engine},
-            seed=self.asked.seed,
+            threads=self._threads, seed=self.asked.seed,
+            **self._asked_for({} if fold is None else _FOLD, _DEEPID, self.settings.deepid_epochs),
         )  # fmt: skip
+
+    def _asked_for(self, watching: Mapping[str, Any], own: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        return {**watching, **own, "epochs": epochs, **self.asked.changes, "engine": self.asked.engine}
 
     def _level(self, fold: int, level: int) -> str:
         return f"fold{fold + 1:02}/pyramid{level + 1}"
@@ -126,7 +133,7 @@ class Faces(TrainingJob):
             after=[self._level(fold, level - 1)] if level else [],
             described={"model": {"maps": list(_MAPS[: level + 1])}, "data": {**self._data(), "without": fold}},
             settings={"whole": whole}, threads=self._threads, seed=self.asked.seed,
-            **{**_PYRAMID, "epochs": self.settings.pyramid_epochs, **self.asked.changes, "engine": self.asked.engine},
+            **self._asked_for(_FOLD, _PYRAMID, self.settings.pyramid_epochs),
         )  # fmt: skip
 
     def _pyramid_model(self, level: int, earlier: Outcomes) -> nn.Module:
@@ -173,11 +180,12 @@ class Faces(TrainingJob):
         return torch.nonzero(kept[faces.labels]).flatten()
 
     def people(self, fold: int | None) -> Dataset[Labelled]:
-        """The people learned from as classes of their own, a fifth of everybody's pictures for looking on."""
+        """The people learned from as classes of their own, all their pictures; a fifth of them again to look on."""
         faces = self.faces().select(self.learned_from(fold))
         names = [faces.classes[number] for number in torch.unique(faces.labels).tolist()]
-        train, test = stratified_split(faces.restrict(names), 0.2, self.asked.seed)
-        return Dataset(Path(self.asked.data).name, train, test)
+        everything = faces.restrict(names)
+        _, again = stratified_split(everything, 0.2, self.asked.seed)
+        return Dataset(Path(self.asked.data).name, everything, again)
 
     def pairs_learned_from(self, fold: int) -> Dataset[Pairs]:
         """Pairs of the people learned from, and some of them again to look on."""
@@ -248,12 +256,15 @@ def _faces(data: str, root: str | None, options: str) -> tuple[Labelled, dict[tu
     return Labelled(images, labels, names), numbered(files) if (folder / LIST).is_file() else {}
 
 
-def features_of(network: DeepID, faces: Labelled) -> Tensor:
-    """(n, 160), float64, each the mean of the picture's and its mirror image's."""
+def features_of(network: DeepID, faces: Labelled, copies: int = 0) -> Tensor:
+    """(n·(1 + copies), 160), float64, each the mean of the picture's and its mirror image's: of all pictures as they
+    are, then of all of them again, moved by chance, for each of the ``copies``."""
     own = spec.spec_of(network)
     assert own is not None
     assert own.preprocessing is not None
-    x = own.preprocessing.normalise(prepare(faces.images, own.preprocessing))
+    fitted = prepare(faces.images, own.preprocessing)
+    moved, chance = parse_augmentation(_MOVED), torch.Generator().manual_seed(0)
+    x = own.preprocessing.normalise(torch.cat([fitted, *(moved(fitted, chance) for _ in range(copies))]))
     network.eval()
     with torch.inference_mode():
         found = [(network.features(part) + network.features(part.flip(3))) / 2 for part in torch.split(x, 256)]
@@ -262,12 +273,13 @@ def features_of(network: DeepID, faces: Labelled) -> Tensor:
 
 def compare(network: DeepID, learned: Labelled, dimensions: int) -> tuple[Tensor, Tensor, JointBayesian]:
     """(m, P, joint Bayesian) of the features of people learned from: their mean, the rows of their first principal
-    components, and S_μ, S_ε of what is left."""
-    features = features_of(network, learned)
+    components, and S_μ, S_ε of what is left. Copies that are moved a little stand for what a network that has seen
+    these very pictures no longer shows of how pictures of one person differ."""
+    features = features_of(network, learned, _COPIES)
     mean = features.mean(0)
     _, _, axes = torch.linalg.svd(features - mean, full_matrices=False)
     projection = axes[: min(dimensions, len(axes))]
-    return mean, projection, fit_joint_bayesian((features - mean) @ projection.t(), learned.labels)
+    return mean, projection, fit_joint_bayesian((features - mean) @ projection.t(), learned.labels.repeat(1 + _COPIES))
 
 
 def _scores(job: Faces, fold: int, here: Here) -> Mapping[str, Any]:
@@ -282,17 +294,25 @@ def _scores(job: Faces, fold: int, here: Here) -> Mapping[str, Any]:
     mean, projection, fitted = compare(deepid, learned, job.settings.dimensions)
     a, b = ((features_of(deepid, each) - mean) @ projection.t() for each in (first, second))
     pyramid = level.model()
-    kept = spec.spec_of(pyramid)
-    assert kept is not None
-    assert kept.preprocessing is not None
-    verdicts = predict(pyramid, [first.images, second.images], kept.preprocessing, _SMALL)
     found = {
         "bayesian": fitted.scores(a, b),
         "cosine": F.cosine_similarity(a, b),
-        "pyramid": torch.tensor([each.score for each in verdicts], dtype=torch.float64),
+        "pyramid": _pyramid_scores(pyramid, first, second),
         **{name: _linear(learned, first, second, name == "eigenfaces") for name in ("eigenfaces", "pixels")},
     }
     return {**found, "same": pairs.same, "fold": torch.full((len(pairs),), fold)}
+
+
+def _pyramid_scores(pyramid: nn.Module, first: Labelled, second: Labelled) -> Tensor:
+    """−D of pairs, the mean over both pictures' mirror images."""
+    kept = spec.spec_of(pyramid)
+    assert kept is not None
+    assert kept.preprocessing is not None
+    total = torch.zeros(len(first), dtype=torch.float64)
+    for one, other in itertools.product((False, True), repeat=2):
+        sides = [each.images.flip(3) if mirrored else each.images for each, mirrored in ((first, one), (second, other))]
+        total += torch.tensor([each.score for each in predict(pyramid, sides, kept.preprocessing, _SMALL)])
+    return total / 4
 
 
 def _linear(learned: Labelled, first: Labelled, second: Labelled, eigenfaces: bool) -> Tensor:
