@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 namespace convscope {
 namespace {
@@ -10,6 +11,22 @@ Index up_div(Index a, Index b) { return a <= 0 ? 0 : (a + b - 1) / b; }
 
 // Source rows of all maps of a chunk, and what they meet, should stay in a second-level cache of 1 MiB.
 constexpr Index kSlabBytes = 384 * 1024;
+
+// Calls work with the number of maps as a constant, so that its loops over them are unrolled.
+template <class Work>
+void with_constant(int maps, Work work) {
+    static_assert(kMostMaps == 8);
+    switch (maps) {
+        case 1: return work(std::integral_constant<int, 1>{});
+        case 2: return work(std::integral_constant<int, 2>{});
+        case 3: return work(std::integral_constant<int, 3>{});
+        case 4: return work(std::integral_constant<int, 4>{});
+        case 5: return work(std::integral_constant<int, 5>{});
+        case 6: return work(std::integral_constant<int, 6>{});
+        case 7: return work(std::integral_constant<int, 7>{});
+        default: return work(std::integral_constant<int, 8>{});
+    }
+}
 
 }  // namespace
 
@@ -49,22 +66,7 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
     band_ = std::clamp<Index>(spare_rows / rows.step + 1, 1, std::max<Index>(1, rows.count));
 
     for (DestinationBlock& block : blocks_) {
-        const auto count = static_cast<Index>(block.sources.size());
-        for (Index chunk = 0; chunk < chunks_; ++chunk) {
-            const Index from = std::min(count, chunk * chunk_maps_);
-            const Index to = std::min(count, from + chunk_maps_);
-            block.chunks.push_back(
-                {static_cast<Index>(tap_map_.size()), to - from, static_cast<Index>(weights_.size())});
-            for (Index i = 0; i < rows.taps; ++i)
-                for (Index m = from; m < to; ++m) {
-                    const Index map = block.sources[static_cast<std::size_t>(m)];
-                    tap_map_.push_back(map);
-                    tap_i_.push_back(i);
-                    for (Index j = 0; j < columns.taps; ++j)
-                        for (int c = 0; c < block.maps; ++c)
-                            weights_.push_back(static_cast<std::int32_t>(weight_of(block.first + c, map, i, j)));
-                }
-        }
+        cut_chunks(block, weight_of);
         block.runs = tiles_for(kernels, block.maps);
     }
     double row_taps = 0;
@@ -72,6 +74,48 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
         row_taps += static_cast<double>(rows.tap_end(row, rows.tap_begin(row)) - rows.tap_begin(row));
     for (const DestinationBlock& block : blocks_)
         cycles_ += static_cast<double>(block.sources.size()) * cost_of(kernels, block.maps) * row_taps;
+}
+
+// What a plain layer's steps would be; its first weight is −1 where there are no taps.
+Correlation::WeightSteps Correlation::steps_of(const DestinationBlock& block, const WeightOf& weight_of) const {
+    WeightSteps steps;
+    if (rows_.taps == 0 || columns_.taps == 0 || block.sources.empty()) return steps;
+    const Index to = block.first, from = block.sources.front();
+    steps.first = weight_of(to, from, 0, 0);
+    if (block.maps > 1) steps.map = weight_of(to + 1, from, 0, 0) - steps.first;
+    if (block.sources.size() > 1) steps.source = weight_of(to, block.sources[1], 0, 0) - steps.first;
+    if (rows_.taps > 1) steps.row = weight_of(to, from, 1, 0) - steps.first;
+    if (columns_.taps > 1) steps.column = weight_of(to, from, 0, 1) - steps.first;
+    return steps;
+}
+
+// The block's tap rows, and where their weights stand: every one is asked for, and listed unless all stand at regular
+// steps. A list costs as much memory as the weights, and its reading was a third of packing deep layers.
+void Correlation::cut_chunks(DestinationBlock& block, const WeightOf& weight_of) {
+    const auto count = static_cast<Index>(block.sources.size());
+    const std::size_t listed = listed_weights_.size();
+    const WeightSteps steps = block.steps = steps_of(block, weight_of);
+    for (Index chunk = 0; chunk < chunks_; ++chunk) {
+        const Index from = std::min(count, chunk * chunk_maps_);
+        const Index to = std::min(count, from + chunk_maps_);
+        block.chunks.push_back({static_cast<Index>(tap_map_.size()), from, to - from, packed_floats_,
+                                static_cast<Index>(listed_weights_.size())});
+        for (Index i = 0; i < rows_.taps; ++i)
+            for (Index m = from; m < to; ++m) {
+                const Index map = block.sources[static_cast<std::size_t>(m)];
+                tap_map_.push_back(map);
+                tap_i_.push_back(i);
+                for (Index j = 0; j < columns_.taps; ++j)
+                    for (int c = 0; c < block.maps; ++c) {
+                        const Index weight = weight_of(block.first + c, map, i, j);
+                        const Index regular = steps.at(m, i) + c * steps.map + j * steps.column;
+                        block.listed = block.listed || weight < 0 || weight != regular;
+                        listed_weights_.push_back(static_cast<std::int32_t>(weight));
+                    }
+            }
+        packed_floats_ += (to - from) * rows_.taps * columns_.taps * block.maps;
+    }
+    if (!block.listed) listed_weights_.resize(listed);
 }
 
 // Positions of a row in tiles as wide as the registers allow, the last ones evened out; the first and the last tile
@@ -157,25 +201,76 @@ void Correlation::arrange(const Maps& source) {
         offsets_[row] = tap_map_[row] * source.map_step + (rows_.origin + tap_i_[row] * rows_.tap) * source.row_step;
 }
 
-void Correlation::pack(const float* weights, float* packed, int part, int parts) const {
-    const auto count = static_cast<Index>(weights_.size());
-    const Index end = count * (part + 1) / parts;
-    for (Index i = count * part / parts; i < end; ++i) {
-        const std::int32_t from = weights_[static_cast<std::size_t>(i)];
-        packed[i] = from < 0 ? 0.0f : weights[from];
-    }
+// Calls visit(block, chunk, begin, end) for the tap rows of a chunk that are in part `part` of all.
+template <class Visit>
+void Correlation::for_tap_rows(int part, int parts, Visit visit) const {
+    const auto total = static_cast<Index>(tap_map_.size());
+    const Index begin = total * part / parts, end = total * (part + 1) / parts;
+    for (const DestinationBlock& block : blocks_)
+        for (const Chunk& chunk : block.chunks) {
+            const Index from = std::max<Index>(0, begin - chunk.tap_row);
+            const Index to = std::min(end - chunk.tap_row, chunk.maps * rows_.taps);
+            if (from < to) visit(block, chunk, from, to);
+        }
 }
 
-void Correlation::pack_sums(const float* weights, float* packed, int part, int parts, const float* factors, int count,
-                            Index step) const {
-    const auto total = static_cast<Index>(weights_.size());
-    const Index end = total * (part + 1) / parts;
-    for (Index i = total * part / parts; i < end; ++i) {
-        const std::int32_t from = weights_[static_cast<std::size_t>(i)];
-        float sum = 0;
-        for (int k = 0; from >= 0 && k < count; ++k) sum += factors[k] * weights[from + k * step];
-        packed[i] = sum;
-    }
+void Correlation::pack(const float* weights, float* packed, int part, int parts) const {
+    for_tap_rows(part, parts, [&](const DestinationBlock& block, const Chunk& chunk, Index begin, Index end) {
+        const Index row_weights = columns_.taps * block.maps;
+        float* to = packed + chunk.weights + begin * row_weights;
+        if (block.listed) {
+            const std::int32_t* const list = listed_weights_.data() + chunk.listed + begin * row_weights;
+            for (Index k = 0; k < (end - begin) * row_weights; ++k) to[k] = list[k] < 0 ? 0.0f : weights[list[k]];
+            return;
+        }
+        const WeightSteps steps = block.steps;
+        const Index columns = columns_.taps;
+        with_constant(block.maps, [&](auto maps) {
+            for (Index row = begin; row < end; ++row) {
+                const float* from = weights + steps.at(chunk.first + row % chunk.maps, row / chunk.maps);
+                for (Index j = 0; j < columns; ++j, from += steps.column, to += maps())
+                    for (int c = 0; c < maps(); ++c) to[c] = from[c * steps.map];
+            }
+        });
+    });
+}
+
+void Correlation::pack_points(const float* weights, float* packed, int part, int parts,
+                              const PointFilter& filter) const {
+    constexpr int kTaps = 8;  // more than Winograd's forms have
+    for_tap_rows(part, parts, [&](const DestinationBlock& block, const Chunk& chunk, Index begin, Index end) {
+        const Index row_weights = columns_.taps * block.maps;
+        float* to = packed + chunk.weights + begin * row_weights;
+        if (block.listed) {
+            const std::int32_t* const list = listed_weights_.data() + chunk.listed + begin * row_weights;
+            for (int point = 0; point < filter.points; ++point, to += packed_floats_)
+                for (Index k = 0; k < (end - begin) * row_weights; ++k) {
+                    float sum = 0;
+                    for (int tap = 0; list[k] >= 0 && tap < filter.taps; ++tap)
+                        sum += filter.factors[point * filter.taps + tap] * weights[list[k] + tap * filter.step];
+                    to[k] = sum;
+                }
+            return;
+        }
+        const WeightSteps steps = block.steps;
+        with_constant(block.maps, [&](auto maps) {
+            float taps[kTaps][maps()];
+            for (Index row = begin; row < end; ++row) {
+                const float* from = weights + steps.at(chunk.first + row % chunk.maps, row / chunk.maps);
+                for (Index j = 0; j < columns_.taps; ++j, from += steps.column, to += maps()) {
+                    for (int tap = 0; tap < filter.taps; ++tap)
+                        for (int c = 0; c < maps(); ++c) taps[tap][c] = from[c * steps.map + tap * filter.step];
+                    for (int point = 0; point < filter.points; ++point) {
+                        const float* const factors = filter.factors + point * filter.taps;
+                        float sums[maps()] = {};
+                        for (int tap = 0; tap < filter.taps; ++tap)
+                            for (int c = 0; c < maps(); ++c) sums[c] += factors[tap] * taps[tap][c];
+                        for (int c = 0; c < maps(); ++c) to[point * packed_floats_ + c] = sums[c];
+                    }
+                }
+            }
+        });
+    });
 }
 
 void Correlation::run_rows(const CorrelationCall& call, Index block_number, Index chunk_number, Index first,

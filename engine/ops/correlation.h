@@ -56,11 +56,16 @@ public:
     // Source steps, known once memory is laid out. Offsets are from the source's first position.
     void arrange(const Maps& source);
 
-    Index packed_floats() const { return static_cast<Index>(weights_.size()); }
+    Index packed_floats() const { return packed_floats_; }
     void pack(const float* weights, float* packed, int part, int parts) const;
-    // Instead of each weight, the sum of `count` factors times weights `step` apart.
-    void pack_sums(const float* weights, float* packed, int part, int parts, const float* factors, int count,
-                   Index step) const;
+    // Instead of each weight, at every point the sum of its factors times `taps` weights that lie `step` apart; packed
+    // point after point, packed_floats() each.
+    struct PointFilter {
+        const float* factors = nullptr;  // [point][tap]
+        int points = 0, taps = 0;
+        Index step = 0;
+    };
+    void pack_points(const float* weights, float* packed, int part, int parts, const PointFilter& filter) const;
     // Of a block of 16 images, by the model.
     double cycles() const { return cycles_; }
 
@@ -82,8 +87,16 @@ public:
 private:
     struct Chunk {
         Index tap_row = 0;  // in offsets_, of (i = 0, first map)
+        Index first = 0;    // of its source maps, among the block's
         Index maps = 0;
         Index weights = 0;  // in the packed weights
+        Index listed = 0;   // in listed_weights_, where the block's weights are listed
+    };
+    // Weight of (a block's map c, its source m, tap row i, tap column j): first + c·map + m·source + i·row + j·column.
+    struct WeightSteps {
+        Index first = -1, map = 0, source = 0, row = 0, column = 0;
+
+        Index at(Index m, Index i) const { return first + m * source + i * row; }
     };
     struct TileRun {
         Index column, tiles;
@@ -96,18 +109,25 @@ private:
         std::vector<Index> sources;
         std::vector<Chunk> chunks;
         std::vector<TileRun> runs;
+        bool listed = false;  // not all its weights stand at regular steps
+        WeightSteps steps;
     };
 
     std::vector<TileRun> tiles_for(const KernelTable& kernels, int maps) const;
     double cost_of(const KernelTable& kernels, int maps) const;
     void split(const KernelTable& kernels, const std::vector<std::vector<Index>>& sources);
+    WeightSteps steps_of(const DestinationBlock& block, const WeightOf& weight_of) const;
+    void cut_chunks(DestinationBlock& block, const WeightOf& weight_of);
+    template <class Visit>
+    void for_tap_rows(int part, int parts, Visit visit) const;
 
     Axis rows_, columns_;
     Index source_maps_ = 0;
     Index chunk_maps_ = 0, chunks_ = 1, band_ = 1;
     double cycles_ = 0;
     std::vector<DestinationBlock> blocks_;
-    std::vector<std::int32_t> weights_;  // parameter index of each packed weight, −1 for zero
+    Index packed_floats_ = 0;
+    std::vector<std::int32_t> listed_weights_;  // parameter index of a listed block's packed weights, −1 for zero
     std::vector<Index> tap_map_, tap_i_;  // of each tap row
     std::vector<Index> offsets_;          // of each tap row, in floats
 };

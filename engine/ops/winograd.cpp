@@ -149,9 +149,7 @@ double WinogradCorrelation::cycles() const {
 }
 
 void WinogradCorrelation::pack(const float* weights, float* packed, int part, int parts) const {
-    for (int point = 0; point < form_.points; ++point)
-        plane_.pack_sums(weights, packed + point * plane_.packed_floats(), part, parts,
-                         filter_.data() + point * form_.taps, form_.taps, tap_step_);
+    plane_.pack_points(weights, packed, part, parts, {filter_.data(), form_.points, form_.taps, tap_step_});
 }
 
 void WinogradCorrelation::multiply(const CorrelationCall& call, float* scratch, Index first, Index count) const {
