@@ -73,6 +73,29 @@ def test_the_model_changes_only_when_it_is_looked_at(session: Session) -> None:
     assert learner.describe(progress.steps, progress.run + 1)["losses"] == list(progress.losses)
 
 
+def test_a_small_model_learns_in_one_thread(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number is by then that all others compute with."""
+    learner, before = session.learner, torch.get_num_threads()
+    seen: list[int] = []
+    made = learner._step
+
+    def step(*given: Any) -> None:
+        time.sleep(0.02)  # by now the beginner has put the number back
+        seen.append(torch.get_num_threads())
+        made(*given)
+
+    monkeypatch.setattr(learner, "_step", step)
+    torch.set_num_threads(2)
+    try:
+        learner.start(4)
+        until(lambda: len(seen) > 2)
+        learner.rest()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
+
+
 def test_what_is_paused_goes_on_as_if_it_had_not_been(session: Session, digits: Dataset[Any]) -> None:
     """The order of the pictures, the momentum and batch normalisation's means are taken up again."""
     ask(session, "configure", momentum=0.9)

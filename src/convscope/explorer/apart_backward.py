@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convscope.explorer.apart import Panel, describe, in_order, of_many
+from convscope.explorer.arithmetic.families import FAMILIES
 from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Layer
 from convscope.explorer.arithmetic.windows import Window, window_of
@@ -28,7 +29,7 @@ def take_back(
     deltas = snapshot.deltas(rule)
     layer = snapshot.layer(name)
     network = snapshot.network
-    through = name if layer.family in ("activation", "subsample") else network.activation_after(name)
+    through = name if FAMILIES[layer.family].slope else network.activation_after(name)
     following = network.readers[through or name]
     readers = [(snapshot.layers[reader], place) for reader, place in following if reader in snapshot.layers]
     panels: list[Panel] = []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscope.explorer.arithmetic import Layer, family_of
+from convscope.explorer.arithmetic import FAMILIES, Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
 from convscope.graph.calls import Step, TensorLike, walk
 from convscope.graph.capture import capture
@@ -109,7 +109,7 @@ class Network:
         u, delta = record.u, record.delta
         if node.family == "activation" and u is record.y:
             u, delta = record.inputs[0], record.grad_x[0] if record.grad_x else None
-        elif node.family not in ("activation", "subsample") and not _usable(u, record):
+        elif not FAMILIES[node.family].slope and not _usable(u, record):
             u, delta = record.y, upstream
         return Layer(
             name=node.name,
@@ -193,11 +193,7 @@ def connections(node: Node) -> dict[str, Any]:
             return {"kind": "table", "maps": [row.nonzero().flatten().tolist() for row in table]}
         groups = int(getattr(node.module, "groups", 1))
         return {"kind": "groups", "groups": groups} if groups > 1 else {"kind": "all"}
-    if node.family in ("linear", "rbf", "softmax", "log_softmax", "total_across", "attention", "lstm", "other"):
-        return {"kind": "all"}
-    if node.family == "reshape":
-        return {"kind": "reshape"}
-    return {"kind": "concat" if node.family == "concat" else "same"}
+    return {"kind": FAMILIES[node.family].maps}
 
 
 def _positional(arguments: tuple[Any, ...]) -> bool:

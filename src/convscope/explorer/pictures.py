@@ -103,9 +103,7 @@ class Tiles:
     high: float
 
     def describe(self) -> dict[str, Any]:
-        found = dataclasses.asdict(self)
-        del found["data"]
-        return found
+        return {name: value for name, value in vars(self).items() if name != "data"}
 
 
 def tiles(maps: Tensor, start: int = 0, stop: int = OVERVIEW_TILES, side: int = TILE) -> Tiles:

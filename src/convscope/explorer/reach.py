@@ -11,28 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convscope.explorer.arithmetic import FAMILIES
 from convscope.explorer.network import INPUT, Network
 from convscope.graph.calls import Step, TensorLike
 from convscope.inspect.dependence import Dimension, along, single
 from convscope.inspect.receptive_field import ReceptiveFields
 
-_SAME_MAP = frozenset(
-    (
-        "activation",
-        "identity",
-        "batch_norm",
-        "add",
-        "subsample",
-        "max_pool",
-        "mean_pool",
-        "sum_pool",
-        "min_pool",
-        "l2_pool",
-        "median_pool",
-        "adaptive_mean_pool",
-        "total",
-    )
-)  # layers whose map j reads only map j
 Mask = npt.NDArray[np.bool_]
 
 
@@ -122,7 +106,7 @@ class Reach:
                 if number < source.shape[1]:
                     return [(source, number)]
                 number -= source.shape[1]
-        same = family in _SAME_MAP and all(source.shape[1] == node.shape[0] for source in sources)
+        same = FAMILIES[family].map_by_map and all(source.shape[1] == node.shape[0] for source in sources)
         return [(source, number if same else None) for source in sources]
 
     @staticmethod

@@ -6,6 +6,7 @@ from convscope.explorer.arithmetic import sampling as sampling
 from convscope.explorer.arithmetic import sequences as sequences  # its families enrol themselves
 from convscope.explorer.arithmetic.backward import BACKWARD_RULES
 from convscope.explorer.arithmetic.backward import explain as explain_backward
+from convscope.explorer.arithmetic.families import FAMILIES, Family
 from convscope.explorer.arithmetic.forward import explain as explain_forward
 from convscope.explorer.arithmetic.gradients import explain as explain_gradient
 from convscope.explorer.arithmetic.layer import Layer, family_of
@@ -13,7 +14,9 @@ from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, follow
 
 __all__ = [
     "BACKWARD_RULES",
+    "FAMILIES",
     "Explanation",
+    "Family",
     "Layer",
     "Line",
     "Terms",

@@ -16,6 +16,7 @@ import torch
 
 from convscope import layers as own
 from convscope.explorer.arithmetic import local
+from convscope.explorer.arithmetic.families import FAMILIES
 from convscope.explorer.arithmetic.forward import concat_axis
 from convscope.explorer.arithmetic.kernels import KernelsByMap
 from convscope.explorer.arithmetic.layer import Floats, Index, Layer, doubles, number, scalar
@@ -31,7 +32,6 @@ HEADINGS = ("∂u/∂y", "δ", "∂u/∂y·δ")
 BACKWARD_RULES = ("plain", "deconv", "guided")
 # A reader's input that is no factor of its output: its terms are told in the reader's own words.
 _OWN = {("grid_sample", 1): ("δ = Σ δ·∂w/∂g·x", ("δ·∂w/∂g", "x", "δ·∂w/∂g·x"))}
-_PICKS = ("max_pool", "min_pool", "median_pool")  # one place of the window passes on, the others nothing
 
 
 def explain(
@@ -49,7 +49,7 @@ def explain(
     δ of every layer by name under the backward ``rule``: "plain" is the derivative; "deconv" and "guided" treat a
     ReLU's δ otherwise (Zeiler and Fergus 2014; Springenberg et al. 2015). The layer must be read by something.
     """
-    through: Layer | None = layer if layer.family in ("activation", "subsample") else None
+    through: Layer | None = layer if FAMILIES[layer.family].slope else None
     following = list(readers(layer.name))
     if through is None and len(following) == 1 and following[0][0].family == "activation":
         through = following[0][0]
@@ -95,7 +95,7 @@ def explain(
 
 def _worded(formula: str, following: Sequence[tuple[Layer, int]]) -> tuple[str, tuple[str, str, str]]:
     """The formula and the columns' headings in the readers' own letters."""
-    if all(reader.family in ("conv", "linear") for reader, _ in following):
+    if all(FAMILIES[reader.family].weights for reader, _ in following):
         return formula.replace("∂u/∂y", "w"), ("w", "δ", "w·δ")
     if len(following) == 1:
         return _OWN.get((following[0][0].family, following[0][1]), (formula, HEADINGS))
@@ -110,7 +110,7 @@ def _silence(reader: Layer, unit: Index, part: Terms) -> str | None:
     _, outputs = window.readers(unit[1:], tuple(reader.y.shape[2:]))
     if not len(outputs):
         return "stepped_over"
-    return "lost" if reader.family in _PICKS else None
+    return "lost" if FAMILIES[reader.family].picks else None
 
 
 def _through_itself(layer: Layer, unit: Index, value: float) -> Explanation:

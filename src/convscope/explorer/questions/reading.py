@@ -12,6 +12,7 @@ from convscope.explorer import pictures, snippets
 from convscope.explorer.apart import take_apart, unflattened, unfolding
 from convscope.explorer.apart_backward import take_back
 from convscope.explorer.arithmetic import Explanation
+from convscope.explorer.arithmetic.families import facts
 from convscope.explorer.layout import lay_out
 from convscope.explorer.network import INPUT
 from convscope.explorer.protocol import Arguments, Reply, finite
@@ -49,6 +50,7 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
             "fit": session.desk.preprocessing.fit,
             "classes": session.classes,
             "losses": [name for name in LOSS_NAMES if name in LOSSES],
+            "families": facts(),
             "attributions": list(METHODS),
             "nodes": nodes,
             "output": network.output,

@@ -28,7 +28,7 @@ export class App {
     this.t = t;
     this.store = new Store({
       layer: null, map: null, unit: null, tab: "forward", show: "activation", rule: "plain", weight: null, pixel: null,
-      lang: language(), defaultLang: language(), unfolded: [], frame: null, field: null, sharedPixels: null, speed: 1,
+      lang: language(), defaultLang: language(), unfolded: [], frame: null, field: null, weighed: null, sharedPixels: null, speed: 1,
       training: null, evidence: null,
     });
     this.camera = new Camera(this);
@@ -136,6 +136,7 @@ export class App {
     this.hits = [];
     this.gridHits = [];
     this.apart = this.selection.current;
+    document.body.classList.toggle("opened", this.apart !== null);
     this.stage.show(this.apart ? elastic(this) : overview(this), animate);
   }
 

@@ -60,8 +60,9 @@ export class Frames {
     if (taking !== this.taking) return; // a newer one came meanwhile
     if (pixels) {
       this.pixels = pixels.data;
-      this.picture = pictureCanvas(pixels.data, pixels.shape);
+      this.picture = pictureCanvas(pixels.data, pixels.shape, this.picture);
     }
+    for (const [name, strip] of this.strips) this.spares.set(`${name}/strip`, strip.canvas);
     this.strips.clear();
     this.cache.clear();
     for (const [name, before] of this.atlases) if (before.painted) this.spares.set(name, before.painted);
@@ -83,10 +84,12 @@ export class Frames {
 
   strip(name, columns) {
     const atlas = this.atlases.get(name);
-    if (!this.strips.has(name)) {
+    if (this.strips.get(name)?.arranged !== columns) {
       const cells = atlas.height * atlas.width;
       const own = cells === 1 ? new Atlas(atlas.data, atlas.count, 1, 1, atlas.kind, columns) : new Atlas(atlas.data, Math.min(atlas.count, 64), atlas.height, atlas.width, atlas.kind, columns);
-      this.strips.set(name, own.whole());
+      own.spare = this.spares.get(`${name}/strip`) ?? null;
+      this.spares.delete(`${name}/strip`);
+      this.strips.set(name, Object.assign(own.whole(), { arranged: columns })); // a board of another size has others
     }
     return this.strips.get(name);
   }

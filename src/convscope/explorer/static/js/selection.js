@@ -65,6 +65,7 @@ export class Selection {
       });
       if (!answer || key !== `${this.app.store.get("layer")}/${this.app.store.get("map")}`) return;
       this.elastic = { ...answer, key };
+      shareScales(answer.panels);
       for (const panel of answer.panels) {
         panel.values = floats(answer, panel.offset, panel.height * panel.width);
         const kind = panel.kind === "input" ? "activation" : panel.kind;
@@ -94,5 +95,19 @@ export class Selection {
       if (found.unit && (found.unit.length !== node.shape.length || found.unit.some((at, d) => at >= node.shape[d]))) found.unit = null;
     }
     return found;
+  }
+}
+
+const COLUMN = { rest: "partial", activation: "out" };
+
+// What stands in one column has one scale: a partial sum that adds little looks faint beside one that adds much. A picture
+// that is zero throughout has none of its own; `largest` is 0 where all of a column are.
+function shareScales(panels) {
+  const most = new Map();
+  const column = (panel) => `${COLUMN[panel.role] ?? panel.role} ${panel.kind}`;
+  for (const panel of panels) most.set(column(panel), Math.max(most.get(column(panel)) ?? 0, panel.low || panel.high ? panel.limit : 0));
+  for (const panel of panels) {
+    panel.largest = most.get(column(panel));
+    panel.limit = panel.largest || 1;
   }
 }

@@ -20,6 +20,16 @@ export function num(value, { text = short(value), kind = "" } = {}) {
   return h(`span.num${kind ? `.${kind}` : ""}`, { "data-exact": exact(value) }, text);
 }
 
+// What changes many times a second is set in place, and only where it differs: a new element is laid out anew.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setNum(element, value, text = short(value)) {
+  element.dataset.exact = exact(value);
+  setText(element, text);
+}
+
 export function replace(element, ...children) {
   element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }

@@ -39,7 +39,3 @@ export function keysOf(prefix) {
 export function textOf(key, language) {
   return tables[language][key];
 }
-
-export function has(key) {
-  return tables[current]?.[key] !== undefined;
-}

@@ -1,7 +1,7 @@
 // The model as the server describes it, and where its units and maps stand: indices ↔ cells of a picture.
 
 import { isVector, mapCount, mapSize } from "../draw/columns.js";
-import { has, t } from "./i18n.js";
+import { t } from "./i18n.js";
 
 export class Model {
   constructor(hello) {
@@ -12,6 +12,11 @@ export class Model {
   // Whether the data source answers a question; a server answers all, a page saved to a file those that it can compute.
   can(question) {
     return !this.answers || this.answers.includes(question);
+  }
+
+  // What is true of every layer of a family, from the server's own table.
+  facts(family) {
+    return this.families[family] ?? this.families.other;
   }
 
   sizeOf(name) {
@@ -67,7 +72,7 @@ export class Model {
   }
 
   familyName(node) {
-    return has(`family_${node.family}`) ? t(`family_${node.family}`) : node.kind;
+    return t(`family_${node.family}`);
   }
 
   shapeText(shape) {

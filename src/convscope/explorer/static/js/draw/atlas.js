@@ -101,10 +101,14 @@ export function floatsAtlas(values, height, width, kind, limit) {
 }
 
 // The picture itself: one or three channels of bytes; of other numbers of channels the first.
-export function pictureCanvas(pixels, [channels, height, width]) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
+// Into `spare` where that has its size.
+export function pictureCanvas(pixels, [channels, height, width], spare = null) {
+  const fits = spare?.width === width && spare.height === height;
+  const canvas = fits ? spare : document.createElement("canvas");
+  if (!fits) {
+    canvas.width = width;
+    canvas.height = height;
+  }
   const image = new ImageData(width, height);
   const plane = height * width;
   for (let at = 0; at < plane; at++) {

@@ -52,10 +52,16 @@ export class CanvasPainter {
     c.globalAlpha = 1;
   }
 
+  // At the beginning of a picture: the canvas may have been made anew.
+  begin() {
+    this.font = null;
+  }
+
   text(text, x, y, { size = 12, weight = 400, colour, align = "left", base = "middle", mono = false, alpha = 1 } = {}) {
     const { c } = this;
     c.globalAlpha = alpha;
-    c.font = `${weight} ${size}px ${mono ? FONTS.mono : FONTS.sans}`;
+    const font = `${weight} ${size}px ${mono ? FONTS.mono : FONTS.sans}`;
+    if (font !== this.font) c.font = this.font = font; // the page's styles are worked out each time that it is set
     c.fillStyle = colour;
     c.textAlign = align;
     c.textBaseline = base;

@@ -93,6 +93,7 @@ export class Stage {
     if (!scene) return;
     const phases = now === Infinity ? { move: 1, late: 1 } : this.phases(now);
     if (ratio) {
+      painter.begin();
       this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
       this.context.fillStyle = scene.background;
       this.context.fillRect(0, 0, this.width, this.height);

@@ -23,17 +23,17 @@ export function explainBackward(snapshot, name, index, rule) {
   if (name === network.output && layer.node.family !== "softmax") return { ...done, ...ofLoss(snapshot, layer, index, value) };
   if (behind === network.output) return { ...done, ...ofLoss(snapshot, layers.get(behind), index, value, name) };
   if (layer.node.family === "softmax") return { ...done, ...throughItself(layer, index, value, back.get(name).upstream) };
-  const through = ["activation", "subsample"].includes(layer.node.family) ? name : behind;
+  const through = layer.node.facts.slope ? name : behind;
   const following = network.readers.get(through ?? name);
   const terms = [];
   const silent = [];
   following.forEach(([reader, place], origin) => {
     const rows = backThrough(layers.get(reader), place, index, back.get(reader).delta);
     if (!rows.length) silent.push([reader, "stepped_over"]);
-    else if (["max_pool", "min_pool"].includes(layers.get(reader).node.family) && rows.every((row) => row.coefficient === 0)) silent.push([reader, "lost"]);
+    else if (layers.get(reader).node.facts.picks && rows.every((row) => row.coefficient === 0)) silent.push([reader, "lost"]);
     for (const row of rows) terms.push({ ...row, origin });
   });
-  const only = following.every(([reader]) => ["conv", "linear"].includes(layers.get(reader).node.family));
+  const only = following.every(([reader]) => layers.get(reader).node.facts.weights);
   const factor = only ? "w" : "∂u/∂y";
   const steps = [];
   if (through) {

@@ -59,8 +59,8 @@ function linear(layer, [unit]) {
 export function poolTerms({ node, inputs: [x] }, index) {
   const { positions, share } = pooled(node, index.slice(1), x.shape.slice(1));
   const values = positions.map(({ at: place, inside }) => (inside ? at(x, [index[0], ...place]) : 0));
-  const extreme = node.family === "max_pool" || node.family === "min_pool";
-  const best = extreme ? winner(values, positions.map(({ inside }) => inside), node.family === "min_pool") : -1;
+  const extreme = node.facts.picks !== "";
+  const best = extreme ? winner(values, positions.map(({ inside }) => inside), node.facts.picks === "smallest") : -1;
   return positions.map(({ at: place, inside }, k) => {
     const coefficient = extreme ? (k === best ? 1 : 0) : share;
     return { coefficient, value: values[k], product: coefficient * values[k], source: [index[0], ...place], padding: !inside };

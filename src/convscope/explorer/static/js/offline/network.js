@@ -7,7 +7,7 @@ export class Network {
   constructor(plan) {
     const packed = fromBase64(plan.weights);
     const numbers = new Float32Array(packed.buffer, 0, packed.length / 4);
-    this.nodes = plan.hello.nodes.map((node) => ({ ...node, op: plan.ops[node.name], tensors: {} }));
+    this.nodes = plan.hello.nodes.map((node) => ({ ...node, facts: plan.hello.families[node.family], op: plan.ops[node.name], tensors: {} }));
     for (const node of this.nodes) {
       for (const [name, { shape, offset }] of Object.entries(node.op.tensors)) {
         node.tensors[name] = { shape, data: Float64Array.from(numbers.subarray(offset, offset + sizeOf(shape))) };

@@ -3,8 +3,6 @@
 
 import { pooled } from "./windows.js";
 
-const WINDOWED = ["conv", "max_pool", "min_pool", "mean_pool", "sum_pool", "subsample"];
-
 export class Reach {
   constructor(network, inputShape) {
     this.network = network;
@@ -20,7 +18,7 @@ export class Reach {
   // Which positions of the source along dimension d output position ``at`` reads, those outside left out.
   reads(node, source, d, at) {
     const size = this.shapes.get(source)[d + 1];
-    if (WINDOWED.includes(node.family)) {
+    if (node.facts.window) {
       const { kernel, stride, padding, dilation } = node.window;
       const found = Array.from({ length: kernel[d] }, (_, k) => at * stride[d] - padding[d] + k * dilation[d]);
       return found.filter((each) => each >= 0 && each < size);
@@ -41,7 +39,7 @@ export class Reach {
       const each = parts.map(([, field]) => {
         const before = field[d];
         if (!before) return null;
-        if (WINDOWED.includes(node.family)) {
+        if (node.facts.window) {
           const { kernel, stride, padding, dilation } = node.window;
           return { first: before.first - padding[d] * before.jump, size: before.size + (kernel[d] - 1) * dilation[d] * before.jump, jump: before.jump * stride[d] };
         }

@@ -43,6 +43,7 @@ export function elastic(app) {
     over: (painter, phases) => {
       if (!still()) return;
       drawCaptions(app, painter, plan, data, phases.late);
+      drawScales(app, painter, plan, data, phases.late);
       drawValues(app, painter, plan, data, phases.move);
       drawUnit(app, painter, plan, data, phases.late);
       drawMark(app, painter);
@@ -72,10 +73,10 @@ function place(app, data, W, H, withUnit) {
   const rows = Math.max(1, ...data.panels.filter((p) => ["source", "rest"].includes(p.role)).map((p) => p.row + 1));
   const hasAfter = data.panels.some((p) => p.role === "activation");
   const wide = data.panels.some((p) => p.unfold);
-  const top = 64;
+  const narrow = W < 560;
+  const top = narrow ? 40 : 64;
   const room = H - top - 40;
   const middle = top + room / 2;
-  const narrow = W < 560;
   const pitch = wide ? room / 3 : Math.min(104, room / rows);
   const side = wide ? Math.min(room / 3 - 26, W * 0.26) : Math.min(pitch - 12, W * 0.13, withUnit ? 62 : 92);
   const left = narrow ? 14 : 42;
@@ -136,7 +137,7 @@ function drawFlow(app, painter, plan, data, late) {
     const source = plan.places.get(find(data, "source"));
     ends.push([source.x + source.w, centre(source)[1]]);
   }
-  const summed = ["conv", "linear", "add", "rbf", "total", "total_across", "grid_sample"].includes(data.family);
+  const summed = app.model.facts(data.family).sum;
   const sx = plan.columns.sum;
   for (const [x, y] of ends) {
     if (summed) join(x + 2, y, sx - 15, plan.middle);
@@ -206,7 +207,23 @@ function drawCaptions(app, painter, plan, data, late) {
   } else if (data.more) {
     const sources = [...plan.places].filter(([panel]) => panel.role === "source").map(([, place]) => place);
     const below = Math.max(...sources.map((place) => place.y + place.h));
-    painter.text(t("more_maps", { count: data.more }), sources[0].x, below + 12, { size: 12, colour: palette.soft, align: "left", alpha: late });
+    painter.text(t("more_maps", { count: data.more }), sources[0].x, below + 26, { size: 12, colour: palette.soft, align: "left", alpha: late });
+  }
+}
+
+// Below every column the limit of its own colour scale, as in the overview.
+function drawScales(app, painter, plan, data, alpha) {
+  const lowest = new Map();
+  for (const [panel, at] of plan.places) {
+    const before = lowest.get(panel.role);
+    if (!before || at.y + at.h > before.at.y + before.at.h) lowest.set(panel.role, { panel, at });
+  }
+  for (const { panel, at } of lowest.values()) {
+    const style = { size: 10, mono: true, colour: palette.soft, alpha };
+    const text = panel.largest ? `±${short(panel.largest, 2)}` : "0";
+    const written = ["out", "activation"].includes(panel.role) && (app.store.state.unit || panel.width * panel.height === 1);
+    if (plan.wide && panel.unfold) painter.text(text, at.x + at.w, at.y - 11, { ...style, align: "right" }); // the next stands right below
+    else painter.text(text, at.x + at.w / 2, at.y + at.h + (written ? 30 : 11), { ...style, align: "center" });
   }
 }
 
@@ -281,13 +298,15 @@ function placesOn(app, data, panel, cell) {
   if (["affine_grid", "grid_sample"].includes(reader?.family)) return []; // it reads elsewhere
   if (window) return readersOf(window, cell, panel.full);
   const inside = cell[0] < panel.full[0] && cell[1] < panel.full[1];
-  const same = back || ["activation", "identity", "batch_norm", "lrn", "add", "concat", "softmax", "log_softmax"].includes(data.family);
+  const same = back || app.model.facts(data.family).place;
   return same && inside ? [cell] : [];
 }
 
 export function chosenRow(app, data) {
   const rows = data.panels.filter((panel) => panel.role === "source").map((panel) => panel.row);
   if (rows.includes(app.row)) return app.row;
+  const weighed = app.store.get("tab") === "gradient" ? data.panels.find((panel) => panel.role === "kernel" && panel.place.join() === app.store.get("weighed")) : null;
+  if (weighed) return weighed.row;
   const { unit } = app.store.state;
   const kernels = data.panels.some((panel) => panel.role === "kernel");
   if (!kernels || !unit) return rows[0] ?? 0;
@@ -352,7 +371,7 @@ function drawGrids(app, painter, plan, data, box, row, late) {
     const whole = Math.max(1, Math.floor(Math.log10(peak / 10 ** power)) + 1) + (grid.values.some((value) => value < 0) ? 1 : 0);
     const digits = Math.min(power ? 2 : Math.min(3, digitsFor(peak) - 2), fitting - whole - 1);
     if (power) painter.text(`· 10${superscript(power)}`, x + Math.max(kw * cell, 76), y - 11, { size: 11.5, colour: palette.soft, align: "right", alpha: late });
-    const winner = data.family === "max_pool" ? best(grid.values, grid.padding, 1) : data.family === "min_pool" ? best(grid.values, grid.padding, -1) : -1;
+    const winner = best(grid.values, grid.padding, { largest: 1, smallest: -1 }[app.model.facts(data.family).picks]);
     grid.values.forEach((value, k) => {
       const cx = x + (k % kw) * cell;
       const cy = y + Math.floor(k / kw) * cell;
@@ -376,8 +395,10 @@ function superscript(power) {
   return String(power).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 }
 
+// The place that is picked; −1 where none is.
 function best(values, padding, sign) {
   let found = -1;
+  if (!sign) return found;
   values.forEach((value, k) => {
     if (!padding?.[k] && (found < 0 || value * sign > values[found] * sign)) found = k;
   });

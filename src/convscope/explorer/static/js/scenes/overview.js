@@ -24,19 +24,20 @@ export function overview(app, { dim = 1 } = {}) {
       continue;
     }
     const atlas = atlases.get(shows);
+    const alpha = atlas || !atlases.size ? dim : 0.3 * dim; // a layer without weights has none to show
     if (box.kind === "output") {
       box.order = app.outputOrder;
       continue;
     }
     if (box.kind === "strip") {
       const place = atlas ? app.frames.strip(shows, box.columns) : null;
-      pictures.set(shows, { place, x: at.x, y: at.y, w: at.width, h: at.height, alpha: dim });
+      pictures.set(shows, { place, x: at.x, y: at.y, w: at.width, h: at.height, alpha });
       continue;
     }
     const shown = atlas ? Math.min(box.shown, atlas.count) : box.shown;
     for (let map = 0; map < box.shown; map++) {
       const place = tilePlace(at, map);
-      pictures.set(`${shows}/${map}`, { place: atlas && map < shown ? atlas.place(map) : null, ...place, alpha: dim });
+      pictures.set(`${shows}/${map}`, { place: atlas && map < shown ? atlas.place(map) : null, ...place, alpha });
     }
   }
   return {
@@ -94,8 +95,8 @@ function drawEdges(app, painter, dim) {
       painter.path([[xb - 3.5, b.y - 8], [xb + 3.5, b.y - 8], [xb, b.y - 2]], { fill: palette.accent, alpha: 0.75 * dim });
       continue;
     }
-    const h1 = Math.min(a.height, 360) / 2;
-    const h2 = Math.min(b.height, 360) / 2;
+    const h1 = a.height / 2;
+    const h2 = b.height / 2;
     const xm = (x1 + x2) / 2;
     painter.path([[x1, y1 - h1], [xm, y1 - h1, xm, y2 - h2, x2, y2 - h2], [x2, y2 + h2], [xm, y2 + h2, xm, y1 + h1, x1, y1 + h1]], { fill: palette.line, alpha: 0.5 * dim });
   }
@@ -104,7 +105,7 @@ function drawEdges(app, painter, dim) {
 // The layer whose maps are listed beside the board.
 function drawOpened(app, painter) {
   const box = app.camera.boxOf(app.store.get("layer"));
-  if (box) painter.rect(box.x - app.camera.x - 6, box.y - 6, box.width + 12, box.height + 12, { stroke: palette.accent, width: 1.6, radius: 7 });
+  if (box) painter.rect(box.x - app.camera.x - 6, box.y - 6, box.width + 12, box.height + (app.camera.zoom < 0.7 ? 12 : 24), { stroke: palette.accent, width: 1.6, radius: 7 });
 }
 
 // Below every column: the limit of its own colour scale, and how many of its maps stand here.
@@ -114,7 +115,7 @@ function drawMore(app, painter) {
     const atlas = box.kind === "output" ? null : app.frames.atlases.get(box.item.shows);
     const middle = box.x - app.camera.x + box.width / 2;
     const style = { size: app.camera.layout.gap < 12 ? 9 : 10, colour: palette.soft, align: "center" };
-    if (atlas) painter.text(`±${short(atlas.limit, 2)}`, middle, box.y + box.height + 9, { ...style, mono: true });
+    if (atlas) painter.text(atlas.low || atlas.high ? `±${short(atlas.limit, 2)}` : "0", middle, box.y + box.height + 9, { ...style, mono: true });
     if (box.kind === "tiles" && box.count > box.shown) painter.text(`${box.shown} / ${box.count}`, middle, box.y + box.height + (atlas ? 20 : 9), style);
   }
 }

@@ -25,7 +25,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     where: (row) => where(app, page, row),
     light: (row) => light(app, page, row),
     coefficientKind: page.family === "loss" ? "activation" : "weight",
-    valueKind: back ? "delta" : "activation",
+    valueKind: back && page.family !== "loss" ? "delta" : "activation",
   };
   const weight = h("div", { id: "attention" });
   if (page.family === "attention" && !back && app.model.can("weigh")) {

@@ -26,6 +26,9 @@ export async function showGradient(app, body, { offset = 0, limit = 12 } = {}) {
     const { unit } = app.store.state;
     app.selection.select(layer, own, unit && [own, ...unit.slice(1)]);
   }
+  // The input whose kernel the weight is of: the board opens its window.
+  app.store.set({ weighed: weight.parameter === "weight" ? weight.index.slice(0, -2).join() : null });
+  app.stage.request();
   const chooser = picker(app, node, weight);
   const page = await app.connection.ask("explain", { layer, index: weight.index, parameter: weight.parameter, direction: "gradient", offset, limit });
   const value = await app.connection.ask("values", { layer, quantity: "weight", parameter: weight.parameter, map: weight.index[0] ?? 0 });

@@ -2,6 +2,7 @@
 // is in the tab order; the arrow keys move it.
 
 import { $, h, replace } from "../core/dom.js";
+import { FONTS } from "../draw/painter.js";
 
 export function mountHeads(app) {
   const list = $("#heads");
@@ -26,7 +27,8 @@ export function mountHeads(app) {
     const sizes = name === "input" ? app.model.input_shape : node.shape;
     const shape = app.model.shapeText(sizes);
     const maps = sizes.length === 3 && sizes[1] * sizes[2] > 1;
-    const brief = maps && box.alone ? [`${sizes[0]} ×`, `${sizes[1]}×${sizes[2]}`] : [shape.replace(/(×1)+$/, "")]; // maps × rows × columns
+    const weight = ofWeights() ? node?.parameters.weight : null;
+    const brief = weight?.length > 2 && box.alone ? [`${weight[0]}×${weight[1]} ×`, weight.slice(2).join("×")] : weight?.length === 2 ? [`${weight[0]} ×`, weight[1]] : weight ? [weight.join("×")] : maps && box.alone ? [`${sizes[0]} ×`, `${sizes[1]}×${sizes[2]}`] : [shape.replace(/(×1)+$/, "")]; // maps × rows × columns
     const full = name === "input" ? app.t("input") : folded ? app.t("block_of", { name: item.name, count: item.members.length }) : `${name}, ${app.model.familyName(node)}`;
     const button = h("button", {
       type: "button", "data-layer": name, tabIndex: name === current ? 0 : -1,
@@ -43,6 +45,11 @@ export function mountHeads(app) {
     }, h("b", {}, folded ? `▸ ${label}` : label), brief.map((line) => h("span", {}, line)));
     buttons.set(name, button);
     return h("li", {}, button);
+  }
+
+  // Whether kernels stand below the names, not maps: then the sizes are theirs.
+  function ofWeights() {
+    return ["weight", "gradient"].includes(app.store.get("show"));
   }
 
   function open(item) {
@@ -74,12 +81,13 @@ export function mountHeads(app) {
       const button = buttons.get(box.item.shows);
       if (!button) continue;
       const own = box.alone ? box.columnWidth : box.width;
-      const width = Math.max(own, Math.min(96, own + app.camera.layout.gap - 4));
+      const width = Math.max(own, Math.min(96, own + app.camera.layout.gap - 1));
       const x = box.x + box.width / 2 - width / 2 - app.camera.x;
       const li = button.parentElement;
       const y = box.alone ? 4 : box.y - 34;
       li.style.transform = `translate(${x.toFixed(1)}px, ${y}px)`;
       li.style.width = `${width}px`;
+      fitName(button.firstChild, width);
       li.hidden = x > app.stage.width || x + width < 0 || y < 0;
       li.classList.toggle("slim", width < 22);
     }
@@ -94,8 +102,9 @@ export function mountHeads(app) {
     } else place();
   };
   app.store.on(["lang", "frame"], (_, keys) => {
-    if (!keys.has("lang") && draw.moves === app.frames.atlases.has("input")) return;
+    if (!keys.has("lang") && draw.moves === app.frames.atlases.has("input") && draw.weights === ofWeights()) return;
     draw.moves = app.frames.atlases.has("input");
+    draw.weights = ofWeights();
     draw.lang = app.store.get("lang");
     draw();
   });
@@ -105,6 +114,18 @@ export function mountHeads(app) {
     before(animate);
     place();
   };
+}
+
+// A name that is too long for its column is set smaller, as far as it can be read, before it is cut.
+const NAME = 12.5;
+const LEAST = 8.5;
+const ruler = document.createElement("canvas").getContext("2d");
+function fitName(name, width) {
+  if (name.fitted === width) return;
+  name.fitted = width;
+  ruler.font = `600 ${NAME}px ${FONTS.sans}`;
+  const size = Math.max(LEAST, Math.min(NAME, (NAME * (width - 2)) / ruler.measureText(name.textContent).width));
+  name.style.fontSize = size < NAME ? `${size.toFixed(1)}px` : "";
 }
 
 // Activations are known by what they do; long paths by their end.

@@ -1,6 +1,6 @@
 // The picture: draw on it, erase, set one pixel, load a file, use the camera, take the next item; and what the network says.
 
-import { $, h, notice, num, replace } from "../core/dom.js";
+import { $, h, notice, num, replace, setNum, setText } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { told } from "../core/told.js";
@@ -238,34 +238,19 @@ export function mountInput(app) {
       delete box.dataset.kind;
       return;
     }
-    const order = frame.probabilities.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]).slice(0, 4);
-    const said = app.model.className(frame.predicted);
-    const { source } = frame;
-    const origin = source.kind === "data" ? t("source_data", { split: t(`split_${source.split}`), index: source.index, name: source.class }) : t(`source_${source.kind}`);
-    const saidBox = h("div.said-box", {},
-      h("h2", {}, t("network_says")),
-      h("p.verdict-word", { id: "said" }, said),
-      h("div.bars", {}, order.flatMap(([p, index]) => {
-        const fill = h("span.fill");
-        fill.style.width = `${(p * 100).toFixed(2)}%`;
-        const strong = index === frame.predicted ? ".said" : "";
-        return [h(`span.name${strong}`, { title: app.model.className(index) }, app.model.className(index)), h("span.track", {}, fill), num(p, { text: percent(p) })];
-      })),
-      h("p.small.soft", {}, origin + (source.edited ? ` · ${t("edited")}` : "")),
-      unknownNote(source));
     // What can be chosen stays where it is, with the focus in it, when numbers change.
     const kind = `${store.get("lang")} ${frame.loss !== null}`;
     const standing = box.dataset.kind === kind && box.querySelector(".said-box");
     box.dataset.kind = kind;
     if (standing) {
-      standing.replaceWith(saidBox);
+      tellAnswer(standing, frame);
       if (frame.loss === null) return;
       targets(frame);
       $("#loss").value = frame.loss_name;
-      replace(box.querySelector(".loss"), ...lossOf(frame));
+      setNum(box.querySelector(".loss .num"), frame.loss, short(frame.loss, 5));
       return;
     }
-    replace(box, saidBox,
+    replace(box, answerBox(frame),
     h("div.asked-box", {},
       frame.loss !== null ? h("div.choices", {},
         h("label.field", {}, t("target"), targets(frame)),
@@ -276,6 +261,33 @@ export function mountInput(app) {
         h("label.field", {}, t("attribution"), methods()), working.box),
       app.model.model.known_from === "model" ? null : h("p.note.warn", {}, t(`normalised_by_${app.model.model.known_from}`)),
     ));
+  }
+
+  // What the network says: made once, and told anew for every frame.
+  function answerBox(frame) {
+    const rows = frame.probabilities.slice(0, 4).flatMap(() => [h("span.name"), h("span.track", {}, h("span.fill")), num(0)]);
+    const box = h("div.said-box", {}, h("h2", {}, t("network_says")), h("p.verdict-word", { id: "said" }), h("div.bars", {}, rows), h("p.small.soft.origin"), h("div.unknown-box"));
+    tellAnswer(box, frame);
+    return box;
+  }
+
+  function tellAnswer(box, frame) {
+    const { source, probabilities, predicted } = frame;
+    const find = (selector) => box.querySelector(selector);
+    const origin = source.kind === "data" ? t("source_data", { split: t(`split_${source.split}`), index: source.index, name: source.class }) : t(`source_${source.kind}`);
+    setText(find("#said"), app.model.className(predicted));
+    setText(find(".origin"), origin + (source.edited ? ` · ${t("edited")}` : ""));
+    const cells = find(".bars").children;
+    probabilities.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0]).slice(0, 4).forEach(([p, index], row) => {
+      const [name, track, number] = [cells[3 * row], cells[3 * row + 1], cells[3 * row + 2]];
+      setText(name, app.model.className(index));
+      name.title = app.model.className(index);
+      name.classList.toggle("said", index === predicted);
+      track.firstChild.style.transform = `scaleX(${p.toFixed(4)})`; // moves nothing else, unlike a width
+      setNum(number, p, percent(p));
+    });
+    const note = unknownNote(source);
+    if (find(".unknown-box").textContent !== (note?.textContent ?? "")) replace(find(".unknown-box"), note);
   }
 
   function lossOf(frame) {
@@ -290,7 +302,7 @@ export function mountInput(app) {
       choice = { classes: app.model.classes, select };
     }
     const { select } = choice;
-    select.options[0].textContent = `${t("automatic")} (${app.model.className(frame.target)})`;
+    setText(select.options[0], `${t("automatic")} (${app.model.className(frame.target)})`);
     select.value = frame.target_chosen ? String(frame.target) : "";
     return select;
   }

@@ -7,6 +7,7 @@ import { colours, KINDS } from "../draw/colour.js";
 
 export function mountLegend(app) {
   const { store } = app;
+  let standing = "";
 
   function ramp(kind) {
     const canvas = h("canvas", { width: 127, height: 1, "aria-hidden": "true" });
@@ -18,16 +19,25 @@ export function mountLegend(app) {
     return canvas;
   }
 
-  // The scale of the layer looked at, where the rest of the key stands already.
+  // What is drawn: one quantity of every layer, or what a map that is taken apart consists of.
+  function drawn() {
+    const apart = app.apart?.panels.map((panel) => (panel.kind === "input" ? "activation" : panel.kind));
+    return new Set(apart ?? [store.get("show")]);
+  }
+
+  // The scale of the layer looked at, where the rest of the key stands already; a map taken apart has one below each column.
   function limit() {
+    if (app.apart) return [];
     const atlas = app.frames.atlases.get(store.get("layer") ?? app.hover?.layer);
     return atlas ? ["± ", num(atlas.limit, { text: short(atlas.limit, 3) })] : [];
   }
 
   function draw() {
     const { show } = store.state;
+    const kinds = drawn();
+    standing = [...kinds].join();
     replace($("#legend"),
-      KINDS.map((kind) => h(`div.scale${kind === show ? "" : ".off"}`, {}, h(`span.${kind}`, {}, t(`short_${kind}`)), h("span", {}, "−"), ramp(kind), h("span", {}, "+"),
+      KINDS.map((kind) => h(`div.scale${kinds.has(kind) ? "" : ".off"}`, {}, h(`span.${kind}`, {}, t(`short_${kind}`)), h("span", {}, "−"), ramp(kind), h("span", {}, "+"),
         kind === show ? h("span", { id: "legend-limit" }, limit()) : null)),
       h("span", {}, h("span.delta", {}, "▏"), t("target_mark")),
     );
@@ -36,6 +46,13 @@ export function mountLegend(app) {
   }
   store.on(["lang", "show"], draw);
   store.on(["layer", "frame"], () => replace($("#legend-limit"), limit()));
+  const before = app.onselection;
+  app.onselection = () => {
+    const drawing = before?.();
+    if ([...drawn()].join() !== standing) draw();
+    else replace($("#legend-limit"), limit());
+    return drawing;
+  };
   const theme = app.ontheme;
   app.ontheme = () => {
     theme?.();

@@ -85,7 +85,7 @@ function patch(app, found, each) {
     type: "button", "data-index": String(each.index), "data-box": JSON.stringify(each.box),
     title: `${each.class} · ${t(`split_${found.split}`)} ${each.index}${columns ? ` · ${rows[0]}…${rows[1] - 1}, ${columns[0]}…${columns[1] - 1}` : ""}`,
     onclick: () => app.frames.change("show_data", { split: found.split, index: each.index }),
-  }, canvas, h("span.small", {}, `${each.class} `, num(each.value, { text: short(each.value, 3) })));
+  }, canvas, h("span.small", {}, `${each.class} · `, num(each.value, { text: short(each.value, 3) })));
 }
 
 function climb(grown) {

@@ -1,12 +1,12 @@
 // Learning from the data set while the page looks on. The server learns and knows whether it does; the page asks for its
 // newest weights, draws them, and asks again: at its own pace, which holds up no step.
 
-import { $, h, notice, num, replace, say } from "../core/dom.js";
+import { $, h, notice, num, replace, say, setNum, setText } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 
-const PACE = 40; // ms from one look to the next, at least
+const PACE = 46; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
 const KEPT = 2000;
 const FEW_CLASSES = 40; // above, the picture of what was mixed up would be all lines
 const live = { now: null, losses: [], batch: 32, watching: false };
@@ -50,17 +50,30 @@ export function refreshLive(app) {
 function fill(app, section) {
   const { now } = live;
   const find = (id) => section.querySelector(`#${id}`);
-  find("live-run").textContent = t({ running: "live_pause", ending: "live_ending" }[now?.state] ?? "live_start");
+  setText(find("live-run"), t({ running: "live_pause", ending: "live_ending" }[now?.state] ?? "live_start"));
   find("live-run").disabled = now?.state === "ending";
   find("live-one").disabled = learns();
   if (!now) return;
   const last = live.losses.at(-1);
-  if (last !== undefined) {
-    replace(find("live-now"), t("live_now", { step: now.total, epoch: now.epoch + 1 }), " = ", num(last, { text: short(last, 4) }), ` · ${t("live_right")} `, num(now.right, { text: percent(now.right) }));
-  } else replace(find("live-now"));
+  tell(find("live-now"), now, last);
   find("live-curve").setAttribute("aria-label", t("live_curve", { count: live.losses.length }));
   curve(find("live-curve"), live.losses);
   mixed(app, find("live-mixed"), now);
+}
+
+// The step's number and loss, and the share of its pictures that was said right.
+function tell(line, now, last) {
+  if (last === undefined) {
+    replace(line);
+    return;
+  }
+  const words = [`${t("live_now", { step: now.total, epoch: now.epoch + 1 })} = `, ` · ${t("live_right")} `];
+  if (!line.firstChild) replace(line, h("span"), num(last), h("span"), num(now.right));
+  const [step, loss, right, share] = line.children;
+  setText(step, words[0]);
+  setNum(loss, last, short(last, 4));
+  setText(right, words[1]);
+  setNum(share, now.right, percent(now.right));
 }
 
 // Answers may overlap, and come in another order than they were made in.
@@ -163,8 +176,13 @@ function mixed(app, box, now) {
   const wrong = now.mixed.filter(([was, said]) => was !== said);
   const text = t("live_mixed", { count: now.recent });
   canvas.setAttribute("aria-label", text);
-  box.querySelector("p").textContent = wrong.length ? `${text} ${t("live_mistakes")}` : text;
-  replace(box.querySelector("ul"), wrong.slice(0, 4).map(([was, said, times]) => h("li", {}, `${app.model.className(was)} → ${app.model.className(said)} · `, num(times, { text: String(times) }))));
+  setText(box.querySelector("p"), wrong.length ? `${text} ${t("live_mistakes")}` : text);
+  const list = box.querySelector("ul");
+  const often = wrong.slice(0, 4);
+  if (list.dataset.shown !== `${often}`) {
+    list.dataset.shown = `${often}`;
+    replace(list, often.map(([was, said, times]) => h("li", {}, `${app.model.className(was)} → ${app.model.className(said)} · `, num(times, { text: String(times) }))));
+  }
   const context = canvas.getContext("2d");
   const side = canvas.width / classes;
   context.clearRect(0, 0, canvas.width, canvas.height);

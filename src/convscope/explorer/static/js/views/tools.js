@@ -26,7 +26,7 @@ export function mountTools(app) {
 
   function bar() {
     const { model } = app.model;
-    $("#model-name").textContent = `${model.name} · ${t("parameters_n", { count: count(model.parameters) })}`;
+    replace($("#model-name"), model.name, h("span.model-size", {}, ` · ${t("parameters_n", { count: count(model.parameters) })}`));
     $("#skip").textContent = t("skip_to_network");
     const dark = document.documentElement.dataset.theme === "dark";
     replace($("#tools"),

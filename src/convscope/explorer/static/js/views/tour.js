@@ -18,6 +18,9 @@ export function maybeTour(app) {
 export function startTour(app) {
   const { store } = app;
   let stop = 0;
+  let again = null;
+  const resized = () => again?.();
+  window.addEventListener("resize", resized);
   const before = document.activeElement;
   const output = app.model.output;
 
@@ -98,7 +101,8 @@ export function startTour(app) {
       if (event.key === "Tab") trap(event, box);
     });
     replace($("#overlay"), box);
-    place(box, target);
+    again = () => place(box, target);
+    again();
     next.focus();
     say(`${now.title()}. ${now.text()}`);
   }
@@ -110,6 +114,7 @@ export function startTour(app) {
 
   function finish() {
     remember(SEEN, "done");
+    window.removeEventListener("resize", resized);
     document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
     store.set({ evidence: null });
     replace($("#overlay"));

@@ -1,0 +1,100 @@
+"""Colours that can be compared: one scale a column, told below it; what a window of another size must not disorder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.browser.pages import select, settle
+from torch import nn
+
+from convscope.explorer import Handle, explore
+from convscope.explorer.session import Session
+
+pytestmark = pytest.mark.long
+PANELS = """() => convscope.apart.panels.map(({ role, limit, largest }) => ({ role, limit, largest }))"""
+STRIP = """(name) => {
+  const box = convscope.camera.boxOf(name);
+  const { canvas } = convscope.frames.strip(name, box.columns);
+  return [box.columns, canvas.width, canvas.height];
+}"""
+
+
+def limits(page: Any) -> dict[str, set[float]]:
+    found: dict[str, set[float]] = {}
+    for panel in page.evaluate(PANELS):
+        found.setdefault(panel["role"], set()).add(panel["limit"])
+    return found
+
+
+def test_partial_sums_share_one_scale(visit: Callable[..., Any], lenet: Handle) -> None:
+    """The limit is the largest of the column's own; the map and its activation share one, too."""
+    page = visit(lenet)
+    select(page, "c3", 5)
+    found = limits(page)
+    assert all(len(each) == 1 for each in found.values()), found
+    assert found["out"] == found["activation"]
+    assert isinstance(lenet.session, Session)
+    layer = lenet.session.snapshot.layer("c3")
+    x, w = layer.inputs[0], lenet.session.model.get_parameter("c3.weight")[5].detach()
+    parts = torch.stack([nn.functional.conv2d(x[:, [at]], w[None, [at]])[0, 0] for at in range(6)])
+    quantiles = [float(part.abs().flatten().quantile(0.995, interpolation="lower")) for part in parts]
+    assert found["partial"].pop() == pytest.approx(max(quantiles), rel=1e-4)
+
+
+def test_a_map_without_a_number_but_zero_has_no_scale(visit: Callable[..., Any]) -> None:
+    """An all-zero input next to small ones: these keep their colours, though a scale of nothing stands at 1."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv2d(2, 1, 3)).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([0.01, -0.01])[:, None, None, None])  # type: ignore[union-attr, operator]
+        model[2].weight.mul_(0.01)  # type: ignore[union-attr, operator]
+    with explore(model, input_shape=(1, 8, 8), port=0) as handle:
+        assert isinstance(handle.session, Session)
+        handle.session.show(handle.session.desk.from_pixels(bytes([200]) * 64))
+        page = visit(handle)
+        select(page, "2", 0)
+        found = limits(page)
+        assert max(found["source"]) < 0.1
+        select(page, "1", 1)
+        assert {panel["largest"] for panel in page.evaluate(PANELS) if panel["role"] == "out"} == {0}
+
+
+def test_a_window_of_another_size_arranges_vectors_anew(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    wide = page.evaluate(STRIP, "flatten")
+    page.set_viewport_size({"width": 1024, "height": 600})
+    settle(page, 400)
+    columns, width, height = page.evaluate(STRIP, "flatten")
+    assert columns != wide[0]
+    assert (width, height) == (columns, -(-400 // columns))
+
+
+def test_the_tour_stays_in_the_window(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, tour=True)
+    page.wait_for_selector("#tour")
+    page.set_viewport_size({"width": 390, "height": 844})
+    settle(page, 300)
+    box = page.locator("#tour").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+
+
+def test_the_board_opens_the_window_of_the_weight(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    select(page, "c3", 5, [5, 3, 7], tab="gradient")
+    page.evaluate("() => convscope.store.set({ weight: { parameter: 'weight', index: [5, 2, 1, 1] } })")
+    page.wait_for_function("() => convscope.store.get('weighed') === '5,2'")
+    page.wait_for_function("() => convscope.gridHits[0]?.row === 2")
+
+
+def test_names_are_set_smaller_before_they_are_cut(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, size=(1024, 768))
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('#heads b')].filter((name) => name.scrollWidth > name.clientWidth + 1)
+          .map((name) => name.textContent)"""
+    )
+    assert cut == []
+    page.evaluate("() => convscope.store.set({ show: 'weight' })")
+    page.wait_for_function("() => document.querySelector('#heads [data-layer=c3]').innerText.includes('16×6')")
