@@ -283,7 +283,7 @@ export function mountInput(app) {
       setText(name, app.model.className(index));
       name.title = app.model.className(index);
       name.classList.toggle("said", index === predicted);
-      track.firstChild.style.transform = `scaleX(${p.toFixed(4)})`; // moves nothing else, unlike a width
+      track.firstChild.style.transform = `scaleX(${Number.isFinite(p) ? p.toFixed(4) : 0})`; // moves nothing else, unlike a width
       setNum(number, p, percent(p));
     });
     const note = unknownNote(source);
