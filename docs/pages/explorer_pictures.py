@@ -188,8 +188,8 @@ def opened(name: str, options: argparse.Namespace, folder: Path) -> Handle:
     if name == "long":
         return explore(create_model("vgg16"), port=0)
     if name == "detector":
-        model = load(options.detector) if options.detector else create_model("faster_rcnn", classes=3)
-        handle = explore(model, port=0)
+        found = load(options.detector) if options.detector else create_model("faster_rcnn", classes=3)
+        handle = explore(found, port=0)
         if options.picture:
             handle.session.load_upload(options.picture.read_bytes(), "upload")  # type: ignore[union-attr]
         return handle
@@ -315,12 +315,12 @@ def take(browser: Any, handle: Handle, name: str, look: str, folder: Path) -> No
     view = VIEWS[name]
     with page_of(browser, handle, view, look) as page:
         sheet(wide(page)).save(folder / f"{name}-{look}-wide.png")
-        parts = []
-        for size, taken in ((TABLET, lambda page: [shot(page)]), (PHONE, phone)):
+        parts: list[Image.Image] = []
+        for size in (TABLET, PHONE):
             page.set_viewport_size({"width": size[0], "height": size[1]})
             page.evaluate("() => document.querySelector('#detail')?.scrollTo(0, 0)")
             settled(page)
-            parts += taken(page)
+            parts += phone(page) if size == PHONE else [shot(page)]
     sheet(parts).save(folder / f"{name}-{look}-small.png")
     print(f"{name}-{look}", flush=True)
 

@@ -48,8 +48,8 @@ def test_a_map_without_a_number_but_zero_has_no_scale(visit: Callable[..., Any])
     """An all-zero input next to small ones: these keep their colours, though a scale of nothing stands at 1."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv2d(2, 1, 3)).eval()
     with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([0.01, -0.01])[:, None, None, None])  # type: ignore[union-attr, operator]
-        model[2].weight.mul_(0.01)  # type: ignore[union-attr, operator]
+        model[0].weight.copy_(torch.tensor([0.01, -0.01])[:, None, None, None])  # type: ignore[operator]
+        model[2].weight.mul_(0.01)  # type: ignore[operator]
     with explore(model, input_shape=(1, 8, 8), port=0) as handle:
         assert isinstance(handle.session, Session)
         handle.session.show(handle.session.desk.from_pixels(bytes([200]) * 64))
