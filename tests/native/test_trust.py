@@ -269,3 +269,23 @@ def test_trust_without_a_check() -> None:
     assert trust.forward(network, network.ready(), pictures(2, SHAPE)) is network.ready()
     assert trust.report() == "not compared with torch"
     assert Trust().report() == "not yet compared with torch"
+
+
+def test_kinks_of_whole_numbers_are_nobody_s() -> None:
+    """Places that are cut off or of which the last is looked for, as in models that know where a patch lies."""
+
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(144, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.conv(x).relu()
+            places = torch.arange(h.size(3)).clamp(max=4)
+            y: Tensor = self.head((h * (places / places.max())).flatten(1))
+            return y
+
+    fast = accelerate(randomised(Placed()))
+    x = pictures(3, (3, 8, 8))
+    assert relative(fast(x), fast.model(x)) < 1e-5
+    assert not any(verdict.difference for verdict in fast.verdicts())

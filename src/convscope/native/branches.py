@@ -86,8 +86,10 @@ class Along(TorchFunctionMode):
         if name.removesuffix("_") not in _KINKED or name.startswith("__") or not torch.is_grad_enabled():
             return function(*args, **kwargs)
         u = args[0] if args else kwargs.get("input")
-        own = self._own(u, name.removesuffix("_") in _MAXIMA) if isinstance(u, Tensor) and args else None
-        if own is None or not u.requires_grad or any(isinstance(each, Tensor) for each in args[1:]):
+        if not isinstance(u, Tensor) or not args or not u.requires_grad:  # whole numbers, as of places, never do
+            return function(*args, **kwargs)
+        own = self._own(u, name.removesuffix("_") in _MAXIMA)
+        if own is None or any(isinstance(each, Tensor) for each in args[1:]):
             return function(*args, **kwargs)
         in_place = name.endswith("_") or bool(kwargs.get("inplace"))
         call = functools.partial(
