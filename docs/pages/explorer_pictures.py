@@ -257,7 +257,9 @@ def wide(page: Any) -> list[Image.Image]:
     parts = [shot(page)]
     for _ in range(3):
         moved = page.evaluate(
-            """() => { const panel = document.querySelector('#detail'); const at = panel.scrollTop;
+            """() => { const panel = document.querySelector('#detail');
+              if (!panel) return 0;
+              const at = panel.scrollTop;
               panel.scrollTop += panel.clientHeight - 40; return panel.scrollTop - at; }"""
         )
         if moved < 8:
