@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,5 +47,10 @@ def test_a_file_of_format_1_is_read_whole(stripes: Dataset) -> None:
     described = spec_of(model)
     assert described is not None
     assert (described.task, described.classes) == ("classification", ("row", "column", "both"))
-    assert described.preprocessing == stripes.preprocessing(fit="pad")
+    scaling, now = described.preprocessing, stripes.preprocessing(fit="pad")
+    assert scaling is not None
+    assert now is not None
+    assert scaling.mean == pytest.approx(now.mean, rel=1e-12)
+    assert scaling.std == pytest.approx(now.std, rel=1e-12)
+    assert dataclasses.replace(scaling, mean=now.mean, std=now.std) == now, "but for the order of its sums"
     assert evaluate(model, stripes).images == len(stripes.test)
