@@ -100,6 +100,7 @@ def test_boosting(digits: tuple[Any, Any]) -> None:
         (np.r_[-1.0, np.ones(39)], "got '-1 … 1', wanted finite numbers from 0 on"),
         (np.r_[np.nan, np.ones(39)], "wanted finite numbers"),
         (np.zeros(40), "sample_weight: got 'all zero'"),
+        (np.eye(40)[0] * 2, "wanted weights above 0 in at least two classes"),
     ],
 )
 def test_weights_that_cannot_be(digits: tuple[Any, Any], weights: Any, message: str) -> None:

@@ -180,6 +180,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, numbers = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ArgumentError("y", f"one class, {self.classes_[0]!r}", "labels of at least two classes")
+        if weights is not None and len(np.unique(numbers[weights > 0])) < 2:
+            raise ArgumentError(
+                "sample_weight", "0 in all classes but one class", "weights above 0 in at least two classes"
+            )
         now = (self.classes_.tolist(), self.shape_in_, self.pixels_)
         if before is not None and before != now:
             wanted = f"labels, shape and kind of number of the last fit, {before}"
