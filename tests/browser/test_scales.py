@@ -97,4 +97,4 @@ def test_names_are_set_smaller_before_they_are_cut(visit: Callable[..., Any], le
     )
     assert cut == []
     page.evaluate("() => convscope.store.set({ show: 'weight' })")
-    page.wait_for_function("() => document.querySelector('#heads [data-layer=c3]').innerText.includes('16×6')")
+    page.wait_for_function("() => document.querySelector('#heads [data-layer=c3]')?.innerText.includes('16×6')")

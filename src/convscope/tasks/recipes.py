@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convscope.errors import UnknownNameError
+from convscope.models.catalog import MODELS
 from convscope.tasks.registry import TASKS
 from convscope.training.recipes import Recipe
 
@@ -19,9 +20,13 @@ def find_recipe(model: str, data: str, options: Mapping[str, Any] | None = None)
     """The recipe for a catalogue model on a data set, None where there is none.
 
     One for just this data goes before one for any; among equals that which contradicts the model options asked for
-    least, then the first.
+    least, then the first. Looked through are those of the task that the model is for: the other tasks' folders, 90
+    modules, are a tenth of a second.
     """
-    fitting = [recipe for recipe in all_recipes() if recipe.model == model and recipe.data in (data, "*")]
+    if model not in MODELS or MODELS[model].card.task not in TASKS:
+        return None
+    recipes = TASKS[MODELS[model].card.task].recipes
+    fitting = [recipe for recipe in recipes if recipe.model == model and recipe.data in (data, "*")]
     if not fitting:
         return None
     asked = options or {}
