@@ -17,7 +17,7 @@ def mean_and_deviation(parts: Iterable[Tensor]) -> tuple[tuple[float, ...], tupl
     for part in parts:
         counts = counts or [torch.zeros(256, dtype=torch.float64) for _ in range(part.shape[1])]
         for channel, so_far in enumerate(counts):
-            for some in torch.split(part[:, channel], 4096):
+            for some in torch.split(part[:, channel], 4096):  # counting widens: to 4 times the part's size
                 so_far += torch.from_numpy(_counts(some.flatten().cpu().numpy()))
     values = torch.arange(256, dtype=torch.float64) / 255
     means: list[float] = []

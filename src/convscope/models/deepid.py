@@ -50,6 +50,10 @@ class DeepID(nn.Module):
         found: Tensor = self.relu(self.deepid(torch.cat((self.flatten(pooled), self.flatten(above)), 1)))
         return found
 
+    def mirrored_features(self, x: Tensor) -> Tensor:
+        """(n, 160), the mean of a picture's and of its mirror image's."""
+        return (self.features(x) + self.features(x.flip(3))) / 2
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.output(self.features(x))
         return logits
@@ -102,8 +106,7 @@ class DeepIDVerifier(nn.Module):
 
     def coded(self, x: Tensor) -> Tensor:
         """z (n, dimensions)."""
-        features = (self.network.features(x) + self.network.features(x.flip(3))) / 2
-        return (features - self.get_buffer("mean")) @ self.get_buffer("projection").t()
+        return (self.network.mirrored_features(x) - self.get_buffer("mean")) @ self.get_buffer("projection").t()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = self.coded(first), self.coded(second)

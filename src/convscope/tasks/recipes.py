@@ -23,9 +23,9 @@ def find_recipe(model: str, data: str, options: Mapping[str, Any] | None = None)
     least, then the first. Looked through are those of the task that the model is for: the other tasks' folders, 90
     modules, are a tenth of a second.
     """
-    if model not in MODELS or MODELS[model].card.task not in TASKS:
+    if model not in MODELS or (task := MODELS[model].card.task) not in TASKS:
         return None
-    recipes = TASKS[MODELS[model].card.task].recipes
+    recipes = TASKS[task].recipes
     fitting = [recipe for recipe in recipes if recipe.model == model and recipe.data in (data, "*")]
     if not fitting:
         return None

@@ -267,7 +267,7 @@ def features_of(network: DeepID, faces: Labelled, copies: int = 0) -> Tensor:
     x = own.preprocessing.normalise(torch.cat([fitted, *(moved(fitted, chance) for _ in range(copies))]))
     network.eval()
     with torch.inference_mode():
-        found = [(network.features(part) + network.features(part.flip(3))) / 2 for part in torch.split(x, 256)]
+        found = [network.mirrored_features(part) for part in torch.split(x, 256)]
     return torch.cat(found).to(torch.float64).clone()
 
 
