@@ -7,13 +7,17 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from convscope.errors import LostProcessError
+
 
 class StopSignals:
     """Inside ``with``, the first SIGINT, SIGTERM or SIGHUP (the terminal was closed) is noted in ``received``; a second
     SIGINT interrupts at once.
 
-    A SIGHUP that was to be ignored stays so: ``nohup`` wants the run to go on. Outside the main thread, where Python
-    allows no handlers, signals do what they did before.
+    A SIGHUP that was to be ignored stays so: ``nohup`` wants the run to go on. Where another process of the job was
+    lost, SIGTERM ends nothing after ``with`` either: torchrun sends it to those that are left, and they end by
+    themselves once the error is said. Outside the main thread, where Python allows no handlers, signals do what they
+    did before.
     """
 
     def __init__(self) -> None:
@@ -32,7 +36,8 @@ class StopSignals:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if number != signal.SIGTERM or not isinstance(problem, LostProcessError):
+                signal.signal(number, handler)
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
