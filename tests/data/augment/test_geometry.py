@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from convscope import seeding
 from convscope.data.augment import geometry, normalise_width, parse_augmentation
+from convscope.data.augment.moves import Move, Warped
 from convscope.data.augment.operations import parse_operation
 
 
@@ -110,6 +111,45 @@ def test_affine_operations_are_composed_and_sampled_once(count: int, channels: i
     assert numpy.abs(ours - shifted).max() > 1.5  # a fifth of a pixel would be seen
 
 
+def cubic_kernel(distance: numpy.ndarray, a: float = -0.75) -> numpy.ndarray:
+    """Keys, Cubic convolution interpolation for digital image processing (1981), equation (4) with any a."""
+    d = numpy.abs(distance)
+    near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+    far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+    return numpy.where(d <= 1, near, numpy.where(d < 2, far, 0))
+
+
+def test_cubic_is_keys_convolution() -> None:
+    images = pictures(7, 2, 11, 14)
+    ours = parse_augmentation("translate:2,cubic")(images, drawn()).numpy().astype(int)
+    uniform = torch.rand((2, 7), generator=drawn()).numpy().astype(numpy.float64) * 2 - 1
+    rows, columns, beyond = numpy.arange(11), numpy.arange(14), []
+    for number, picture in enumerate(images.numpy().astype(numpy.float64)):
+        over_x = cubic_kernel(columns[:, None] + 2 * uniform[0, number] - columns[None, :])
+        over_y = cubic_kernel(rows[:, None] + 2 * uniform[1, number] - rows[None, :])
+        wanted = numpy.einsum("ys,csk,xk->cyx", over_y, picture, over_x)
+        beyond += [(wanted < -5).any() and (wanted > 260).any()]
+        assert numpy.abs(ours[number] - wanted.clip(0, 255)).max() <= 0.51
+    assert any(beyond)  # so that cutting to 0 … 255 is seen
+    bilinear = parse_augmentation("translate:2")(images, drawn()).numpy().astype(int)
+    assert numpy.abs(ours - bilinear).max() > 20
+
+
+def test_cubic_goes_where_bilinear_goes() -> None:
+    images = smooth(5, 1, 20, 20)
+    one: list[Move] = []
+    other: list[Move] = []
+    text = "rotate:20,elastic:20:4"
+    cubic = parse_augmentation(f"{text},cubic")(images, drawn(), one).to(torch.float)
+    bilinear = parse_augmentation(text)(images, drawn(), other).to(torch.float)
+    assert isinstance(one[0], Warped)
+    assert isinstance(other[0], Warped)
+    assert torch.equal(one[0].grid, other[0].grid)
+    assert 0 < (cubic - bilinear).abs().mean() < (cubic - images).abs().mean() / 4
+    blank = torch.full((2, 1, 12, 12), 255, dtype=torch.uint8)
+    assert (parse_augmentation("rotate:5,cubic")(blank, drawn())[:, :, 4:8, 4:8] == 255).all()
+
+
 def test_a_quarter_turn() -> None:
     images = pictures(2, 3, 9, 9)
     matrices = geometry.inverse_map(parse_operation("rotate:90"), numpy.ones((2, 2), dtype=numpy.float32), images)
@@ -118,7 +158,7 @@ def test_a_quarter_turn() -> None:
 
 def test_no_operation_changes_nothing() -> None:
     images = pictures(5, 3)
-    for text in ("translate:0", "rotate:0,scale:0,shear:0", "elastic:0:4"):
+    for text in ("translate:0", "rotate:0,scale:0,shear:0", "elastic:0:4", "cubic", "elastic:0:4,cubic"):
         assert torch.equal(parse_augmentation(text)(images, drawn()), images)
 
 

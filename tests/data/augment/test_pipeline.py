@@ -9,8 +9,8 @@ from convscope.data.augment import KINDS, parse_augmentation
 from convscope.errors import ArgumentError
 
 EVERYTHING = [
-    "flip", "crop:2", "translate:2", "rotate:10", "scale:0.1", "stretch:0.1", "shear:5", "elastic:8:3", "width:6:10",
-    "brightness:0.2", "contrast:0.2", "saturation:0.2", "hue:20", "pca", "cutout:4",
+    "flip", "crop:2", "translate:2", "rotate:10", "scale:0.1", "stretch:0.1", "shear:5", "cubic,translate:2",
+    "elastic:8:3", "width:6:10", "brightness:0.2", "contrast:0.2", "saturation:0.2", "hue:20", "pca", "cutout:4",
 ]  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def drawn(*names: int) -> torch.Generator:
 
 
 def test_the_list_above_is_complete() -> None:
-    assert {text.split(":")[0] for text in EVERYTHING} == set(KINDS)
+    assert {part.split(":")[0] for text in EVERYTHING for part in text.split(",")} == set(KINDS)
 
 
 @pytest.mark.parametrize("text", [*EVERYTHING, ",".join(EVERYTHING), "cutout:3,elastic:8:3,flip,brightness:0.1,crop:1"])

@@ -75,6 +75,7 @@ KINDS: dict[str, Kind] = {
             "width", "sample", "scale the figure to one of the widths least, least + 2, … most (MCDNN: 10 … 20)",
             (Parameter("least", 1, 4096, 10, whole=True), Parameter("most", 1, 4096, 20, whole=True)),
         ),
+        Kind("cubic", "sample", "the movements around it take pixels by cubic convolution, which keeps edges sharp"),
         Kind("brightness", "colour", "multiply by 1 ± up to this part", (Parameter("part", 0, 1),)),
         Kind("contrast", "colour", "move away from the mean grey by 1 ± up to this part", (Parameter("part", 0, 1),)),
         Kind("saturation", "colour", "move away from grey by 1 ± up to this part", (Parameter("part", 0, 1),)),

@@ -86,12 +86,14 @@ RECIPES: tuple[Recipe, ...] = (
         "mnist",
         {},
         {
-            **_ADAM,
-            "epochs": 15,
-            "batch_size": 64,
-            "learning_rate": 1e-3,
-            "augment": "translate:1.5,rotate:10,scale:0.12,elastic:30:5",
+            **_DESCENT,
+            "epochs": 40,
+            "learning_rate": 0.05,
+            "weight_decay": 2e-4,
+            "augment": "translate:1,rotate:8,scale:0.1,elastic:20:4,cubic",
         },
+        "a column on digits 14 pixels wide: 0.36 %; with bilinear distortions, blurred as no digit that it is asked "
+        "about, 0.65 %; stronger (translate:1.5,rotate:10,scale:0.12,elastic:30:5,cubic) 0.57 %",
     ),
     Recipe(
         "slides_cifar10",
