@@ -29,9 +29,11 @@ KernelTable kernel_table() {
     enter_optimiser(table);
     enter_packing(table);
     enter_pooling(table);
+    enter_product(table);
     enter_rbf(table);
     enter_reduce(table);
     enter_regions(table);
+    enter_square(table);
     enter_weight_gradient(table);
     enter_windows(table);
     enter_winograd(table);

@@ -4,6 +4,7 @@
 #include "kernels/arguments.h"
 #include "kernels/channels.h"
 #include "kernels/regions.h"
+#include "kernels/square.h"
 #include "kernels/tensor_arguments.h"
 
 namespace convscope {
@@ -33,6 +34,13 @@ struct KernelTable {
     void (*winograd_delta[kMostPoints + 1][kMostPoints])(const WinogradRow&) = {};
     void (*winograd_output[kMostPoints + 1][kMostPoints])(const WinogradSums&) = {};
     void (*winograd_taps[kMostPoints + 1][kMostPoints])(const WinogradTaps&) = {};
+
+    void (*product)(const Product&) = nullptr;
+    void (*square_input)(const SquareTiles&) = nullptr;
+    void (*square_delta)(const SquareTiles&) = nullptr;
+    void (*square_sums)(const SquareSums&) = nullptr;
+    void (*square_weights)(const SquareWeights&) = nullptr;
+    void (*square_gradient)(const SquareGradient&) = nullptr;
 
     void (*linear_forward)(const Linear&) = nullptr;
     void (*linear_input_delta)(const Linear&) = nullptr;

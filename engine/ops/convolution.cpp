@@ -62,6 +62,27 @@ Convolution::Convolution(const KernelTable& kernels, const Record& record, const
         input.channels);
     build_input_deltas();
     build_gradients();
+    build_square();
+}
+
+// Which passes F(4 × 4, 3 × 3) makes quicker.
+void Convolution::build_square() {
+    const auto is = [](Size size, Index each) { return size.y == each && size.x == each; };
+    const bool dense = std::all_of(sources_.begin(), sources_.end(), [&](const auto& own) {
+        return static_cast<Index>(own.size()) == input_.channels;
+    });
+    const WinogradUse use = winograd_use();
+    constexpr Index kLeastMaps = 8;  // most of a panel of 16 would be zeros
+    if (std::min(input_.channels, conv_.channels) < kLeastMaps) return;
+    if (use == WinogradUse::never || !dense || !is(kernel_, 3) || !is(stride_, 1) || !is(dilation_, 1)) return;
+    square_ = WinogradSquare(input_, conv_, padding_, flip_);
+    const auto quicker = [&](double own, double other) { return use == WinogradUse::always || own < 0.9 * other; };
+    by_square_.forward = quicker(square_.forward_cycles(), forward_.cycles());
+    by_square_.delta = quicker(square_.input_delta_cycles(), input_deltas_.front().cycles());
+    const double direct = gradients_.cycles() * static_cast<double>(conv_.height * conv_.width) +
+                          gradients_.closing_cycles();
+    by_square_.gradient = quicker(square_.gradient_cycles(),
+                                  gradients_by_winograd() ? winograd_gradients_.cycles() : direct);
 }
 
 void Convolution::connect(const Record& record) {
@@ -181,6 +202,7 @@ void Convolution::fuse_pool(Size kernel) {
     pool_ = kernel;
     output_shape = {conv_.channels, conv_.height / kernel.y, conv_.width / kernel.x};
     forward_.group_rows(kernel.y);
+    by_square_.forward = false;  // its rows are not of one height with the windows
 }
 
 Size Convolution::input_border() const {
@@ -208,15 +230,18 @@ Index Convolution::own_scratch_floats(bool backward, bool wants_input_delta) con
 
 Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
     const Index own = own_scratch_floats(backward, wants_input_delta);
-    if (!backward) return own + forward_.scratch_floats();
+    if (!backward) return own + (by_square_.forward ? square_.forward_floats() : forward_.scratch_floats());
     Index more = winograd_gradients_.scratch_floats();
-    for (const CorrelationPass& each : input_deltas_)
-        if (wants_input_delta) more = std::max(more, each.scratch_floats());
+    if (by_square_.gradient) more = pooled() ? std::max(more, square_.gradient_floats()) : square_.gradient_floats();
+    if (!wants_input_delta) return own + more;
+    if (by_square_.delta) return own + std::max(more, square_.input_delta_floats());
+    for (const CorrelationPass& each : input_deltas_) more = std::max(more, each.scratch_floats());
     return own + more;
 }
 
 Index Convolution::packed_floats() const {
-    Index total = forward_.packed_floats();
+    Index total = forward_packed_floats();
+    if (by_square_.delta) return total;
     for (const CorrelationPass& each : input_deltas_) total += each.packed_floats();
     return total;
 }
@@ -230,9 +255,9 @@ void Convolution::arrange(const std::vector<Maps>& inputs_at, const Maps& delta_
 }
 
 void Convolution::prepare(const float* parameters, float* packed, bool backward, int part, int parts) const {
-    forward_.pack(parameters + weight_.offset, packed, part, parts);
-    packed += forward_.packed_floats();
-    if (!backward) return;
+    if (!by_square_.forward) forward_.pack(parameters + weight_.offset, packed, part, parts);
+    packed += forward_packed_floats();
+    if (!backward || by_square_.delta) return;
     for (const CorrelationPass& each : input_deltas_) {
         each.pack(parameters + weight_.offset, packed, part, parts);
         packed += each.packed_floats();
@@ -248,7 +273,12 @@ void Convolution::forward(const Block& block) const {
     call.bias = bias_.present() ? block.parameters + bias_.offset : nullptr;
     call.floor = activation_.kind == Activation::relu ? 0.0f : -std::numeric_limits<float>::infinity();
     if (pooled()) return forward_pooled(block, call);
-    forward_.run(call, block.scratch);
+    if (by_square_.forward) {
+        call.packed = block.parameters + weight_.offset;
+        square_.forward(call, block.scratch);
+    } else {
+        forward_.run(call, block.scratch);
+    }
     if (activation_.kind != Activation::identity && activation_.kind != Activation::relu)
         for_rows(block.output, [&](Index map, Index row) {
             float* at = row_of(block.output, map, row);
@@ -326,12 +356,16 @@ void Convolution::pool_rows(const Block& block, Index first, Index maps, Index r
 // The model counts a position's multiply-add as a cycle. In networks it takes 0.77 of one on 16 lanes (LeNet-5 to ResNet-18,
 // against what the other layout's model says and takes), and of fewer lanes as much more.
 double Convolution::cycles(int lanes, double near_bytes) const {
-    return forward_.cycles() * 0.77 * static_cast<double>(kBlock) / lanes + Op::cycles(lanes, near_bytes);
+    return (by_square_.forward ? square_.forward_cycles() : forward_.cycles()) * 0.77 * static_cast<double>(kBlock) / lanes + Op::cycles(lanes, near_bytes);
 }
 
 std::string Convolution::describe() const {
-    return Op::describe() + " forward " + forward_.describe() + " delta " + input_deltas_.front().describe() +
-           " gradient " + (gradients_by_winograd() ? winograd_gradients_.describe() : gradients_.describe());
+    const std::string square = square_.exists() ? square_.describe() : "";
+    return Op::describe() + " forward " + (by_square_.forward ? square : forward_.describe()) + " delta " +
+           (by_square_.delta ? square : input_deltas_.front().describe()) + " gradient " +
+           (by_square_.gradient     ? square
+            : gradients_by_winograd() ? winograd_gradients_.describe()
+                                      : gradients_.describe());
 }
 
 }  // namespace convscope

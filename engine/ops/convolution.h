@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ops/op.h"
+#include "ops/square.h"
 #include "ops/weight_correlation.h"
 #include "ops/winograd.h"
 #include "ops/winograd_gradient.h"
@@ -44,14 +45,18 @@ private:
     void connect(const Record& record);
     void build_input_deltas();
     void build_gradients();
+    void build_square();
     void forward_pooled(const Block& block, const CorrelationCall& call) const;
     void pool_rows(const Block& block, Index first, Index maps, Index row) const;
     void weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows, bool accumulate) const;
     bool gradients_by_winograd() const { return winograd_gradients_.exists(); }
     void bias_gradients(const Block& block, const Maps& delta) const;
     Maps delta_scratch(const Block& block) const;
-    bool copies_delta() const { return pooled() || delta_border_.y != 0 || delta_border_.x != 0; }
+    bool copies_delta() const {
+        return pooled() || (!by_square_.delta && (delta_border_.y != 0 || delta_border_.x != 0));
+    }
     Index delta_map_step() const;
+    Index forward_packed_floats() const { return by_square_.forward ? 0 : forward_.packed_floats(); }
     void input_delta(const Block& block, const Maps& delta) const;
     Index band_rows() const;
     Index own_scratch_floats(bool backward, bool wants_input_delta) const;
@@ -71,6 +76,10 @@ private:
     std::vector<CorrelationPass> input_deltas_;  // one a phase of the stride
     WeightCorrelation gradients_;
     WinogradGradient winograd_gradients_;
+    WinogradSquare square_;
+    struct {
+        bool forward = false, delta = false, gradient = false;
+    } by_square_;
 };
 
 }  // namespace convscope

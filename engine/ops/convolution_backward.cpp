@@ -58,7 +58,7 @@ void Convolution::backward(const Block& block) const {
     unpool.kernel_width = pool_.x;
     if (wants_input_delta) {
         const Maps delta = copies_delta() ? delta_scratch(block) : block.delta;
-        clear_border(delta, delta_border_);
+        if (copies_delta()) clear_border(delta, delta_border_);
         if (pooled()) {
             unpool.rows = conv_.height;
             unpool.result = delta;
@@ -92,6 +92,10 @@ void Convolution::weight_gradients(const Block& block, const Maps& delta, Index 
     Maps band = delta;
     band.height = rows;
     float* const gradient = block.gradients + weight_.offset;
+    if (by_square_.gradient && rows == conv_.height) {
+        float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
+        return square_.gradient(*block.kernels, block.inputs[0], band, gradient, accumulate, more);
+    }
     if (gradients_by_winograd()) {
         float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
         return winograd_gradients_.run(*block.kernels, block.inputs[0], band, first_row, gradient, accumulate, more);
@@ -129,10 +133,14 @@ void Convolution::input_delta(const Block& block, const Maps& delta) const {
     call.kernels = block.kernels;
     call.source = delta;
     call.destination = block.input_deltas[0];
-    call.packed = block.packed + forward_.packed_floats();
+    call.packed = block.packed + forward_packed_floats();
     call.floor = -std::numeric_limits<float>::infinity();
     call.accumulate = block.accumulate_input_delta[0];
     float* const more = block.scratch + own_scratch_floats(true, true);
+    if (by_square_.delta) {
+        call.packed = block.parameters + weight_.offset;
+        return square_.input_delta(call, more);
+    }
     for (const CorrelationPass& each : input_deltas_) {
         each.run(call, more);
         call.packed += each.packed_floats();

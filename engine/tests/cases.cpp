@@ -41,6 +41,13 @@ std::vector<Case> cases() {
             .add("scaled_tanh")
             .linear(4 * 6 * 5, 3)
             .loss());
+    all.push_back(Draft("panels of maps", {3, 5, 6})
+                      .convolution(3, 17, 3, 3, {{"padding", one}})
+                      .add("relu")
+                      .convolution(17, 18, 3, 3, {{"padding", two}, {"flip_kernel", yes}})
+                      .add("max_pool", {{"kernel_size", two}})
+                      .linear(18 * 3 * 4, 3)
+                      .loss());
     all.push_back(Draft("overlapping maxima", {2, 9, 8})
                       .convolution(2, 3, 3, 3, {{"padding", one}})
                       .add("max_pool", {{"kernel_size", three}, {"stride", two}, {"padding", one}})
