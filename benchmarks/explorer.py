@@ -121,7 +121,7 @@ HOVER = """async ([layer, map, first]) => {
   const { tilePlace } = await import('/js/draw/columns.js');
   const place = tilePlace(box, map);
   pointer.tip.hidden = true;
-  convscope.hover = null;
+  convscope.store.set({ hover: null });
   const start = performance.now();
   pointer.look({ x: place.x - camera.x + place.w / 2, y: place.y + place.h / 2 });
   const { port1, port2 } = new MessageChannel(); // a turn of the page's loop, which unlike a timeout takes no 4 ms
@@ -159,7 +159,7 @@ BYTES = """async () => {
 }"""
 UPDATES = """async (seconds) => {
   const seen = new Set();
-  convscope.store.on(['frame'], (state) => seen.add(state.frame.version));
+  convscope.store.on(['drawn'], (state) => seen.add(state.drawn));
   const start = performance.now();
   await new Promise((done) => setTimeout(done, seconds * 1000));
   return seen.size / ((performance.now() - start) / 1000);

@@ -140,7 +140,7 @@ def test_linked_windows(visit: Callable[..., Any], lenet: Handle) -> None:
     )
     page.mouse.move(board["x"] + out[0] + out[2] * 0.35, board["y"] + out[1] + out[3] * 0.75)
     settle(page)
-    lights = page.evaluate("() => convscope.lights.length")
+    lights = page.evaluate("() => convscope.store.get('lights').length")
     assert lights >= 6 + 1
     assert page.locator("#tip").get_attribute("data-exact")
     kernel = page.evaluate(
@@ -148,7 +148,7 @@ def test_linked_windows(visit: Callable[..., Any], lenet: Handle) -> None:
     )
     page.mouse.move(board["x"] + kernel[0] + kernel[2] * 0.1, board["y"] + kernel[1] + kernel[3] * 0.1)
     settle(page)
-    assert page.evaluate("() => convscope.lights.length") == 2
+    assert page.evaluate("() => convscope.store.get('lights').length") == 2
     page.mouse.down()
     page.mouse.up()
     page.wait_for_selector("#tab-gradient[aria-selected='true']")

@@ -84,3 +84,48 @@ def test_the_board_shows_the_map_of_the_weight(visit: Callable[..., Any], lenet:
     page.evaluate("() => convscope.store.set({ weight: { parameter: 'weight', index: [9, 2, 1, 1] } })")
     page.wait_for_function("() => convscope.store.get('map') === 9 && convscope.selection.elastic?.map === 9")
     assert page.evaluate("() => convscope.store.get('unit')") == [9, 3, 7]
+
+
+@pytest.mark.long
+def test_what_the_pointer_lights_leaves_nothing_behind(visit: Callable[..., Any], lenet: Handle) -> None:
+    """Under the pointer only what is lit is drawn anew, over a copy of the rest: without it the board is as it was, and
+    another language, size or colours have a copy of their own."""
+    page = visit(lenet)
+    look = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+      const { canvas } = convscope.stage;
+      done(canvas.toDataURL());
+    })))"""
+
+    def rest_and_leave() -> tuple[str, str]:
+        board = box(page, "#board")
+        tile = page.evaluate(
+            "() => { const b = convscope.camera.boxOf('c3'); return [b.x - convscope.camera.x, b.y]; }"
+        )
+        for step in (10, 12, 14):
+            page.mouse.move(board["x"] + tile[0] + step, board["y"] + tile[1] + step)
+            settle(page, 60)
+        assert page.evaluate("() => convscope.stage.still.scene === convscope.stage.scene")
+        lit = page.evaluate(look)
+        page.mouse.move(5, 5)
+        settle(page, 60)
+        return lit, page.evaluate(look)
+
+    seen = []
+    for change in (
+        "() => 0",
+        "() => document.querySelector('#language-button').click()",
+        "() => document.querySelector('#theme-button').click()",
+        "() => convscope.store.set({ show: 'weight' })",
+    ):
+        page.evaluate(change)
+        settle(page, 400)
+        before = page.evaluate(look)
+        lit, after = rest_and_leave()
+        assert lit != before
+        assert after == before
+        seen.append(before)
+    page.set_viewport_size({"width": 1280, "height": 720})
+    settle(page, 400)
+    before = page.evaluate(look)
+    assert rest_and_leave()[1] == before
+    assert len({*seen, before}) >= 4  # of the languages the board itself may show nothing

@@ -93,7 +93,7 @@ def test_the_number_under_a_resting_pointer_follows(visit: Callable[..., Any], l
     after = page.locator("#tip").get_attribute("data-exact")
     assert after != before
     assert isinstance(lenet.session, Session)
-    hover = page.evaluate("() => convscope.hover")
+    hover = page.evaluate("() => convscope.store.get('hover')")
     y = lenet.session.snapshot.layers["c1"].y[0, hover["map"], hover["cell"][0], hover["cell"][1]]
     assert float(after) == pytest.approx(float(y))
 

@@ -166,3 +166,41 @@ def test_what_is_kept_has_an_end(session: Session) -> None:
     mixed = learner.describe()["mixed"]
     assert isinstance(mixed, list)
     assert sum(times for _, _, times in mixed) == RECENT
+
+
+def test_no_step_is_made_beside_a_look(session: Session) -> None:
+    """While one looks the steps rest, and afterwards they go on; a step under way is waited for, but not for long."""
+    learner = session.learner
+    with learner.still():
+        pass  # nothing learns: nothing to wait for
+    ask(session, "learn", batch=4)
+    until(lambda: learner.made > 3)
+    for _ in range(5):
+        with learner.still():
+            assert learner._resting.is_set()
+            made = learner.made
+            time.sleep(0.02)
+            assert learner.made == made
+        until(lambda made=made: learner.made > made)
+    begun = time.monotonic()
+    learner._door.acquire()  # the steps stand where they offer their weights
+    learner._wanted.set()
+    time.sleep(0.05)
+    with learner.still():
+        assert time.monotonic() - begun < 5
+    learner._door.release()
+    until(lambda: learner.made > made + 2)
+    ask(session, "pause")
+    until(lambda: learner.state != RUNNING)
+
+
+def test_a_brief_look_says_where_it_stands_and_no_more(session: Session) -> None:
+    learner = session.learner
+    ask(session, "learn", batch=4)
+    until(lambda: learner.take())
+    run = learner.progress.run
+    told = ask(session, "learning", brief=True, run=run)["learning"]
+    assert set(told) == {"state", "run", "steps", "brief", "total"}
+    assert "mixed" in ask(session, "learning", brief=True, run=run + 1)["learning"]  # another page
+    learner.rest()
+    assert ask(session, "learning", brief=True, run=run)["learning"]["losses"]  # it has ended: the rest is told

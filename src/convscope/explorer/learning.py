@@ -7,12 +7,13 @@ mode (dropout on, batch normalisation by the batch).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ SMALL = (
 # made 415 steps a second with one and 130 to 230 with two, which wait for each other
 PATIENCE = 180.0  # seconds without a look; a tab in the background asks once a minute
 CLOSING = 5.0  # seconds that the server's end waits for a step
+STEP = 0.02  # seconds that a look waits for the step under way; a longer one goes on beside it
 SEED = 0
 IDLE, RUNNING, ENDING = "idle", "running", "ending"
 
@@ -79,6 +81,7 @@ class Learner:
         self._thread: threading.Thread | None = None
         self._end = threading.Event()
         self._wanted = threading.Event()  # the page would like the weights of the next step
+        self._held, self._resting, self._released = threading.Event(), threading.Event(), threading.Event()
         self._offer: _Offer | None = None
         self._door = threading.Lock()  # of the offer: the last one must not be lost
         self._looked = 0.0
@@ -144,6 +147,21 @@ class Learner:
         self._make_offer()
         self.take()
 
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """No step is begun meanwhile. Two threads that compute side by side hand the interpreter to each other at every
+        operation, which costs the steps more time than a look by itself."""
+        self._released.clear()
+        self._resting.clear()
+        self._held.set()
+        try:
+            if self.state != IDLE:
+                self._resting.wait(STEP)
+            yield
+        finally:
+            self._held.clear()
+            self._released.set()
+
     def take(self) -> bool:
         """Give the page's model the newest weights that were offered, and ask for the next; False: there are none."""
         self._looked = time.monotonic()
@@ -159,9 +177,12 @@ class Learner:
         self.progress = offer.progress
         return True
 
-    def describe(self, since: int = 0, run: int = -1) -> dict[str, object]:
-        """``losses`` are those after step ``since`` of the page's ``run``, as many as are kept."""
+    def describe(self, since: int = 0, run: int = -1, brief: bool = False) -> dict[str, object]:
+        """``losses`` are those after step ``since`` of the page's ``run``, as many as are kept; ``brief``: while it
+        goes on without them, and without what was mixed up."""
         now = self.progress
+        if brief and run == now.run and self.state == RUNNING:
+            return {"state": RUNNING, "run": run, "steps": now.steps, "brief": True}
         first = max(since if run == now.run else 0, now.steps - len(now.losses))
         return {
             "state": self.state, "failed": self.failed, "run": now.run, "steps": now.steps, "epoch": now.epoch,
@@ -207,6 +228,9 @@ class Learner:
                 if self._wanted.is_set():
                     self._wanted.clear()
                     self._make_offer()
+                if self._held.is_set():
+                    self._resting.set()
+                    self._released.wait()
                 if time.monotonic() - self._looked > self.patience:
                     break
         except Exception as error:  # the page tells it; the server goes on

@@ -116,8 +116,8 @@ def tiles(maps: Tensor, start: int = 0, stop: int = OVERVIEW_TILES, side: int = 
     if longest > side:
         size = (max(1, round(full[0] * side / longest)), max(1, round(full[1] * side / longest)))
         part = F.adaptive_avg_pool2d(part[:, None], size)[:, 0]
-    levels = torch.nan_to_num(part / limit * 127, 0.0, 127.0, -127.0).round().clamp(-127, 127) + 128
-    data = levels.to(torch.uint8).contiguous().cpu().numpy().tobytes()
+    levels = (part / limit).mul_(127).nan_to_num_(0.0, 127.0, -127.0).round_().clamp_(-127, 127).add_(128)
+    data = levels.to(torch.uint8).cpu().numpy().tobytes()
     return Tiles(data, len(part), len(maps), part.shape[1], part.shape[2], full, limit, low, high)
 
 
@@ -127,8 +127,9 @@ def robust_limit(values: Tensor) -> tuple[float, float, float]:
     if not len(flat):
         return 1.0, 0.0, 0.0
     low, high = (float(each) for each in torch.aminmax(flat))
-    sizes = flat[:: max(1, len(flat) // 16384)].abs().double().cpu().numpy()
-    sizes = sizes[np.isfinite(sizes)]
+    sizes = np.abs(flat[:: max(1, len(flat) // 16384)].double().cpu().numpy())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        sizes = sizes[np.isfinite(sizes)]
     rank = int(0.995 * (len(sizes) - 1))
     limit = float(np.partition(sizes, rank)[rank]) if len(sizes) else 1.0
     largest = max(abs(low), abs(high))

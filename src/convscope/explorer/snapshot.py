@@ -18,6 +18,7 @@ from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
 from convscope.explorer.fine import Fine
 from convscope.explorer.network import INPUT, Network
+from convscope.explorer.pictures import Tiles
 from convscope.inspect import Trace, trace
 from convscope.inspect.attribution.methods import deconvnet, guided_backprop
 from convscope.inspect.outputs import last_step, probabilities
@@ -60,6 +61,8 @@ class Snapshot:
         self.network, self.version = network, version
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
         self._lock = threading.RLock()
+        lent = {} if forward is None else dict(forward._tiles)  # which another thread may add to
+        self._tiles = {key: found for key, found in lent.items() if key[0] == "activation"}
         self._grad_x: Tensor | None = None
         self._gradients: Mapping[str, Tensor] = {}
         self._settled: tuple[Tensor, Through] | None = None
@@ -178,6 +181,13 @@ class Snapshot:
                 layers = self._layers(self._taken_back(rule))
                 self._deltas[rule] = {name: each.delta for name, each in layers.items() if each.delta is not None}
             return self._deltas[rule]
+
+    def tiles(self, kind: str, name: str, rule: str, make: Callable[[], Tiles | None]) -> Tiles | None:
+        """A layer's 8-bit pictures of its activations or δ, made once."""
+        with self._lock:
+            if (kind, name, rule) not in self._tiles:
+                self._tiles[kind, name, rule] = make()
+            return self._tiles[kind, name, rule]
 
     def forward(self, name: str, index: Sequence[int]) -> Explanation:
         return arithmetic.explain_forward(*self.unit(name, index))

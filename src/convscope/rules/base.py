@@ -33,6 +33,7 @@ on any device, and for batches (first dimension n).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -150,13 +151,27 @@ def apply_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     binding = _modules.get(type(module))
     if binding is None or module._forward_hooks or module._forward_pre_hooks:
         return None
-    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    bound = _bound(module, args, kwargs)
     rule = binding.bind(module, *bound.args, **bound.kwargs)
     if rule is None or isinstance(rule, Applied):
         return rule
     inputs = bound.args
     wanted = (*rule.parameters, *rule.buffers)
     return Applied(rule, inputs, {name: getattr(module, binding.names.get(name, name), None) for name in wanted})
+
+
+def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    """The arguments as ``module.forward`` takes them."""
+    if "forward" in vars(module):  # of this module alone
+        return inspect.signature(module.forward).bind(*args, **kwargs)
+    return _signature(type(module).forward, method=True).bind(*args, **kwargs)
+
+
+@functools.lru_cache(maxsize=1024)
+def _signature(function: Callable[..., Any], method: bool = False) -> inspect.Signature:
+    """A function's signature, of a ``method`` without its object; reading one takes longer than many a layer."""
+    found = inspect.signature(function)
+    return found.replace(parameters=list(found.parameters.values())[1:]) if method else found
 
 
 def apply_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied | None:
@@ -183,7 +198,7 @@ def _call_binding(
     if bind is None:
         return None
     try:
-        inspect.signature(bind).bind(*args, **kwargs)
+        _signature(bind).bind(*args, **kwargs)
     except TypeError:  # a call form that the rule does not know, such as out=…
         return None
     return bind(*args, **kwargs)

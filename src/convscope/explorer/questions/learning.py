@@ -80,9 +80,11 @@ def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 @operation()
 def learning(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """Where the learning from the data set stands; ``since``, ``run``: what the page has of it already."""
+    """Where the learning from the data set stands; ``since``, ``run``: what the page has of it already; ``brief``: it
+    wants pictures only."""
     since, run = args.integer("since", 0), args.integer("run", -1, -1)
-    told = {**session.learner.describe(since, run), "total": session.stepper.steps}
+    brief = bool(args.values.get("brief", False))
+    told = {**session.learner.describe(since, run, brief), "total": session.stepper.steps}
     return Reply(finite({"learning": told, "version": session.snapshot.version}))
 
 
@@ -110,7 +112,7 @@ def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True, waits=True)
 def look(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none."""
-    with session.lock:
+    with session.lock, session.learner.still():
         if session.learner.take():
             return _looked(session, args, payload)
     return learning(session, args, payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -109,19 +110,32 @@ def frame(session: Session, args: Arguments, payload: bytes) -> Reply:
     for name in wanted:
         if name == INPUT:
             continue
-        layer = snapshot.layer(name)
-        maps = pictures.quantity(layer, kind, deltas.get(name), unflattened(snapshot, layer))
-        if maps is None or not maps.numel():
+        seen = _tiles(snapshot, name, kind, rule, deltas)
+        if seen is None:
             described.append({"layer": name, "none": True})
             continue
-        found = pictures.tiles(maps, stop=4096 if maps.shape[1] * maps.shape[2] == 1 else pictures.OVERVIEW_TILES)
-        described.append({"layer": name, **found.describe(), "offset": offset})
-        data.append(found.data)
-        offset += len(found.data)
+        described.append({"layer": name, **seen.describe(), "offset": offset})
+        data.append(seen.data)
+        offset += len(seen.data)
     header = {"quantity": kind, "rule": rule, "tiles": described, **_state(session, snapshot)}
     last = deltas.get(session.network.output)
     header["output_delta"] = None if last is None or last.ndim != 2 else last[0].double().tolist()
     return Reply(finite(header), b"".join(data))
+
+
+def _tiles(snapshot: Snapshot, name: str, kind: str, rule: str, deltas: Mapping[str, Tensor]) -> pictures.Tiles | None:
+    """A layer's pictures in the overview; None where it has none of this kind."""
+    layer = snapshot.layer(name)
+
+    def make() -> pictures.Tiles | None:
+        maps = pictures.quantity(layer, kind, deltas.get(name), unflattened(snapshot, layer))
+        if maps is None or not maps.numel():
+            return None
+        return pictures.tiles(maps, stop=4096 if maps.shape[1] * maps.shape[2] == 1 else pictures.OVERVIEW_TILES)
+
+    if kind not in ("activation", "delta"):  # weights are the model's own, which change under a snapshot
+        return make()
+    return snapshot.tiles(kind, name, rule if kind == "delta" else "", make)
 
 
 def _input_delta(session: Session, snapshot: Snapshot) -> Tensor:

@@ -28,16 +28,16 @@ export class App {
     this.t = t;
     this.store = new Store({
       layer: null, map: null, unit: null, tab: "forward", show: "activation", rule: "plain", weight: null, pixel: null,
-      lang: language(), defaultLang: language(), unfolded: [], frame: null, field: null, weighed: null, sharedPixels: null, speed: 1,
+      lang: language(), defaultLang: language(), unfolded: [], frame: null, drawn: null, field: null, weighed: null, sharedPixels: null, speed: 1,
       training: null, evidence: null,
+      hover: null, // what the pointer, or the keys' cursor, is on: { layer, map, cell, since }
+      lights: [], litTerm: null, row: null, // on a map taken apart: places, a term, the input whose window is open
     });
     this.camera = new Camera(this);
     this.frames = new Frames(this);
     this.selection = new Selection(this);
     this.address = new Address(this);
-    this.lights = [];
     this.hits = [];
-    this.row = null;
     this.apart = null; // the layer taken apart that is drawn
     this.setModel(hello);
     this.stage = new Stage($("#canvas"), $("#board"));
@@ -80,7 +80,7 @@ export class App {
     const { store } = this;
     this.connection.on("version", (version) => this.follow(version));
     store.on(["layer", "map", "unit"], (state, keys) => {
-      this.row = null;
+      store.set({ row: null });
       this.selection.changed(true);
       this.address.write(keys.has("layer") || keys.has("map") || keys.has("unit"));
     });
@@ -89,11 +89,12 @@ export class App {
       this.address.write(false);
       this.frames.refresh();
     });
-    store.on(["field"], () => this.render(false));
+    store.on(["row", "weighed", "lang"], () => this.render(false));
+    store.on(["hover", "lights", "litTerm", "field"], () => this.stage.request());
     store.on(["tab"], (state) => {
       const direction = state.tab === "backward" ? "backward" : "forward";
       if (this.selection.elastic && this.selection.elastic.direction !== direction && state.frame.loss !== null) {
-        this.row = null;
+        store.set({ row: null });
         this.selection.changed(true);
       }
     });
@@ -142,7 +143,7 @@ export class App {
 
   hoverStrength() {
     if (this.stage.reduced.matches) return 1;
-    return Math.min(1, (performance.now() - (this.hoverSince ?? 0)) / 200);
+    return Math.min(1, (performance.now() - this.store.get("hover").since) / 200);
   }
 
   async unfold(blocks) {

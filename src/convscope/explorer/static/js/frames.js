@@ -47,7 +47,8 @@ export class Frames {
     }
   }
 
-  async take(promise) {
+  // `words`: false where the pictures alone are to change, until the next frame that is taken with its words.
+  async take(promise, words = true) {
     const { state, pixels, atlases } = readFrame(await promise);
     // A sentence of another length is read by a network of that length.
     if (state.input_shape && `${state.input_shape}` !== `${this.app.model.input_shape}`) await this.app.adopt();
@@ -68,14 +69,16 @@ export class Frames {
     for (const [name, before] of this.atlases) if (before.painted) this.spares.set(name, before.painted);
     this.atlases = atlases;
     const drawn = state.source.kind !== "data" || state.source.edited;
-    this.app.store.set({
+    this.app.store.hold({
       frame: state,
       field: null,
       evidence: null,
       sharedPixels: drawn && !state.source.words && this.pixels && this.pixels.length <= SHARED_PIXELS ? packPixels(this.pixels) : null,
     });
-    await this.app.selection.changed(false);
-    this.app.pointer?.again();
+    if (words) this.app.store.release();
+    this.app.store.set({ drawn: state.version });
+    await this.app.selection.changed(false, words);
+    if (words) this.app.pointer?.again();
   }
 
   paint(atlases) {

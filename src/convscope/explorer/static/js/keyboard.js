@@ -109,21 +109,22 @@ export class Keyboard {
     const count = app.model.countOf(name);
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      const now = app.hover?.layer === name && app.hover.map !== null ? app.hover.map : event.key === "ArrowDown" ? -1 : count;
+      const { hover } = app.store.state;
+      const now = hover?.layer === name && hover.map !== null ? hover.map : event.key === "ArrowDown" ? -1 : count;
       const map = (now + (event.key === "ArrowDown" ? 1 : -1) + count) % count;
-      app.hover = { layer: name, map, cell: null };
-      app.hoverSince = 0;
-      app.render(false);
+      const next = { layer: name, map, cell: null, since: 0 };
+      app.store.set({ hover: next });
       const vector = isVector(app.model.byName.get(name).shape);
       app.frames.values(name, map).then((found) => {
-        if (app.hover?.layer !== name || app.hover.map !== map) return; // the pointer of the keys is further already
+        if (app.store.get("hover") !== next) return; // the pointer of the keys is further already
         const most = Math.max(...found.values);
         say(`${name}, ${app.model.mapName(name, map)}: ${vector ? short(found.values[0]) : `${app.t("largest")} ${short(most)}`}`);
       }).catch(() => {});
     }
-    if (event.key === "Enter" && app.hover?.layer === name) {
+    const { hover } = app.store.state;
+    if (event.key === "Enter" && hover?.layer === name) {
       event.preventDefault();
-      app.selection.select(name, app.hover.map);
+      app.selection.select(name, hover.map);
       $("#board").focus();
     }
   }

@@ -76,26 +76,24 @@ export class Pointer {
   lookOverview(at) {
     const { app } = this;
     const target = this.find(at);
-    const before = app.hover;
-    app.hover = target;
+    const before = app.store.get("hover");
     this.board.querySelector("canvas").style.cursor = target ? "pointer" : "default";
-    if (target && (before?.layer !== target.layer || before?.map !== target.map)) {
-      app.hoverSince = performance.now();
-      this.fadeIn();
-    }
     if (!target) {
       this.tip.hidden = true;
-      if (before) app.render(false);
+      app.store.set({ hover: null });
       return;
     }
-    app.render(false);
+    const other = before?.layer !== target.layer || before.map !== target.map;
+    target.since = other ? performance.now() : before.since;
+    app.store.set({ hover: target });
+    if (other) this.fadeIn();
     const quantity = app.store.get("show");
     if (target.map === null || quantity === "weight" || quantity === "gradient") {
       this.showTip(at, hoverText(app, null), null);
       return;
     }
     app.frames.values(target.layer, target.map ?? 0, quantity).then((found) => {
-      if (app.hover !== target) return;
+      if (app.store.get("hover") !== target) return;
       const [row, column] = target.cell ?? [0, 0];
       const value = found.values[row * found.shape[found.shape.length - 1] + column];
       this.showTip(at, hoverText(app, value ?? null), value);
@@ -107,7 +105,7 @@ export class Pointer {
     if (app.stage.reduced.matches) return;
     const step = () => {
       app.stage.request();
-      if (app.hover && app.hoverStrength() < 1) requestAnimationFrame(step);
+      if (app.store.get("hover") && app.hoverStrength() < 1) requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
   }
@@ -144,22 +142,20 @@ export class Pointer {
   lookElastic(at) {
     const { app } = this;
     const hit = this.hit(at);
-    app.lights = [];
     const canvas = this.board.querySelector("canvas");
     canvas.style.cursor = hit ? "pointer" : "default";
     if (!hit) {
       const grid = this.inGrid(at);
       if (grid) this.showTip(at, grid.text, grid.value);
       else this.tip.hidden = true;
-      app.stage.request();
+      app.store.set({ lights: [] });
       return;
     }
     const { panel } = hit;
     const cell = this.cellIn(hit, at);
     const exact = panel.full[0] === panel.height && panel.full[1] === panel.width;
     const value = exact ? panel.values[cell[0] * panel.width + cell[1]] : null;
-    this.link(hit, cell);
-    app.stage.request();
+    app.store.set({ lights: this.link(hit, cell) });
     const label = this.label(panel, cell);
     if (value !== null || panel.role === "partial" || panel.role === "rest" || panel.unfold) {
       this.showTip(at, value === null ? label : `${label} = ${short(value)}`, value);
@@ -187,17 +183,11 @@ export class Pointer {
   link(hit, cell) {
     const { app } = this;
     const data = app.apart;
-    if (!data.window || app.store.get("unit")) {
-      if (hit.panel.unfold) this.linkUnfolded(hit, cell);
-      return;
-    }
+    if (!data.window || app.store.get("unit")) return hit.panel.unfold ? this.lightUnfolded(cell) : [];
     const sources = app.hits.filter((each) => each.panel.role === "source");
     const outs = app.hits.filter((each) => ["out", "activation", "partial", "rest"].includes(each.panel.role));
     const { panel } = hit;
-    if (panel.role === "kernel") {
-      this.lightWeight(hit, cell, sources);
-      return;
-    }
+    if (panel.role === "kernel") return this.lightWeight(hit, cell, sources);
     let output = cell;
     if (panel.role === "source") {
       const [out] = outs;
@@ -207,8 +197,10 @@ export class Pointer {
       output = output.map((at, d) => Math.min(out.panel.full[d] - 1, Math.max(0, at)));
     }
     const box = windowBox(data.window, output);
-    for (const each of sources) app.lights.push(this.area(each, box.start, box.reach));
-    for (const each of outs) app.lights.push({ ...this.area(each, output, [1, 1]), colour: palette.ink });
+    return [
+      ...sources.map((each) => this.area(each, box.start, box.reach)),
+      ...outs.map((each) => ({ ...this.area(each, output, [1, 1]), colour: palette.ink })),
+    ];
   }
 
   lightWeight(hit, cell, sources) {
@@ -220,12 +212,11 @@ export class Pointer {
     const stride = data.window.stride.length === 1 ? [1, ...data.window.stride] : data.window.stride;
     const first = cell.map((k, d) => w.start[d] + k * w.dilation[d]);
     const reach = out.full.map((n, d) => (n - 1) * stride[d] + 1);
-    if (source) app.lights.push(this.area(source, first, reach));
-    app.lights.push({ ...this.area(hit, cell, [1, 1]), colour: palette.ink });
+    return [...(source ? [this.area(source, first, reach)] : []), { ...this.area(hit, cell, [1, 1]), colour: palette.ink }];
   }
 
-  linkUnfolded(hit, cell) {
-    for (const each of this.app.hits) if (each.panel.unfold) this.app.lights.push({ ...this.area(each, cell, [1, 1]), colour: palette.ink });
+  lightUnfolded(cell) {
+    return this.app.hits.filter((each) => each.panel.unfold).map((each) => ({ ...this.area(each, cell, [1, 1]), colour: palette.ink }));
   }
 
   area(hit, start, reach) {
@@ -265,11 +256,7 @@ export class Pointer {
     this.dragging = null;
     this.last = null;
     this.tip.hidden = true;
-    this.app.lights = [];
-    if (this.app.hover) {
-      this.app.hover = null;
-      this.app.render(false);
-    } else this.app.stage.request();
+    this.app.store.set({ lights: [], hover: null });
   }
 
   down(event) {
@@ -327,8 +314,7 @@ export class Pointer {
       const source = app.model.byName.get(node.sources[0]);
       if (source && source.shape.length === 1) app.selection.select(source.name, k);
     } else if (unit) {
-      app.row = panel.row;
-      app.render(false);
+      app.store.set({ row: panel.row });
       app.onrow?.();
     } else if (panel.layer !== "input") app.selection.select(panel.layer, panel.map);
   }

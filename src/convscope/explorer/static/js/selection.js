@@ -44,13 +44,14 @@ export class Selection {
     const first = this.first + by * each;
     if (first < 0 || first >= current.count) return;
     this.first = first;
-    this.app.row = null;
+    this.app.store.set({ row: null });
     this.changed(false);
   }
 
-  async changed(animate) {
+  // `words`: false where the panel beside the board stays as it is.
+  async changed(animate, words = true) {
     const { layer, map } = this.app.store.state;
-    this.app.lights = [];
+    this.app.store.set({ lights: [] });
     if (layer && map !== null) {
       const key = `${layer}/${map}`;
       if (key !== this.elastic?.key) {
@@ -74,7 +75,7 @@ export class Selection {
     } else this.elastic = null;
     if (animate && layer) this.speak();
     this.app.render(animate);
-    this.app.onselection?.();
+    if (words) this.app.onselection?.();
   }
 
   speak() {

@@ -5,6 +5,7 @@ export class Store {
     this.state = initial;
     this.listeners = [];
     this.pending = new Set();
+    this.held = new Set();
     this.scheduled = false;
   }
 
@@ -21,6 +22,26 @@ export class Store {
       changed = true;
     }
     if (!changed || this.scheduled) return;
+    this.schedule();
+  }
+
+  // Set without telling; the views are told when it is released.
+  hold(changes) {
+    for (const [key, value] of Object.entries(changes)) {
+      if (this.state[key] === value) continue;
+      this.state[key] = value;
+      this.held.add(key);
+    }
+  }
+
+  release() {
+    if (!this.held.size) return;
+    for (const key of this.held) this.pending.add(key);
+    this.held.clear();
+    if (!this.scheduled) this.schedule();
+  }
+
+  schedule() {
     this.scheduled = true;
     queueMicrotask(() => {
       this.scheduled = false;

@@ -1,5 +1,6 @@
-// The canvas: a scene is a list of pictures with places plus what is drawn under and over them. Between two scenes every
-// picture moves from where it was to where it will be. Nothing is drawn while nothing changes.
+// The canvas: a scene is a list of pictures with places plus what is drawn under and over them, and what is `live`: it
+// changes under a scene that stands. Between two scenes every picture moves from where it was to where it will be. Nothing
+// is drawn while nothing changes; while only what is live changes, the rest is taken from a copy.
 
 import { CanvasPainter, FONTS } from "./painter.js";
 
@@ -19,6 +20,8 @@ export class Stage {
     this.speed = 1;
     this.frame = 0;
     this.drawn = 0;
+    this.settled = null; // the scene that was drawn when nothing moved any more
+    this.still = new Still();
     this.reduced = matchMedia("(prefers-reduced-motion: reduce)");
     const style = getComputedStyle(document.body);
     FONTS.sans = style.getPropertyValue("--sans").trim() || "sans-serif";
@@ -65,10 +68,30 @@ export class Stage {
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
       const now = performance.now();
-      this.draw(this.painter, now, this.ratio);
+      const moving = now < this.started + this.length;
+      if (!moving && this.scene && this.scene === this.settled) this.drawLive();
+      else {
+        this.draw(this.painter, now, this.ratio);
+        this.settled = moving ? null : this.scene;
+      }
       this.drawn += 1;
-      if (now < this.started + this.length) this.request();
+      if (moving) this.request();
     });
+  }
+
+  // The same scene again: what stands still is drawn once more, into a copy, and is taken from there ever after.
+  drawLive() {
+    const { canvas, context, painter, ratio, scene, still } = this;
+    if (still.scene !== scene || !still.fits(canvas)) {
+      still.begin(canvas, scene);
+      this.drawStill(still.painter, Infinity, ratio, still.painter.c);
+    }
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.globalAlpha = 1;
+    context.drawImage(still.canvas, 0, 0);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    painter.begin();
+    scene.live?.(painter);
   }
 
   // How far things have moved (0…1), and how far what comes later has appeared.
@@ -89,14 +112,19 @@ export class Stage {
   }
 
   draw(painter, now = Infinity, ratio = 0) {
+    if (!this.scene) return;
+    this.drawStill(painter, now, ratio, this.context);
+    this.scene.live?.(painter);
+  }
+
+  drawStill(painter, now, ratio, context) {
     const { scene } = this;
-    if (!scene) return;
     const phases = now === Infinity ? { move: 1, late: 1 } : this.phases(now);
     if (ratio) {
       painter.begin();
-      this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      this.context.fillStyle = scene.background;
-      this.context.fillRect(0, 0, this.width, this.height);
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      context.fillStyle = scene.background;
+      context.fillRect(0, 0, this.width, this.height);
     }
     scene.under?.(painter, phases);
     const front = [];
@@ -119,6 +147,28 @@ export class Stage {
     if (picture.frame !== null) {
       painter.rect(place.x, place.y, place.w, place.h, { stroke: picture.frame ?? scene.line, width: picture.strong ? 2 : 0.75, alpha: place.alpha });
     }
+  }
+}
+
+// What of a scene stands still, drawn once.
+class Still {
+  constructor() {
+    this.canvas = null;
+    this.scene = null;
+  }
+
+  fits({ width, height }) {
+    return this.canvas?.width === width && this.canvas.height === height;
+  }
+
+  begin(canvas, scene) {
+    this.canvas ??= document.createElement("canvas");
+    if (!this.fits(canvas)) {
+      this.canvas.width = canvas.width;
+      this.canvas.height = canvas.height;
+      this.painter = new CanvasPainter(this.canvas.getContext("2d", { alpha: false }));
+    }
+    this.scene = scene;
   }
 }
 

@@ -9,10 +9,7 @@ export async function enter(app, state) {
   await settleTarget(app, state);
   store.set({ tab: state.tab, show: state.show, rule: state.rule, pixel: state.pixel, weight: state.weight ?? null });
   app.selection.select(state.layer, state.map, state.unit);
-  if (state.hover) {
-    app.hover = { layer: state.hover.layer, map: state.hover.map, cell: state.hover.unit ? app.model.cellOf(state.hover.layer, state.hover.unit) : null };
-    app.hoverSince = 0;
-  }
+  if (state.hover) store.set({ hover: { layer: state.hover.layer, map: state.hover.map, cell: state.hover.unit ? app.model.cellOf(state.hover.layer, state.hover.unit) : null, since: 0 } });
 }
 
 // The model's own weights, or those after the step's training; what the reader has changed meanwhile is taken back.

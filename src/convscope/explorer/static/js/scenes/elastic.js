@@ -4,7 +4,7 @@
 import { palette } from "../draw/palette.js";
 import { short } from "../core/format.js";
 import { drawCurve } from "./curve.js";
-import { drawGrids } from "./grids.js";
+import { drawGrids, drawTerm } from "./grids.js";
 import { drawLattice, drawPlace, fourAround } from "./lattice.js";
 import { overview } from "./overview.js";
 import { find, readersOf, subtotal, windowBox } from "./windows.js";
@@ -46,7 +46,11 @@ export function elastic(app) {
       drawScales(app, painter, plan, data, phases.late);
       drawValues(app, painter, plan, data, phases.move);
       drawUnit(app, painter, plan, data, phases.late);
-      drawMark(app, painter);
+    },
+    live: (painter) => {
+      if (!still()) return;
+      drawTerm(app, painter);
+      drawLights(app, painter);
     },
   };
 }
@@ -304,7 +308,8 @@ function placesOn(app, data, panel, cell) {
 
 export function chosenRow(app, data) {
   const rows = data.panels.filter((panel) => panel.role === "source").map((panel) => panel.row);
-  if (rows.includes(app.row)) return app.row;
+  const { row } = app.store.state;
+  if (rows.includes(row)) return row;
   const weighed = app.store.get("tab") === "gradient" ? data.panels.find((panel) => panel.role === "kernel" && panel.place.join() === app.store.get("weighed")) : null;
   if (weighed) return weighed.row;
   const { unit } = app.store.state;
@@ -341,8 +346,8 @@ function mark(painter, at, panel, cell, colour, width) {
 }
 
 // What is lit because a weight, or a cell of a linked picture, is under the pointer.
-function drawMark(app, painter) {
-  for (const light of app.lights ?? []) {
+function drawLights(app, painter) {
+  for (const light of app.store.get("lights")) {
     painter.rect(light.x, light.y, light.w, light.h, { stroke: light.colour ?? palette.warn, width: light.width ?? 2, alpha: 0.95 });
   }
 }

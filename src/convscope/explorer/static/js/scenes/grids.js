@@ -46,7 +46,6 @@ export function drawGrids(app, painter, plan, data, box, row, late) {
       if (cell >= 27) painter.text(pad ? "0" : fixed(value / 10 ** power, Math.max(0, digits)), cx + (cell - 1) / 2, cy + cell / 2, { size: cell >= 36 ? 10.5 : 9, mono: true, colour: ink, align: "center", alpha: late });
       else if (cell >= 9 && value !== 0) painter.text(value < 0 ? "−" : "+", cx + (cell - 1) / 2, cy + cell / 2, { size: Math.min(13, cell), colour: ink, align: "center", alpha: late });
       if (k === winner) painter.rect(cx - 1, cy - 1, cell + 1, cell + 1, { stroke: palette.ink, width: 2.2, radius: 3, alpha: late });
-      if (app.litTerm && app.litTerm.row === row && app.litTerm.k === k) painter.rect(cx - 1, cy - 1, cell + 1, cell + 1, { stroke: palette.warn, width: 2.5, radius: 3 });
     });
     app.gridHits.push({ grid: index, x, y, cell, kw, kh, row, values: grid.values, cells, kernel });
   });
@@ -54,6 +53,14 @@ export function drawGrids(app, painter, plan, data, box, row, late) {
   const last = app.gridHits[app.gridHits.length - 1];
   if (!kernel && out) painter.path([[last.x + kw * cell + 6, plan.middle], [out.x - 6, plan.middle]], { stroke: palette.lineStrong, width: 1.2, alpha: late });
   else painter.path([[x + kw * cell + 6, plan.middle], [plan.columns.sum - 17, plan.middle]], { stroke: palette.lineStrong, width: 1.2, alpha: late });
+}
+
+// The term under the pointer in every grid.
+export function drawTerm(app, painter) {
+  const { litTerm } = app.store.state;
+  for (const { x, y, cell, kw, row } of litTerm ? app.gridHits : []) {
+    if (row === litTerm.row) painter.rect(x + (litTerm.k % kw) * cell - 1, y + Math.floor(litTerm.k / kw) * cell - 1, cell + 1, cell + 1, { stroke: palette.warn, width: 2.5, radius: 3 });
+  }
 }
 
 function superscript(power) {

@@ -5,13 +5,14 @@ import { ends } from "../draw/colour.js";
 import { palette } from "../draw/palette.js";
 import { percent, short } from "../core/format.js";
 
-// → pictures by id, and functions that draw the rest; `dim` fades everything, for a scene laid over it
+// → pictures by id, and functions that draw the rest, `live` what the pointer moves; `dim` fades everything, for a scene
+// laid over it
 export function overview(app, { dim = 1 } = {}) {
   const { model, stage, store } = app;
   const { atlases } = app.frames;
   const { layout: arranged } = app.camera;
   const pictures = new Map();
-  const { frame, show } = store.state;
+  const { frame } = store.state;
   const cx = app.camera.x;
   app.outputOrder = outputOrder(model, frame);
   for (const [name, box] of arranged.boxes) {
@@ -50,10 +51,12 @@ export function overview(app, { dim = 1 } = {}) {
       if (dim === 1) {
         drawOpened(app, painter);
         drawMore(app, painter);
-        drawHover(app, painter, show);
-        drawField(app, painter);
-        if (app.camera.y > 0) painter.rect(0, 0, stage.width, app.camera.base.top - 8, { fill: palette.paper, alpha: 1 }); // behind the names
       }
+    },
+    live: (painter) => {
+      drawHover(app, painter);
+      drawField(app, painter);
+      if (app.camera.y > 0) painter.rect(0, 0, stage.width, app.camera.base.top - 8, { fill: palette.paper, alpha: 1 }); // behind the names
     },
   };
 }
@@ -163,7 +166,7 @@ function clip(text, length) {
 
 // In-edges of the map under the pointer or the keyboard's cursor; the map itself outlined.
 function drawHover(app, painter) {
-  const { hover } = app;
+  const { hover } = app.store.state;
   if (!hover || !hover.layer) return;
   const box = app.camera.boxOf(hover.layer);
   if (!box) return;
@@ -261,7 +264,7 @@ export function drawField(app, painter) {
 }
 
 export function hoverText(app, value) {
-  const { hover } = app;
+  const { hover } = app.store.state;
   const parts = [hover.layer === "input" ? app.t("input") : hover.layer];
   if (hover.map !== null && hover.map !== undefined) parts.push(app.model.mapName(hover.layer, hover.map));
   if (hover.cell) parts.push(`(${hover.cell.join(", ")})`);

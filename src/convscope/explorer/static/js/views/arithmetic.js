@@ -84,7 +84,7 @@ export function where(app, page, row) {
 
 // A row of the table under the pointer lights its cell in the grids on the board.
 function light(app, page, row) {
-  app.litTerm = null;
+  let litTerm = null;
   const apart = app.selection.current;
   if (row !== null && page.direction === "forward" && page.terms.weight && apart?.window) {
     const map = page.terms.source[row][0];
@@ -94,13 +94,9 @@ function light(app, page, row) {
       let place = page.terms.weight[row].slice(-apart.window.kernel.length);
       if (apart.flip) place = place.map((at, d) => apart.window.kernel[d] - 1 - at);
       if (place.length === 1) place = [0, ...place];
-      app.litTerm = { row: panel.row, k: place[0] * size[1] + place[1] };
-      if (app.row !== panel.row) {
-        app.row = panel.row;
-        app.render(false);
-        return;
-      }
+      litTerm = { row: panel.row, k: place[0] * size[1] + place[1] };
+      app.store.set({ row: panel.row });
     }
   }
-  app.stage.request();
+  app.store.set({ litTerm });
 }

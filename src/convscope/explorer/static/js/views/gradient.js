@@ -28,7 +28,6 @@ export async function showGradient(app, body, { offset = 0, limit = 12 } = {}) {
   }
   // The input whose kernel the weight is of: the board opens its window.
   app.store.set({ weighed: weight.parameter === "weight" ? weight.index.slice(0, -2).join() : null });
-  app.stage.request();
   const chooser = picker(app, node, weight);
   const page = await app.connection.ask("explain", { layer, index: weight.index, parameter: weight.parameter, direction: "gradient", offset, limit });
   const value = await app.connection.ask("values", { layer, quantity: "weight", parameter: weight.parameter, map: weight.index[0] ?? 0 });
@@ -102,7 +101,7 @@ function nudgeControls(app, layer, weight, result) {
 
 // One term under the pointer lights the two places that it multiplies.
 function light(app, page, row) {
-  app.lights = [];
+  const lights = [];
   if (row !== null && app.selection.current && page.terms.at) {
     const [sourceMap, ...input] = page.terms.at[row];
     const [outMap, ...output] = page.terms.source[row];
@@ -111,8 +110,8 @@ function light(app, page, row) {
       const mine = panel.role === "source" && panel.map === sourceMap && !panel.unfold ? input : panel.role === "out" && panel.map === outMap ? output : null;
       if (!mine || mine.length < 1) continue;
       const cell = mine.length === 1 ? [0, mine[0]] : mine;
-      app.lights.push({ ...app.pointer.area(hit, cell, [1, 1]), colour: panel.role === "out" ? palette.delta : palette.warn, width: 2.5 });
+      lights.push({ ...app.pointer.area(hit, cell, [1, 1]), colour: panel.role === "out" ? palette.delta : palette.warn, width: 2.5 });
     }
   }
-  app.stage.request();
+  app.store.set({ lights });
 }

@@ -38,8 +38,8 @@ export function mountHeads(app) {
         current = name;
         for (const [each, other] of buttons) other.tabIndex = each === name ? 0 : -1;
         app.camera.reveal(name);
-        app.hover = { layer: name, map: null, cell: null };
-        if (!app.apart) app.render(false);
+        app.store.set({ hover: { layer: name, map: null, cell: null, since: 0 } });
+        if (!app.apart) app.render(false); // the board may have been moved
       },
       onkeydown: (event) => keys(event, name),
     }, h("b", {}, folded ? `▸ ${label}` : label), brief.map((line) => h("span", {}, line)));

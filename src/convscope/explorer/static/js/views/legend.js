@@ -28,7 +28,7 @@ export function mountLegend(app) {
   // The scale of the layer looked at, where the rest of the key stands already; a map taken apart has one below each column.
   function limit() {
     if (app.apart) return [];
-    const atlas = app.frames.atlases.get(store.get("layer") ?? app.hover?.layer);
+    const atlas = app.frames.atlases.get(store.get("layer") ?? store.get("hover")?.layer);
     return atlas ? ["± ", num(atlas.limit, { text: short(atlas.limit, 3) })] : [];
   }
 

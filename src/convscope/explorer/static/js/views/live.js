@@ -1,12 +1,14 @@
 // Learning from the data set while the page looks on. The server learns and knows whether it does; the page asks for its
-// newest weights, draws them, and asks again: at its own pace, which holds up no step.
+// newest weights, draws them, and asks again: at its own pace, which holds up no step. Pictures move 20 times a second;
+// numbers, which nobody reads as fast, five times: every change of words is laid out and painted anew.
 
 import { $, h, notice, num, replace, say, setNum, setText } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 
-const PACE = 46; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
+const PACE = 48; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
+const WORDS = 200; // ms from one change of the numbers to the next
 const KEPT = 2000;
 const FEW_CLASSES = 40; // above, the picture of what was mixed up would be all lines
 const live = { now: null, losses: [], batch: 32, watching: false };
@@ -80,7 +82,7 @@ function tell(line, now, last) {
 function take(now) {
   const before = live.now?.run === now.run ? live.now : null;
   if (now.failed && now.failed !== before?.failed) notice(t("live_failed", { reason: now.failed }));
-  if (before && now.steps < before.steps) {
+  if (before && (now.brief || now.steps < before.steps)) {
     live.now = { ...before, state: now.state };
     return;
   }
@@ -93,15 +95,16 @@ function asked() {
   return { since: live.now?.steps ?? 0, run: live.now?.run ?? -1 };
 }
 
-// One question whose answer may hold a frame.
+// One question whose answer may hold a frame. `brief`: the pictures are enough, while it goes on.
 async function ask(app, op, args = {}) {
   const answer = await app.connection.ask(op, { ...args, ...asked(), ...app.frames.wanted() });
   await released();
   const was = learns();
+  const words = !answer.learning.brief;
   take(answer.learning);
-  if (answer.tiles) await app.frames.take(answer);
+  if (answer.tiles) await app.frames.take(answer, words);
   if (was && !learns()) await app.ondetail(); // the single step comes back
-  else refreshLive(app);
+  else if (words) refreshLive(app);
 }
 
 // A press that is under way belongs to what stands on the page: nothing is made anew before it has ended.
@@ -123,11 +126,15 @@ async function watch(app) {
   if (live.watching) return;
   live.watching = true;
   try {
+    let told = 0; // when the numbers were last new
     while (learns()) {
       const began = performance.now();
-      await ask(app, "look");
+      const brief = began - told < WORDS;
+      if (!brief) told = began;
+      await ask(app, "look", { brief });
       await app.drawing; // else a panel that takes longer than a look would never stand
-      await new Promise((done) => setTimeout(done, Math.max(0, PACE - (performance.now() - began))));
+      const spent = performance.now() - began;
+      await new Promise((done) => setTimeout(done, Math.max(PACE - spent, spent))); // at most half of the time is spent on looking
     }
     const last = live.losses.at(-1);
     if (last !== undefined) say(`${t("live_now", { step: live.now.total, epoch: live.now.epoch + 1 })} = ${short(last, 4)}`);
