@@ -123,10 +123,14 @@ def learn(page: Any) -> None:
     page.wait_for_selector("#live-run:not([disabled])")
 
 
-def lesson_answer(page: Any) -> None:
-    for _ in range(2):
+def to_question(page: Any) -> None:
+    """To the lesson's first question, which is to be answered before one can go on, and a wrong answer to it."""
+    while page.locator("#lesson-next").is_enabled():
         page.locator("#lesson-next").click()
         settled(page)
+    if page.locator("#lesson-number").count():
+        page.locator("#lesson-number").fill("0.5")
+        page.keyboard.press("Enter")
 
 
 VIEWS = {
@@ -158,7 +162,7 @@ VIEWS = {
     "lab": View("lenet", "#/?tab=lab", press("#lab-begin")),
     "tour": View("lenet", tour=True),
     "help": View("lenet", prepare=lambda page: page.keyboard.press("?")),
-    "lesson": View("lesson", prepare=lesson_answer),
+    "lesson": View("lesson", prepare=to_question),
     "boxes": View("detector", "#/?tab=boxes"),
     "sentence": View("sentences", "#/conv4/1/1,2"),
     "long": View("long", "#/?show=activation"),

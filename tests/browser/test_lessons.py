@@ -67,7 +67,7 @@ def walk_through(page: Any) -> None:
     """The lesson of ``lessons_at_hand``, from the first step to the last, by keys alone."""
     steps = page.evaluate("convscope.model.lesson.steps")
     at_step(page, 1)
-    page.wait_for_function("() => window.convscope?.hover?.map === 2")
+    page.wait_for_function("() => window.convscope?.store.get('hover')?.map === 2")
     assert focused(page) == "lesson-next"
     press(page, "Enter")
     at_step(page, 2)

@@ -17,6 +17,7 @@ from convscope.explorer import explore, serve
 from convscope.explorer.session import Session
 from convscope.explorer.unopened import unopened_file
 from convscope.models import create_model
+from convscope.models.modelfile import load
 
 #: One of each kind of panel; that every model opens is tested without a browser in ``tests/explorer``.
 AT_ONCE = ("branching", "residual", "dense_only", "non_square", "detector")
@@ -53,13 +54,20 @@ def test_a_file_without_description_gives_a_card_in_both_languages(
 ) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(create_model("lenet5").state_dict(), path)
-    with serve(unopened_file(path, CheckpointError(path, "no description")), port=0) as handle:
+    with pytest.raises(CheckpointError) as refusal:
+        load(path)
+    with serve(unopened_file(path, refusal.value), port=0) as handle:
         page = visit(handle, lang=lang, expect="card")
         text = page.locator("#card").inner_text()
         assert "weights.safetensors holds weights" in text
         assert "没有说明属于哪个网络" in text
         assert "convscope explore weights.safetensors --model lenet5" in text
         assert "c1.weight" in text
+        reasons = page.locator("#card section > p.small").all_inner_texts()
+        english, chinese = reasons if lang == "en" else reversed(reasons)
+        assert "it holds weights alone (10 tensors" in english
+        assert "文件里只有权重（10 个张量" in chinese
+        assert "Say whose weights" not in chinese
         first = page.locator("#card section").first.get_attribute("lang")
         assert first == ("zh-CN" if lang == "zh" else "en")
 

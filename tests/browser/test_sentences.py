@@ -35,6 +35,12 @@ def test_a_sentence_is_typed_and_its_words_stand_over_their_columns(visit: Calla
     assert "xyzzy" in page.locator("#unknown-words").inner_text()
     page.evaluate("() => convscope.selection.select('conv4', 1, [1, 5])")
     page.wait_for_selector("table.sum tr.term")
+    assert page.locator(".detail-head h2").inner_text() == "conv4 · map 1 · xyzzy film , and · (5)"
+    page.evaluate("() => convscope.selection.select('conv4', 1, [1, 1])")  # begins before the first word
+    page.wait_for_function("() => document.querySelector('.detail-head h2')?.textContent.includes('(1)')")
+    assert page.locator(".detail-head h2").inner_text().startswith("conv4 · map 1 · ∅ ∅ ")
+    page.evaluate("() => convscope.selection.select('conv4', 1, [1, 5])")
+    page.wait_for_function("() => document.querySelector('.detail-head h2')?.textContent.includes('(5)')")
     assert isinstance(reader.session, Session)
     value = float(reader.session.snapshot.layers["conv4"].y[0, 1, 5])
     assert float(page.locator("#result [data-exact]").first.get_attribute("data-exact")) == pytest.approx(
@@ -45,7 +51,7 @@ def test_a_sentence_is_typed_and_its_words_stand_over_their_columns(visit: Calla
     page.evaluate("() => convscope.selection.select('pool4', 1, [1])")
     best = int(reader.session.snapshot.layers["relu4"].y[0, 1].argmax())
     words = TYPED.split()
-    read = " ".join(words[place] if 0 <= place < len(words) else "·" for place in range(best - 3, best + 1))
+    read = " ".join(words[place] if 0 <= place < len(words) else "∅" for place in range(best - 3, best + 1))
     page.wait_for_function("read => document.querySelector('table.sum td.where')?.title?.startsWith(read)", arg=read)
     typed(page, "funny")  # another length: the layers have other shapes
     page.wait_for_function("() => convscope.model.input_shape[1] === 1")

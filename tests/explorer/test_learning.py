@@ -168,30 +168,31 @@ def test_what_is_kept_has_an_end(session: Session) -> None:
     assert sum(times for _, _, times in mixed) == RECENT
 
 
-def test_no_step_is_made_beside_a_look(session: Session) -> None:
-    """While one looks the steps rest, and afterwards they go on; a step under way is waited for, but not for long."""
-    learner = session.learner
-    with learner.still():
-        pass  # nothing learns: nothing to wait for
-    ask(session, "learn", batch=4)
-    until(lambda: learner.made > 3)
-    for _ in range(5):
-        with learner.still():
-            assert learner._resting.is_set()
-            made = learner.made
-            time.sleep(0.02)
-            assert learner.made == made
-        until(lambda made=made: learner.made > made)
-    begun = time.monotonic()
-    learner._door.acquire()  # the steps stand where they offer their weights
-    learner._wanted.set()
-    time.sleep(0.05)
-    with learner.still():
-        assert time.monotonic() - begun < 5
-    learner._door.release()
-    until(lambda: learner.made > made + 2)
-    ask(session, "pause")
-    until(lambda: learner.state != RUNNING)
+def test_a_look_at_a_small_model_that_learns_takes_one_thread(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of the look and one of the steps would be three on two cores."""
+    before, seen = torch.get_num_threads(), []
+    made = session.make_snapshot
+
+    def make_snapshot(*args: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return made(*args, **options)
+
+    monkeypatch.setattr(session, "make_snapshot", make_snapshot)
+    torch.set_num_threads(2)
+    try:
+        ask(session, "learn", batch=4)
+        until(lambda: ask(session, "look") and seen)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr("convscope.explorer.learning.SMALL", 0)
+        seen.clear()
+        until(lambda: ask(session, "look") and seen)
+        assert set(seen) == {2}
+    finally:
+        session.learner.rest()
+        torch.set_num_threads(before)
 
 
 def test_a_brief_look_says_where_it_stands_and_no_more(session: Session) -> None:

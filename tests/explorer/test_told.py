@@ -12,6 +12,7 @@ import pytest
 from tests.explorer.test_texts import ENGLISH, SCRIPTS
 
 import convscope
+from convscope import tensorfile
 from convscope.errors import ArgumentError, CheckpointError, DataError
 from convscope.explorer.application import _parts
 
@@ -24,7 +25,10 @@ SOURCES = sorted(
     for file in (path.rglob("*.py") if path.is_dir() else [path])
 )
 TABLE = {re.sub(r"\{\w\}", "{}", text) for key, text in ENGLISH.items() if key.startswith("told_")}
-RAISES = {"ArgumentError": (2, 3), "ProtocolError": (2, 3), "StoppedError": (0,), "_refuse": (0,), "DataError": (1, 2)}
+RAISES = {
+    "ArgumentError": (2, 3), "ProtocolError": (2, 3), "StoppedError": (0,), "_refuse": (0,), "DataError": (1, 2),
+    "CheckpointError": (1, 2),
+}  # fmt: skip
 
 
 def sentence(node: ast.expr) -> str | None:
@@ -47,6 +51,17 @@ def test_every_refusal_of_a_question_is_in_the_table() -> None:
     said = {text for path in SOURCES for text in sentences(path)}
     assert len(said) > 50
     assert said - TABLE == set()
+
+
+def test_what_is_wrong_with_a_file_is_in_the_table() -> None:
+    """Of a file that is no model the page shows a card, in both languages."""
+    said = set(sentences(ROOT / "tensorfile.py")) - {"{} ({})"}  # a description that is no JSON: the blanks hold it all
+    assert len(said) > 8
+    assert said - TABLE == set()
+    for content in (b"", b"PK\x03\x04.........", b"no tensors at all"):
+        problem, hint = tensorfile._foreign(content)
+        assert {re.sub(r"\d+", "{}", problem), hint} - TABLE <= {""}
+    assert tensorfile._NAME_IT in TABLE
 
 
 def test_every_refusal_of_a_saved_page_is_in_the_table() -> None:

@@ -33,7 +33,6 @@ SMALL = (
 # made 415 steps a second with one and 130 to 230 with two, which wait for each other
 PATIENCE = 180.0  # seconds without a look; a tab in the background asks once a minute
 CLOSING = 5.0  # seconds that the server's end waits for a step
-STEP = 0.02  # seconds that a look waits for the step under way; a longer one goes on beside it
 SEED = 0
 IDLE, RUNNING, ENDING = "idle", "running", "ending"
 
@@ -81,7 +80,6 @@ class Learner:
         self._thread: threading.Thread | None = None
         self._end = threading.Event()
         self._wanted = threading.Event()  # the page would like the weights of the next step
-        self._held, self._resting, self._released = threading.Event(), threading.Event(), threading.Event()
         self._offer: _Offer | None = None
         self._door = threading.Lock()  # of the offer: the last one must not be lost
         self._looked = 0.0
@@ -148,19 +146,22 @@ class Learner:
         self.take()
 
     @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
-        """No step is begun meanwhile. Two threads that compute side by side hand the interpreter to each other at every
-        operation, which costs the steps more time than a look by itself."""
-        self._released.clear()
-        self._resting.clear()
-        self._held.set()
+    def beside(self) -> Iterator[None]:
+        """For what is computed while a small model learns: one thread, as the steps have. With a second one they were
+        three on two cores, and a look of 4 ms cost the steps 10 to 40."""
+        threads = torch.get_num_threads()
+        alone = self.state == IDLE or not self._small
+        if not alone:
+            torch.set_num_threads(1)
         try:
-            if self.state != IDLE:
-                self._resting.wait(STEP)
             yield
         finally:
-            self._held.clear()
-            self._released.set()
+            if not alone:
+                torch.set_num_threads(threads)
+
+    @property
+    def _small(self) -> bool:
+        return sum(each.numel() for each in self.model.parameters()) <= SMALL
 
     def take(self) -> bool:
         """Give the page's model the newest weights that were offered, and ask for the next; False: there are none."""
@@ -218,7 +219,7 @@ class Learner:
 
     def _run(self, chosen: Labelled, batch: int, begun: threading.Event) -> None:
         """The thread: its own progress and the copy are its alone while it lives."""
-        if sum(each.numel() for each in self.model.parameters()) <= SMALL:
+        if self._small:
             torch.set_num_threads(1)
             torch.get_num_threads()  # a thread keeps what it finds at its first use: now, not what `start` puts back
         begun.set()
@@ -228,9 +229,6 @@ class Learner:
                 if self._wanted.is_set():
                     self._wanted.clear()
                     self._make_offer()
-                if self._held.is_set():
-                    self._resting.set()
-                    self._released.wait()
                 if time.monotonic() - self._looked > self.patience:
                     break
         except Exception as error:  # the page tells it; the server goes on

@@ -20,7 +20,8 @@ CANDIDATES = 3
 
 @dataclasses.dataclass(frozen=True)
 class UnopenedFile:
-    """``reason`` is a key of the page's texts, "no_description" or "unreadable"; ``detail`` the error as it was.
+    """``reason`` is a key of the page's texts, "no_description" or "unreadable"; ``detail`` the error as it was, and
+    ``parts`` what it is made of, which the page puts together in its own language.
 
     ``tensors`` are (name, shape) of what the file holds, ``candidates`` catalogue models whose parameters have the
     same names and shapes.
@@ -31,6 +32,7 @@ class UnopenedFile:
     detail: str
     tensors: tuple[tuple[str, tuple[int, ...]], ...] = ()
     candidates: tuple[str, ...] = ()
+    parts: dict[str, str] | None = None
 
     def describe(self) -> dict[str, Any]:
         shown = [{"name": name, "shape": list(shape)} for name, shape in self.tensors[:200]]
@@ -38,6 +40,7 @@ class UnopenedFile:
             "file": self.file,
             "reason": self.reason,
             "detail": self.detail,
+            "parts": self.parts,
             "tensors": shown,
             "count": len(self.tensors),
             "candidates": list(self.candidates),
@@ -48,7 +51,10 @@ def unopened_file(path: Path, error: Exception) -> UnopenedFile:
     """The card for a file that ``convscope.load`` refused with ``error``."""
     tensors = _tensors(path)
     reason = "no_description" if tensors else "unreadable"
-    return UnopenedFile(path.name, reason, str(error), tuple(tensors.items()), tuple(candidates(tensors)))
+    parts = None
+    if isinstance(error, CheckpointError):
+        parts = {"path": error.path.name, "problem": error.problem, "hint": error.remedy}
+    return UnopenedFile(path.name, reason, str(error), tuple(tensors.items()), tuple(candidates(tensors)), parts)
 
 
 def candidates(tensors: dict[str, tuple[int, ...]]) -> list[str]:

@@ -112,7 +112,7 @@ def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
 @operation(job=True, waits=True)
 def look(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none."""
-    with session.lock, session.learner.still():
+    with session.lock, session.learner.beside():
         if session.learner.take():
             return _looked(session, args, payload)
     return learning(session, args, payload)

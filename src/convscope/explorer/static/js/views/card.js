@@ -3,6 +3,7 @@
 import { $, h, replace } from "../core/dom.js";
 import { t } from "../core/i18n.js";
 import { setLanguage, language, LANGUAGES } from "../core/i18n.js";
+import { told } from "../core/told.js";
 
 export function showCard(card) {
   document.title = `${card.file} · convscope`;
@@ -33,6 +34,6 @@ function section(card, lang) {
     card.reason === "no_description" ? h("pre", { tabIndex: 0 }, "import convscope\nfrom convscope.spec import ModelSpec, Preprocessing, attach\n\nattach(model, ModelSpec(\"graph\", {}, (1, 28, 28), classes=(\"0\", \"1\", …),\n                        preprocessing=Preprocessing(1, (28, 28), (0.13,), (0.31,))))\nconvscope.save(model, \"model.safetensors\")") : null,
     card.count ? h("p", {}, t("card_tensors", { count: card.count })) : null,
     card.count ? h("pre", { tabIndex: 0 }, tensors + rest) : null,
-    h("p.soft.small", {}, card.detail),
+    h("p.soft.small", {}, told({ message: card.detail, parts: card.parts })),
   );
 }

@@ -22,6 +22,8 @@ const TABS = ["boxes", "forward", "backward", "gradient", "field", "training", "
 const NEEDS = { training: "preview", bench: "evidence", likes: "likes", surgery: "edits", beside: "besides", health: "health" };
 const WHOLE = { training: showTraining, field: showField, bench: showBench, likes: showLikes, surgery: showSurgery, beside: showBeside, health: showHealth, lab: showLab, boxes: showBoxes };
 
+const PATIENCE = 400; // ms; what takes longer is announced
+
 export function tabsOf(app) {
   return TABS.filter((name) => (name === "boxes" ? app.model.detector : name === "lab" ? !app.model.sentences : !NEEDS[name] || app.model.can(NEEDS[name])));
 }
@@ -31,6 +33,7 @@ export function mountDetail(app) {
   const detail = $("#detail");
   let turn = 0;
   let shown = null; // the tab that stands
+  let filled = false; // whether there is anything in it
   mountTraining(app);
 
   function head() {
@@ -77,6 +80,17 @@ export function mountDetail(app) {
     });
   }
 
+  function panel(tab, ...content) {
+    return h("div.tab-body", { id: "tab-body", role: "tabpanel", "aria-labelledby": `tab-${tab}`, tabIndex: 0 }, content);
+  }
+
+  // Put it there; the focus stays where it was.
+  function stand(body) {
+    const focused = detail.contains(document.activeElement) ? document.activeElement.id : "";
+    replace(detail, head(), tabs(), body);
+    if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus({ preventScroll: true });
+  }
+
   async function draw() {
     if (store.get("tab") === "training" && shown === "training" && refreshTraining(app)) return;
     if (pressed) {
@@ -87,13 +101,19 @@ export function mountDetail(app) {
     detail.setAttribute("aria-label", t("details"));
     const { tab } = store.state;
     if (tab !== "field") store.set({ field: null });
-    const body = h("div.tab-body", { id: "tab-body", role: "tabpanel", "aria-labelledby": `tab-${tab}`, tabIndex: 0 });
+    const body = panel(tab);
     const scroll = detail.scrollTop;
+    const waiting = setTimeout(() => {
+      if (mine !== turn || pressed || (shown === tab && filled)) return; // what stands says more than this
+      stand(panel(tab, h("p.note", { id: "working", role: "status" }, t("working"))));
+    }, PATIENCE);
     try {
       await fill(body, tab);
     } catch (error) {
       if (error.kind === "superseded" || error.kind === "lost") return;
       replace(body, h("p.note.warn", {}, error.message));
+    } finally {
+      clearTimeout(waiting);
     }
     if (mine !== turn) return;
     if (pressed) {
@@ -101,10 +121,9 @@ export function mountDetail(app) {
       return;
     }
     shown = tab;
-    const focused = detail.contains(document.activeElement) ? document.activeElement.id : "";
-    replace(detail, head(), tabs(), body);
+    filled = body.childElementCount > 0;
+    stand(body);
     detail.scrollTop = scroll;
-    if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus({ preventScroll: true });
     document.body.dataset.shown = `${store.get("frame")?.version}/${tab}/${[store.get("layer"), store.get("map"), (store.get("unit") ?? []).join(",")].join("/")}`;
   }
 

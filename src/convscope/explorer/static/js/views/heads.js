@@ -116,16 +116,27 @@ export function mountHeads(app) {
   };
 }
 
-// A name that is too long for its column is set smaller, as far as it can be read, before it is cut.
+// A name that is too long for its column is set smaller, as far as it can be read; then its first parts are left out, for
+// its end tells it from its neighbours.
 const NAME = 12.5;
 const LEAST = 8.5;
 const ruler = document.createElement("canvas").getContext("2d");
 function fitName(name, width) {
   if (name.fitted === width) return;
   name.fitted = width;
+  name.whole ??= name.textContent;
   ruler.font = `600 ${NAME}px ${FONTS.sans}`;
-  const size = Math.max(LEAST, Math.min(NAME, (NAME * (width - 2)) / ruler.measureText(name.textContent).width));
+  const sizeOf = (text) => (NAME * (width - 2)) / ruler.measureText(text).width;
+  const text = shorter(name.whole).find((each) => sizeOf(each) >= LEAST) ?? name.whole;
+  const size = Math.max(LEAST, Math.min(NAME, sizeOf(text)));
+  if (name.textContent !== text) name.textContent = text;
   name.style.fontSize = size < NAME ? `${size.toFixed(1)}px` : "";
+}
+
+// "backbone.24", "…24"
+function shorter(name) {
+  const parts = name.split(/[._]/);
+  return [name, ...parts.slice(1).map((_, at) => `…${name.slice(parts.slice(0, at + 1).join(".").length + 1)}`)];
 }
 
 // Activations are known by what they do; long paths by their end.

@@ -4,6 +4,7 @@ import { $, h, notice, replace } from "../core/dom.js";
 import { t } from "../core/i18n.js";
 
 const SOURCE = /^(encoder|positions$|dropout$)/;
+const PADDING = "∅"; // where a filter reads before the first word or after the last
 const TARGET = /^(decoder|target_)/;
 
 export function sentenceBox(app) {
@@ -59,5 +60,5 @@ export function wordsAt(app, layer, index) {
   if (!node?.window || node.sources[0] !== "input") return "";
   const { kernel, padding, stride } = node.window;
   const first = place * (stride?.[0] ?? 1) - (padding?.[0] ?? 0);
-  return [...Array(kernel[0]).keys()].map((k) => words[first + k] ?? "·").join(" ");
+  return [...Array(kernel[0]).keys()].map((k) => words[first + k] ?? PADDING).join(" ");
 }
