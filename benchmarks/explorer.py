@@ -16,7 +16,9 @@ import math
 import os
 import platform
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -71,6 +73,7 @@ FIGURES = {
     "saved_kB": Figure("page saved to a file, kB", 5000),
     "updates": Figure("updates a second while learning", 20, more_is_better=True),
     "slowed": Figure("learning slowed by the page, %", 10),
+    "slowed_driven": Figure("… by a page whose frames a driver copies, %"),
     "torch_forward_ms": Figure("torch itself: forward, ms"),
     "torch_both_ms": Figure("torch itself: forward and backward, ms"),
 }
@@ -221,6 +224,8 @@ def measure(name: str, chromium: str, runs: int) -> dict[str, dict[str, float]]:
         if data is not None:
             figures |= learning(page, handle)
         browser.close()
+        if data is not None:
+            figures["slowed"] = undriven(handle, chromium)
         figures |= bare(handle, runs)
     if name == "lenet5":
         figures["saved_kB"] = [saved(model, data)]
@@ -260,7 +265,8 @@ def run(figures: dict[str, list[float]], page: Any, name: str, runs: int) -> Non
 
 
 def learning(page: Any, handle: Handle, seconds: float = 3.0) -> dict[str, list[float]]:
-    """Updates a second on the page, and how much slower the steps are than with nobody looking, turn by turn."""
+    """Updates a second on the page, and how much slower the steps are than with nobody looking, turn by turn; the
+    driver of the browser copies every frame meanwhile."""
     session = handle.session
     assert isinstance(session, Session)
     session.learner.patience = 600.0
@@ -281,7 +287,35 @@ def learning(page: Any, handle: Handle, seconds: float = 3.0) -> dict[str, list[
         page.wait_for_timeout(500)
     page.locator("#live-run").click()
     page.wait_for_selector("#sgd-step")
-    return {"updates": updates, "slowed": slowed}
+    return {"updates": updates, "slowed_driven": slowed}
+
+
+def undriven(handle: Handle, chromium: str, seconds: float = 3.0, turns: int = 5) -> list[float]:
+    """How much slower the steps are while a browser that nobody drives shows them, than with nobody looking."""
+    session = handle.session
+    assert isinstance(session, Session)
+    session.learner.start(32)
+    found = []
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            options = ["--headless=new", "--no-sandbox", f"--user-data-dir={profile}", "--window-size=1440,987"]
+            address = f"{handle.url}&tour=0#/?tab=training"
+            command = [chromium, *options, address]
+            browser = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+            try:
+                looks = session.snapshot.version + 40
+                end = time.monotonic() + 60
+                while session.snapshot.version < looks:
+                    assert time.monotonic() < end, "the page does not look"
+                    time.sleep(0.05)
+                watched = rate(session, lambda: time.sleep(seconds))
+            finally:
+                os.killpg(browser.pid, signal.SIGKILL)
+                browser.wait()
+        time.sleep(0.3)
+        found.append(100 * (1 - watched / rate(session, lambda: time.sleep(seconds))))
+    session.learner.rest()
+    return found
 
 
 def rate(session: Session, meanwhile: Callable[[], object]) -> float:

@@ -116,8 +116,10 @@ def tiles(maps: Tensor, start: int = 0, stop: int = OVERVIEW_TILES, side: int = 
     if longest > side:
         size = (max(1, round(full[0] * side / longest)), max(1, round(full[1] * side / longest)))
         part = F.adaptive_avg_pool2d(part[:, None], size)[:, 0]
-    levels = (part / limit).mul_(127).nan_to_num_(0.0, 127.0, -127.0).round_().clamp_(-127, 127).add_(128)
-    data = levels.to(torch.uint8).cpu().numpy().tobytes()
+    levels = part.cpu().numpy() / limit * 127
+    if not (math.isfinite(low) and math.isfinite(high)):
+        levels = np.nan_to_num(levels, nan=0.0, posinf=127.0, neginf=-127.0)
+    data = (np.clip(np.rint(levels), -127, 127) + 128).astype(np.uint8).tobytes()
     return Tiles(data, len(part), len(maps), part.shape[1], part.shape[2], full, limit, low, high)
 
 

@@ -7,7 +7,7 @@ import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 
-const PACE = 48; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
+const PACE = 49; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
 const WORDS = 200; // ms from one change of the numbers to the next
 const KEPT = 2000;
 const FEW_CLASSES = 40; // above, the picture of what was mixed up would be all lines
