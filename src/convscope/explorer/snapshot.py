@@ -61,8 +61,10 @@ class Snapshot:
         self.network, self.version = network, version
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
         self._lock = threading.RLock()
-        lent = {} if forward is None else dict(forward._tiles)  # which another thread may add to
-        self._tiles = {key: found for key, found in lent.items() if key[0] == "activation"}
+        self._tiles: dict[tuple[str, str, str], Tiles | None] = {}
+        if forward is not None:
+            lent = dict(forward._tiles)  # which another thread may add to
+            self._tiles = {key: found for key, found in lent.items() if key[0] == "activation"}
         self._grad_x: Tensor | None = None
         self._gradients: Mapping[str, Tensor] = {}
         self._settled: tuple[Tensor, Through] | None = None
