@@ -76,7 +76,7 @@ class NativeStepper(TorchStepper):
         loss, tensors = self._network.descend(
             batch.inputs[0], batch.targets, self.descent.optimiser, seed, compiled=compiled
         )
-        self._count(loss, self._counted(tensors, batch), batch.weight, whole)
+        self._count(loss, self._counted(compiled, tensors, batch), batch.weight, whole)
 
     def _trusted(self, batch: Batch, seed: int) -> Compiled | None:
         """The compiled plan for this batch; None where torch is to be used."""
@@ -100,7 +100,7 @@ class NativeStepper(TorchStepper):
         if self._lowered is None:
             return self._by_outputs(compiled, batch, seed)
         loss, tensors = self._network.loss_and_grad(batch.inputs[0], batch.targets, seed, compiled=compiled)
-        return loss, self._counted(tensors, batch)
+        return loss, self._counted(compiled, tensors, batch)
 
     def _by_outputs(self, compiled: Compiled, batch: Batch, seed: int) -> tuple[Scalar, Sequence[Scalar]]:
         pictures = batch.inputs[0]
@@ -115,10 +115,10 @@ class NativeStepper(TorchStepper):
             assert into is not None
             into.copy_(gradient)
         with torch.no_grad():
-            return value.detach(), self._counted(tensors, batch)
+            return value.detach(), self._counted(compiled, tensors, batch)
 
-    def _counted(self, tensors: Sequence[Tensor], batch: Batch) -> Sequence[Scalar]:
-        outputs = restore(self._network.plan.structure, [each.detach() for each in tensors])
+    def _counted(self, compiled: Compiled, tensors: Sequence[Tensor], batch: Batch) -> Sequence[Scalar]:
+        outputs = restore(compiled.plan.structure, [each.detach() for each in tensors])
         return self.objective.count(outputs, batch.targets)
 
     def outputs(self, inputs: Sequence[Tensor]) -> object:
