@@ -3,7 +3,9 @@ of the same weights that Captum's hooks can follow), else to a plain loop or to 
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what Captum imports warns of itself
     from captum import attr as captum
 
-STYLES = ("modules", "functional", "in place", "reused", "residual")
+STYLES = ("sequential", "modules", "functional", "in place", "reused", "residual")
 CLASSES = 5
 
 
@@ -57,11 +59,30 @@ class Net(nn.Module):
         return found
 
 
-def net(style: str) -> tuple[Net, Net]:
+class Chain(nn.Sequential):
+    """The same layers one after the other, with no forward of its own."""
+
+    def __init__(self) -> None:
+        net = Net()
+        first, second, third = net.relus
+        super().__init__(
+            OrderedDict(
+                a=net.a, first=first, pool=net.pool, b=net.b, second=second, c=net.c, third=third, mean=net.mean,
+                flat=nn.Flatten(), out=net.out,
+            )
+        )  # fmt: skip
+
+    @property
+    def relus(self) -> list[Any]:
+        return [self.first, self.second, self.third]
+
+
+def net(style: str) -> tuple[Any, Net]:
     """A network of that style, and its twin of plain modules with the same weights."""
     torch.manual_seed(0)
     residual = style == "residual"
-    own, twin = Net("modules" if residual else style, residual), Net("modules", residual)
+    own: Any = Chain() if style == "sequential" else Net("modules" if residual else style, residual)
+    twin = Net("modules", residual)
     with torch.no_grad():
         own.out.weight.mul_(3)
     twin.load_state_dict(own.state_dict())
@@ -349,6 +370,23 @@ def test_stopping(method: str) -> None:
         return
     with pytest.raises(StoppedError, match="cancelled"):
         attribute(own, x, target, method, stopped=lambda: True)
+
+
+def test_the_page_says_what_it_is_equal_to_and_the_test_is_there(method: str) -> None:
+    """A column for every style, and the names of tests of this file."""
+    page = (Path(__file__).parents[2] / "docs" / "attribution.md").read_text(encoding="utf-8")
+    table = page.split("## What each is equal to")[1].split("## Which fail")[0].splitlines()
+    head = next(line for line in table if line.startswith("| method |"))
+    assert [cell.strip() for cell in head.split("|")[2:-2]] == [*STYLES]
+    cells = next(line for line in table if line.startswith(f"| `{method}` |")).split("|")[2:-1]
+    assert len(cells) == len(STYLES) + 1
+    tests = re.findall(r"`(test_\w+)`", cells[-1])
+    assert tests
+    assert all(callable(globals().get(name)) for name in tests)
+    assert ("Captum" in cells[0]) == (method in CAPTUM)
+    if method in CAPTUM:
+        limits = {float(each) for cell in cells[:-1] for each in re.findall(r"Captum, (1e-\d+)", cell)}
+        assert limits == {CAPTUM[method][2]}
 
 
 def test_the_page_about_them_has_its_row(method: str) -> None:

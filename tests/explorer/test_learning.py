@@ -186,7 +186,7 @@ def test_a_look_at_a_small_model_that_learns_takes_one_thread(
         until(lambda: ask(session, "look") and seen)
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
-        monkeypatch.setattr("convscope.explorer.learning.SMALL", 0)
+        session.learner._small = False
         seen.clear()
         until(lambda: ask(session, "look") and seen)
         assert set(seen) == {2}

@@ -75,6 +75,9 @@ class Learner:
         self.failed: str | None = None
         self.patience = PATIENCE
         self._copy: nn.Module | None = None
+        self._shown: dict[str, Tensor] = {}  # parameters and buffers by name: of the page's model,
+        self._learned: dict[str, Tensor] = {}  # and of the copy; reading them from a model takes as long as a layer
+        self._small = False
         self._own = stepper
         self._order: tuple[int, Tensor] | None = None
         self._thread: threading.Thread | None = None
@@ -150,7 +153,7 @@ class Learner:
         """For what is computed while a small model learns: one thread, as the steps have. With a second one they were
         three on two cores, and a look of 4 ms cost the steps 10 to 40."""
         threads = torch.get_num_threads()
-        alone = self.state == IDLE or not self._small
+        alone = not self._small or self.state == IDLE
         if not alone:
             torch.set_num_threads(1)
         try:
@@ -158,10 +161,6 @@ class Learner:
         finally:
             if not alone:
                 torch.set_num_threads(threads)
-
-    @property
-    def _small(self) -> bool:
-        return sum(each.numel() for each in self.model.parameters()) <= SMALL
 
     def take(self) -> bool:
         """Give the page's model the newest weights that were offered, and ask for the next; False: there are none."""
@@ -172,7 +171,7 @@ class Learner:
         if offer is None:
             return False
         with torch.no_grad():
-            for name, value in _held(self.model).items():
+            for name, value in self._shown.items():
                 value.copy_(offer.weights[name])
         self.stepper.go_on(offer.velocity, offer.steps)
         self.progress = offer.progress
@@ -211,6 +210,8 @@ class Learner:
             with torch.no_grad():
                 for name, value in _held(self._copy).items():
                     value.copy_(_held(self.model)[name])
+        self._shown, self._learned = _held(self.model), _held(self._copy)
+        self._small = sum(each.numel() for each in self.model.parameters()) <= SMALL
         self._own.go_on(self.stepper.velocity, self.stepper.steps)
         self._copy.train()
         self._going = self.progress
@@ -264,8 +265,7 @@ class Learner:
         )
 
     def _make_offer(self) -> None:
-        assert self._copy is not None
-        weights = {name: value.detach().clone() for name, value in _held(self._copy).items()}
+        weights = {name: value.detach().clone() for name, value in self._learned.items()}
         with self._door:
             self._offer = _Offer(self._going, weights, dict(self._own.velocity), self._own.steps)
 

@@ -128,8 +128,13 @@ def robust_limit(values: Tensor) -> tuple[float, float, float]:
     flat = values.detach().flatten()
     if not len(flat):
         return 1.0, 0.0, 0.0
-    low, high = (float(each) for each in torch.aminmax(flat))
-    sizes = np.abs(flat[:: max(1, len(flat) // 16384)].double().cpu().numpy())
+    if len(flat) <= 16384 and flat.dtype in (torch.float32, torch.float64):  # for which torch's calls take longer
+        sizes = flat.cpu().numpy()
+        low, high = float(sizes.min()), float(sizes.max())
+        sizes = np.abs(sizes)
+    else:
+        low, high = (float(each) for each in torch.aminmax(flat))
+        sizes = np.abs(flat[:: max(1, len(flat) // 16384)].double().cpu().numpy())
     if not (math.isfinite(low) and math.isfinite(high)):
         sizes = sizes[np.isfinite(sizes)]
     rank = int(0.995 * (len(sizes) - 1))

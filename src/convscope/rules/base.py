@@ -151,27 +151,38 @@ def apply_module(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     binding = _modules.get(type(module))
     if binding is None or module._forward_hooks or module._forward_pre_hooks:
         return None
-    bound = _bound(module, args, kwargs)
-    rule = binding.bind(module, *bound.args, **bound.kwargs)
+    inputs, named = _bound(module, args, kwargs)
+    rule = binding.bind(module, *inputs, **named)
     if rule is None or isinstance(rule, Applied):
         return rule
-    inputs = bound.args
     wanted = (*rule.parameters, *rule.buffers)
     return Applied(rule, inputs, {name: getattr(module, binding.names.get(name, name), None) for name in wanted})
 
 
-def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    """The arguments as ``module.forward`` takes them."""
+def _bound(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments in the order in which ``module.forward`` takes them, and those that it takes by name alone."""
     if "forward" in vars(module):  # of this module alone
-        return inspect.signature(module.forward).bind(*args, **kwargs)
-    return _signature(type(module).forward, method=True).bind(*args, **kwargs)
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+        return bound.args, bound.kwargs
+    signature, counts = _signature(type(module).forward, method=True)
+    if not kwargs and len(args) in counts:
+        return args, kwargs
+    bound = signature.bind(*args, **kwargs)
+    return bound.args, bound.kwargs
 
 
 @functools.lru_cache(maxsize=1024)
-def _signature(function: Callable[..., Any], method: bool = False) -> inspect.Signature:
-    """A function's signature, of a ``method`` without its object; reading one takes longer than many a layer."""
+def _signature(function: Callable[..., Any], method: bool = False) -> tuple[inspect.Signature, range]:
+    """A function's signature, of a ``method`` without its object, and how many arguments it takes in order alone.
+    Reading a signature, or binding to it, takes longer than many a layer."""
     found = inspect.signature(function)
-    return found.replace(parameters=list(found.parameters.values())[1:]) if method else found
+    if method:
+        found = found.replace(parameters=list(found.parameters.values())[1:])
+    in_order = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    ordered = [each for each in found.parameters.values() if each.kind in in_order]
+    needed = sum(each.default is each.empty for each in ordered)
+    named = any(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in found.parameters.values())
+    return found, range(0) if named else range(needed, len(ordered) + 1)
 
 
 def apply_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Applied | None:
@@ -198,7 +209,9 @@ def _call_binding(
     if bind is None:
         return None
     try:
-        _signature(bind).bind(*args, **kwargs)
+        signature, counts = _signature(bind)
+        if kwargs or len(args) not in counts:
+            signature.bind(*args, **kwargs)
     except TypeError:  # a call form that the rule does not know, such as out=…
         return None
     return bind(*args, **kwargs)
