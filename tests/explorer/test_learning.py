@@ -185,6 +185,8 @@ def test_a_look_at_a_small_model_that_learns_takes_one_thread(
         ask(session, "learn", batch=4)
         until(lambda: ask(session, "look") and seen)
         assert set(seen) == {1}
+        answer = ask(session, "look", layers=["0"])
+        assert 0 < answer["took"] < 10_000  # by this the page finds its pace
         assert torch.get_num_threads() == 2
         session.learner._small = False
         seen.clear()

@@ -74,6 +74,15 @@ def pack(header: Mapping[str, Any], data: bytes) -> bytes:
 
 def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: they become strings."""
+    kind = type(
+        value
+    )  # by far most are of these kinds themselves: asking for their families takes several times as long
+    if kind is str or kind is int or value is None:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else str(value)
+    if kind is dict:
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, str | int):

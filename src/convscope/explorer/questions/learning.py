@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -111,11 +112,12 @@ def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 @operation(job=True, waits=True)
 def look(session: Session, args: Arguments, payload: bytes) -> Reply:
-    """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none."""
+    """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none;
+    ``took`` milliseconds of the steps' time."""
+    began = time.perf_counter()
     with session.lock, session.learner.beside():
-        if session.learner.take():
-            return _looked(session, args, payload)
-    return learning(session, args, payload)
+        shown = (_looked if session.learner.take() else learning)(session, args, payload)
+    return Reply({**shown.values, "took": (time.perf_counter() - began) * 1e3}, shown.data)
 
 
 def _looked(session: Session, args: Arguments, payload: bytes) -> Reply:

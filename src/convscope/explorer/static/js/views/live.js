@@ -7,7 +7,7 @@ import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
 
-const PACE = 49; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
+const PACE = 50; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
 const WORDS = 200; // ms from one change of the numbers to the next
 const KEPT = 2000;
 const FEW_CLASSES = 40; // above, the picture of what was mixed up would be all lines
@@ -95,7 +95,7 @@ function asked() {
   return { since: live.now?.steps ?? 0, run: live.now?.run ?? -1 };
 }
 
-// One question whose answer may hold a frame. `brief`: the pictures are enough, while it goes on.
+// One question whose answer may hold a frame. `brief`: the pictures are enough, while it goes on. → ms of the server's time
 async function ask(app, op, args = {}) {
   const answer = await app.connection.ask(op, { ...args, ...asked(), ...app.frames.wanted() });
   await released();
@@ -105,6 +105,7 @@ async function ask(app, op, args = {}) {
   if (answer.tiles) await app.frames.take(answer, words);
   if (was && !learns()) await app.ondetail(); // the single step comes back
   else if (words) refreshLive(app);
+  return answer.took ?? 0;
 }
 
 // A press that is under way belongs to what stands on the page: nothing is made anew before it has ended.
@@ -131,10 +132,11 @@ async function watch(app) {
       const began = performance.now();
       const brief = began - told < WORDS;
       if (!brief) told = began;
-      await ask(app, "look", { brief });
+      const took = await ask(app, "look", { brief });
       await app.drawing; // else a panel that takes longer than a look would never stand
       const spent = performance.now() - began;
-      await new Promise((done) => setTimeout(done, Math.max(PACE - spent, spent))); // at most half of the time is spent on looking
+      // What is computed for a picture keeps the steps waiting: a tenth of the time at most, and half of it for all in all.
+      await new Promise((done) => setTimeout(done, Math.max(PACE - spent, 9 * took, spent)));
     }
     const last = live.losses.at(-1);
     if (last !== undefined) say(`${t("live_now", { step: live.now.total, epoch: live.now.epoch + 1 })} = ${short(last, 4)}`);
