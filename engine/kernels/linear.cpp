@@ -34,30 +34,42 @@ void linear_forward(const Linear& a) {
     for (; first < a.outputs; ++first) forward_rows<1>(a, first);
 }
 
-// δ of `Columns` inputs: neighbouring weights of each row, so that a cache line of weights is used whole.
-template <int Columns>
-void delta_columns(const Linear& a, Index first) {
+// δ of `Columns` inputs from `Rows` outputs, whose δ wait in registers.
+template <int Rows, int Columns>
+void delta_tile(const Linear& a, Index output, Index input, bool accumulate) {
     for (Index v = 0; v < kVectors; ++v) {
         Vec sums[Columns];
-        float* to = a.input_delta + first * kImages + v * kLanes;
-        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[c] = a.accumulate ? load(to + c * kImages) : zero();
-        const float* weights = a.weights + first;
-        const float* delta = a.delta + v * kLanes;
-        for (Index o = 0; o < a.outputs; ++o) {
-            const Vec d = load(delta + o * kImages);
+        float* const to = a.input_delta + input * kImages + v * kLanes;
+        CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[c] = accumulate ? load(to + c * kImages) : zero();
+        const float* weights = a.weights + output * a.inputs + input;
+        const float* const delta = a.delta + output * kImages + v * kLanes;
+        CONVSCOPE_UNROLL for (int r = 0; r < Rows; ++r, weights += a.inputs) {
+            const Vec d = load(delta + r * kImages);
             CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) sums[c] += weights[c] * d;
-            weights += a.inputs;
         }
         CONVSCOPE_UNROLL for (int c = 0; c < Columns; ++c) store(to + c * kImages, sums[c]);
     }
 }
 
+template <int Rows>
+void delta_rows(const Linear& a, Index output, Index first, Index last, bool accumulate) {
+    Index input = first;
+    for (; input + 8 <= last; input += 8) delta_tile<Rows, 8>(a, output, input, accumulate);
+    for (; input < last; ++input) delta_tile<Rows, 1>(a, output, input, accumulate);
+}
+
+// Stretches of 1,024 inputs: their δ stay in the second-level cache, and weights are read a page at a time, not a
+// cache line of every row.
 void linear_input_delta(const Linear& a) {
-    constexpr int kColumns = kRegisters == 32 ? 16 : 8;
-    Index first = 0;
-    for (; first + kColumns <= a.inputs; first += kColumns) delta_columns<kColumns>(a, first);
-    for (; first + 4 <= a.inputs; first += 4) delta_columns<4>(a, first);
-    for (; first < a.inputs; ++first) delta_columns<1>(a, first);
+    constexpr Index kStretch = 1024;
+    constexpr int kOutputs = 16;
+    for (Index first = 0; first < a.inputs; first += kStretch) {
+        const Index last = first + kStretch < a.inputs ? first + kStretch : a.inputs;
+        Index output = 0;
+        for (; output + kOutputs <= a.outputs; output += kOutputs)
+            delta_rows<kOutputs>(a, output, first, last, a.accumulate || output > 0);
+        for (; output < a.outputs; ++output) delta_rows<1>(a, output, first, last, a.accumulate || output > 0);
+    }
 }
 
 // [inputs][16] → [16][stride], so that the gradient's lanes are neighbouring weights and not images.
@@ -107,12 +119,12 @@ void gradient_tile(const Linear& a, Index output, Index input, Index stride) {
 }
 
 template <int Rows>
-void gradient_rows(const Linear& a, Index output, Index stride) {
+void gradient_rows(const Linear& a, Index output, Index first, Index last, Index stride) {
     constexpr int kColumns = kRegisters == 32 ? 4 : 3;
-    Index input = 0;
-    for (; input + kColumns * kLanes <= stride; input += kColumns * kLanes)
+    Index input = first;
+    for (; input + kColumns * kLanes <= last; input += kColumns * kLanes)
         gradient_tile<Rows, kColumns>(a, output, input, stride);
-    for (; input < a.inputs; input += kLanes) gradient_tile<Rows, 1>(a, output, input, stride);
+    for (; input < last && input < a.inputs; input += kLanes) gradient_tile<Rows, 1>(a, output, input, stride);
 }
 
 void linear_weight_gradient(const Linear& a) {
@@ -120,9 +132,14 @@ void linear_weight_gradient(const Linear& a) {
         const Index stride = (a.inputs + kImages - 1) / kImages * kImages;
         transpose_block(a.input, a.inputs, stride, a.transposed);
         constexpr int kOutputs = kRegisters == 32 ? 6 : 3;
-        Index output = 0;
-        for (; output + kOutputs <= a.outputs; output += kOutputs) gradient_rows<kOutputs>(a, output, stride);
-        for (; output < a.outputs; ++output) gradient_rows<1>(a, output, stride);
+        constexpr Index kStretch = 2048;  // of inputs, which stay in the second-level cache
+        for (Index first = 0; first < stride; first += kStretch) {
+            const Index last = first + kStretch < stride ? first + kStretch : stride;
+            Index output = 0;
+            for (; output + kOutputs <= a.outputs; output += kOutputs)
+                gradient_rows<kOutputs>(a, output, first, last, stride);
+            for (; output < a.outputs; ++output) gradient_rows<1>(a, output, first, last, stride);
+        }
     }
     if (a.bias_gradient) {
         for (Index o = 0; o < a.outputs; ++o) {

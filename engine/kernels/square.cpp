@@ -1,5 +1,5 @@
-// F(4 × 4, 3 × 3) in blocks of 16 images (Lavin and Gray 2016): positions, δ, weights and sums change form here, and
-// between that each of the 36 points is a product of matrices. Lanes are images, but for δ of weight gradients and for
+// F(m × m, 3 × 3) in blocks of 16 images (Lavin and Gray 2016): positions, δ, weights and sums change form here, and
+// between that each of the (m + 2)² points is a product of matrices. Lanes are images, but for δ of weight gradients and for
 // weights, where they are output maps, so that a product over images needs no sum over lanes.
 #include "kernels/enter.h"
 #include "kernels/winograd_forms.h"
@@ -8,11 +8,11 @@
 namespace convscope::CONVSCOPE_ISA {
 namespace {
 
-constexpr int N = kSquareSide, M = kSquareOutputs, R = kSquareTaps;
+constexpr int R = 3;  // taps a side
 constexpr Index kPanel = kImages;  // output maps
 
 // The matrix times each column, then times each row: `at(y, x)` gives what stands there.
-template <class Matrix, class At>
+template <class Matrix, int N, class At>
 inline void to_points(At at, float* planes, Index point_step) {
     constexpr int kSide = Matrix::columns;
     Vec half[N][kSide];
@@ -29,7 +29,7 @@ inline void to_points(At at, float* planes, Index point_step) {
     }
 }
 
-template <int Side>
+template <int N, int Side>
 inline void from_points(const float* planes, Index point_step, Vec (&sums)[Side][Side]) {
     Vec half[Side][N];
     for (int q = 0; q < N; ++q) {
@@ -41,9 +41,11 @@ inline void from_points(const float* planes, Index point_step, Vec (&sums)[Side]
     CONVSCOPE_UNROLL for (int k = 0; k < Side; ++k) coefficients_of<N, Side>(half[k], sums[k]);
 }
 
-alignas(64) constexpr float kZeros[N * kImages] = {};
+alignas(64) constexpr float kZeros[(kMostSquare + 2) * kImages] = {};
 
+template <int M>
 void square_input(const SquareTiles& a) {
+    constexpr int N = M + 2;
     for (Index map = 0; map < a.maps.count; ++map)
         for (Index tile = 0; tile < a.count; ++tile) {
             const Index top = (a.first + tile) / a.across * M + a.top, left = (a.first + tile) % a.across * M + a.left;
@@ -57,10 +59,10 @@ void square_input(const SquareTiles& a) {
             for (Index v = 0; v < kVectors; ++v) {
                 float* const planes = a.planes + map * a.map_step + tile * kImages + v * kLanes;
                 if (whole) {
-                    to_points<InputRows<N>>(
+                    to_points<InputRows<N>, N>(
                         [&](int y, int x) { return load(rows[y] + x * kImages + v * kLanes); }, planes, a.point_step);
                 } else {
-                    to_points<InputRows<N>>(
+                    to_points<InputRows<N>, N>(
                         [&](int y, int x) {
                             const bool inside = left + x >= 0 && left + x < a.maps.width;
                             return inside ? load(rows[y] + x * kImages + v * kLanes) : zero();
@@ -72,7 +74,9 @@ void square_input(const SquareTiles& a) {
 }
 
 // δ of one panel: a tile's positions are transposed, so that lanes are maps; then each image changes form.
+template <int M>
 void square_delta(const SquareTiles& a) {
+    constexpr int N = M + 2;
     alignas(64) float turned[M * M][kImages][kPanel];
     for (Index tile = 0; tile < a.count; ++tile) {
         const Index top = (a.first + tile) / a.across * M, left = (a.first + tile) % a.across * M;
@@ -94,12 +98,14 @@ void square_delta(const SquareTiles& a) {
             }
         for (Index image = 0; image < kImages; ++image)
             for (Index map = 0; map < kPanel; map += kLanes)
-                to_points<FilterRows<N, M>>([&](int y, int x) { return load(turned[y * M + x][image] + map); },
+                to_points<FilterRows<N, M>, N>([&](int y, int x) { return load(turned[y * M + x][image] + map); },
                                             a.planes + (tile * kImages + image) * a.map_step + map, a.point_step);
     }
 }
 
+template <int M>
 void square_sums(const SquareSums& a) {
+    constexpr int N = M + 2;
     const Vec floor = broadcast(a.floor);
     for (Index map = 0; map < a.maps.count; ++map) {
         const Vec bias = broadcast(a.bias ? a.bias[map] : 0.0f);
@@ -108,7 +114,7 @@ void square_sums(const SquareSums& a) {
             const Index rows = a.maps.height - top, columns = a.maps.width - left;
             for (Index v = 0; v < kVectors; ++v) {
                 Vec sums[M][M];
-                from_points<M>(a.planes + map * a.map_step + tile * kImages + v * kLanes, a.point_step, sums);
+                from_points<N, M>(a.planes + map * a.map_step + tile * kImages + v * kLanes, a.point_step, sums);
                 float* const to = a.maps.data + map * a.maps.map_step + top * a.maps.row_step + left * kImages + v * kLanes;
                 CONVSCOPE_UNROLL for (int y = 0; y < M; ++y) {
                     if (y >= rows) break;
@@ -165,7 +171,9 @@ void turn_columns(const float (*columns)[kPanel], Index count, Index present, bo
     }
 }
 
+template <int M>
 void square_weights(const SquareWeights& a) {
+    constexpr int N = M + 2;
     alignas(64) float taps[kTogether * kTaps][kPanel];
     for (Index first = 0; first < a.sources; first += kTogether) {
         const Index sources = a.sources - first < kTogether ? a.sources - first : kTogether;
@@ -175,23 +183,25 @@ void square_weights(const SquareWeights& a) {
                 float* const to = a.panel + (first + source) * kPanel + map;
                 const float(*own)[kPanel] = taps + source * kTaps;
                 if (a.rotated)
-                    to_points<FilterRows<N, R>>(
+                    to_points<FilterRows<N, R>, N>(
                         [&](int y, int x) { return load(own[kTaps - 1 - y * R - x] + map); }, to, a.point_step);
                 else
-                    to_points<FilterRows<N, R>>([&](int y, int x) { return load(own[y * R + x] + map); }, to,
+                    to_points<FilterRows<N, R>, N>([&](int y, int x) { return load(own[y * R + x] + map); }, to,
                                                 a.point_step);
             }
     }
 }
 
+template <int M>
 void square_gradient(const SquareGradient& a) {
+    constexpr int N = M + 2;
     alignas(64) float taps[kTogether * kTaps][kPanel];
     for (Index first = 0; first < a.sources; first += kTogether) {
         const Index sources = a.sources - first < kTogether ? a.sources - first : kTogether;
         for (Index source = 0; source < sources; ++source)
             for (Index map = 0; map < kPanel; map += kLanes) {
                 Vec sums[R][R];
-                from_points<R>(a.panel + (first + source) * a.source_step + map, a.point_step, sums);
+                from_points<N, R>(a.panel + (first + source) * a.source_step + map, a.point_step, sums);
                 float(*own)[kPanel] = taps + source * kTaps;
                 for (int tap = 0; tap < kTaps; ++tap)
                     store(own[a.rotated ? kTaps - 1 - tap : tap] + map, sums[tap / R][tap % R]);
@@ -200,14 +210,38 @@ void square_gradient(const SquareGradient& a) {
     }
 }
 
+template <int M>
+void enter(KernelTable& table) {
+    table.square_input[M] = square_input<M>;
+    table.square_delta[M] = square_delta<M>;
+    table.square_sums[M] = square_sums<M>;
+    table.square_weights[M] = square_weights<M>;
+    table.square_gradient[M] = square_gradient<M>;
+}
+
+// Maps in the lanes instead of images: what sums over images multiply.
+void turn_maps(const Maps& maps, float* to, Index step) {
+    for (Index row = 0; row < maps.height; ++row)
+        for (Index column = 0; column < maps.width; ++column, to += kImages * step)
+            for (Index map = 0; map < maps.count; map += kLanes)
+                for (Index v = 0; v < kVectors; ++v) {
+                    const float* const from =
+                        maps.data + map * maps.map_step + row * maps.row_step + column * kImages + v * kLanes;
+                    Vec square[CONVSCOPE_LANES];
+                    CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
+                        square[i] = load(from + i * maps.map_step);
+                    transpose(square);
+                    CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
+                        store(to + (v * kLanes + i) * step + map, square[i]);
+                }
+}
+
 }  // namespace
 
 void enter_square(KernelTable& table) {
-    table.square_input = square_input;
-    table.square_delta = square_delta;
-    table.square_sums = square_sums;
-    table.square_weights = square_weights;
-    table.square_gradient = square_gradient;
+    enter<2>(table);
+    enter<4>(table);
+    table.turn_maps = turn_maps;
 }
 
 }  // namespace convscope::CONVSCOPE_ISA

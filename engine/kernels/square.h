@@ -1,7 +1,7 @@
-// What the kernels of F(4 × 4, 3 × 3) in blocks of 16 images take, and the product of matrices between them. All steps are
-// in floats.
+// What the kernels of F(m × m, 3 × 3) in blocks of 16 images take, m being 2 or 4, and the product of matrices between
+// them. All steps are in floats.
 //
-// A tile of 4 × 4 positions has kSquarePoints values; planes of them are [point][map][tile][16 images]. Weights and their
+// A tile of m × m positions has (m + 2)² values, its points; planes of them are [point][map][tile][16 images]. Weights and their
 // gradients pass in panels of 16 output maps: [point][input map][16 output maps].
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace convscope {
 
-inline constexpr int kSquareOutputs = 4, kSquareTaps = 3, kSquareSide = 6, kSquarePoints = 36;
+inline constexpr int kMostSquare = 4;  // largest m
 
 // c[map][column] = Σ over k of a(map, k) · b[k][column]. a's numbers stand in runs: number i of run r lies at
 // map · a_map + r · a_jump + i · a_step. Columns are a multiple of 16 floats; a and c may lie anywhere.
@@ -25,7 +25,7 @@ struct Product {
     bool accumulate = false;
 };
 
-// Tiles first … first+count−1 of `across` in a row; tile (y, x) begins at row 4·y + top, column 4·x + left of the maps,
+// Tiles first … first+count−1 of `across` in a row; tile (y, x) begins at row m·y + top, column m·x + left of the maps,
 // and outside of them there are zeros.
 struct SquareTiles {
     Maps maps;

@@ -36,11 +36,13 @@ struct KernelTable {
     void (*winograd_taps[kMostPoints + 1][kMostPoints])(const WinogradTaps&) = {};
 
     void (*product)(const Product&) = nullptr;
-    void (*square_input)(const SquareTiles&) = nullptr;
-    void (*square_delta)(const SquareTiles&) = nullptr;
-    void (*square_sums)(const SquareSums&) = nullptr;
-    void (*square_weights)(const SquareWeights&) = nullptr;
-    void (*square_gradient)(const SquareGradient&) = nullptr;
+    void (*square_input[kMostSquare + 1])(const SquareTiles&) = {};  // [m], and the next four
+    void (*square_delta[kMostSquare + 1])(const SquareTiles&) = {};
+    void (*square_sums[kMostSquare + 1])(const SquareSums&) = {};
+    void (*square_weights[kMostSquare + 1])(const SquareWeights&) = {};
+    void (*square_gradient[kMostSquare + 1])(const SquareGradient&) = {};
+    // As many maps as a multiple of 16, to [row][column][image][map], `step` from image to image.
+    void (*turn_maps)(const Maps& maps, float* to, Index step) = nullptr;
 
     void (*linear_forward)(const Linear&) = nullptr;
     void (*linear_input_delta)(const Linear&) = nullptr;

@@ -63,19 +63,34 @@ Convolution::Convolution(const KernelTable& kernels, const Record& record, const
     build_input_deltas();
     build_gradients();
     build_square();
+    build_product();
 }
 
-// Which passes F(4 × 4, 3 × 3) makes quicker.
+// Every output map has every input map.
+bool Convolution::is_dense() const {
+    return std::all_of(sources_.begin(), sources_.end(),
+                       [&](const auto& own) { return static_cast<Index>(own.size()) == input_.channels; });
+}
+
+// A kernel of one position is a matrix, whose products are as quick as direct sums and need no packing.
+void Convolution::build_product() {
+    const auto is = [](Size size, Index each) { return size.y == each && size.x == each; };
+    constexpr Index kLeastMaps = 8;
+    if (!is(kernel_, 1) || !is(stride_, 1) || !is(padding_, 0) || !is_dense()) return;
+    if (std::min(input_.channels, conv_.channels) < kLeastMaps) return;
+    product_ = ChannelProduct(input_, conv_.channels);
+    by_product_ = {true, true, input_.channels % kBlock == 0};
+}
+
+// Which passes F(m × m, 3 × 3) makes quicker, and the quicker m.
 void Convolution::build_square() {
     const auto is = [](Size size, Index each) { return size.y == each && size.x == each; };
-    const bool dense = std::all_of(sources_.begin(), sources_.end(), [&](const auto& own) {
-        return static_cast<Index>(own.size()) == input_.channels;
-    });
     const WinogradUse use = winograd_use();
     constexpr Index kLeastMaps = 8;  // most of a panel of 16 would be zeros
     if (std::min(input_.channels, conv_.channels) < kLeastMaps) return;
-    if (use == WinogradUse::never || !dense || !is(kernel_, 3) || !is(stride_, 1) || !is(dilation_, 1)) return;
-    square_ = WinogradSquare(input_, conv_, padding_, flip_);
+    if (use == WinogradUse::never || !is_dense() || !is(kernel_, 3) || !is(stride_, 1) || !is(dilation_, 1)) return;
+    const WinogradSquare small(input_, conv_, padding_, flip_, 2), large(input_, conv_, padding_, flip_, 4);
+    square_ = small.forward_cycles() < large.forward_cycles() ? small : large;
     const auto quicker = [&](double own, double other) { return use == WinogradUse::always || own < 0.9 * other; };
     by_square_.forward = quicker(square_.forward_cycles(), forward_.cycles());
     by_square_.delta = quicker(square_.input_delta_cycles(), input_deltas_.front().cycles());
@@ -202,7 +217,7 @@ void Convolution::fuse_pool(Size kernel) {
     pool_ = kernel;
     output_shape = {conv_.channels, conv_.height / kernel.y, conv_.width / kernel.x};
     forward_.group_rows(kernel.y);
-    by_square_.forward = false;  // its rows are not of one height with the windows
+    by_square_.forward = by_product_.forward = false;  // rows are taken a row of windows at a time
 }
 
 Size Convolution::input_border() const {
@@ -231,7 +246,7 @@ Index Convolution::own_scratch_floats(bool backward, bool wants_input_delta) con
 Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
     const Index own = own_scratch_floats(backward, wants_input_delta);
     if (!backward) return own + (by_square_.forward ? square_.forward_floats() : forward_.scratch_floats());
-    Index more = winograd_gradients_.scratch_floats();
+    Index more = by_product_.gradient ? product_.gradient_floats() : winograd_gradients_.scratch_floats();
     if (by_square_.gradient) more = pooled() ? std::max(more, square_.gradient_floats()) : square_.gradient_floats();
     if (!wants_input_delta) return own + more;
     if (by_square_.delta) return own + std::max(more, square_.input_delta_floats());
@@ -241,7 +256,7 @@ Index Convolution::scratch_floats(bool backward, bool wants_input_delta) const {
 
 Index Convolution::packed_floats() const {
     Index total = forward_packed_floats();
-    if (by_square_.delta) return total;
+    if (!packs_delta()) return total;
     for (const CorrelationPass& each : input_deltas_) total += each.packed_floats();
     return total;
 }
@@ -255,9 +270,9 @@ void Convolution::arrange(const std::vector<Maps>& inputs_at, const Maps& delta_
 }
 
 void Convolution::prepare(const float* parameters, float* packed, bool backward, int part, int parts) const {
-    if (!by_square_.forward) forward_.pack(parameters + weight_.offset, packed, part, parts);
+    if (packs_forward()) forward_.pack(parameters + weight_.offset, packed, part, parts);
     packed += forward_packed_floats();
-    if (!backward || by_square_.delta) return;
+    if (!backward || !packs_delta()) return;
     for (const CorrelationPass& each : input_deltas_) {
         each.pack(parameters + weight_.offset, packed, part, parts);
         packed += each.packed_floats();
@@ -273,13 +288,12 @@ void Convolution::forward(const Block& block) const {
     call.bias = bias_.present() ? block.parameters + bias_.offset : nullptr;
     call.floor = activation_.kind == Activation::relu ? 0.0f : -std::numeric_limits<float>::infinity();
     if (pooled()) return forward_pooled(block, call);
-    if (by_square_.forward) {
-        call.packed = block.parameters + weight_.offset;
-        square_.forward(call, block.scratch);
-    } else {
-        forward_.run(call, block.scratch);
-    }
-    if (activation_.kind != Activation::identity && activation_.kind != Activation::relu)
+    if (!packs_forward()) call.packed = block.parameters + weight_.offset;
+    if (by_square_.forward) square_.forward(call, block.scratch);
+    else if (by_product_.forward) product_.forward(call);
+    else forward_.run(call, block.scratch);
+    const bool bounded = activation_.kind == Activation::relu && !by_product_.forward;
+    if (activation_.kind != Activation::identity && !bounded)
         for_rows(block.output, [&](Index map, Index row) {
             float* at = row_of(block.output, map, row);
             block.kernels->activate(activation_, at, at, conv_.width * kBlock);
@@ -361,11 +375,13 @@ double Convolution::cycles(int lanes, double near_bytes) const {
 
 std::string Convolution::describe() const {
     const std::string square = square_.exists() ? square_.describe() : "";
-    return Op::describe() + " forward " + (by_square_.forward ? square : forward_.describe()) + " delta " +
-           (by_square_.delta ? square : input_deltas_.front().describe()) + " gradient " +
-           (by_square_.gradient     ? square
-            : gradients_by_winograd() ? winograd_gradients_.describe()
-                                      : gradients_.describe());
+    const auto way = [&](bool by_square, bool by_product, const std::string& other) {
+        return by_square ? square : by_product ? "product" : other;
+    };
+    return Op::describe() + " forward " + way(by_square_.forward, by_product_.forward, forward_.describe()) + " delta " +
+           way(by_square_.delta, by_product_.delta, input_deltas_.front().describe()) + " gradient " +
+           way(by_square_.gradient, by_product_.gradient,
+               gradients_by_winograd() ? winograd_gradients_.describe() : gradients_.describe());
 }
 
 }  // namespace convscope

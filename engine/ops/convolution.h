@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ops/channel_product.h"
 #include "ops/op.h"
 #include "ops/square.h"
 #include "ops/weight_correlation.h"
@@ -43,9 +44,11 @@ private:
     bool pooled() const { return pool_.y > 0; }
     Index weight_index(Index to, std::size_t source_number, Index ky, Index kx) const;
     void connect(const Record& record);
+    bool is_dense() const;
     void build_input_deltas();
     void build_gradients();
     void build_square();
+    void build_product();
     void forward_pooled(const Block& block, const CorrelationCall& call) const;
     void pool_rows(const Block& block, Index first, Index maps, Index row) const;
     void weight_gradients(const Block& block, const Maps& delta, Index first_row, Index rows, bool accumulate) const;
@@ -56,7 +59,9 @@ private:
         return pooled() || (!by_square_.delta && (delta_border_.y != 0 || delta_border_.x != 0));
     }
     Index delta_map_step() const;
-    Index forward_packed_floats() const { return by_square_.forward ? 0 : forward_.packed_floats(); }
+    bool packs_forward() const { return !by_square_.forward && !by_product_.forward; }
+    bool packs_delta() const { return !by_square_.delta && !by_product_.delta; }
+    Index forward_packed_floats() const { return packs_forward() ? forward_.packed_floats() : 0; }
     void input_delta(const Block& block, const Maps& delta) const;
     Index band_rows() const;
     Index own_scratch_floats(bool backward, bool wants_input_delta) const;
@@ -76,10 +81,13 @@ private:
     std::vector<CorrelationPass> input_deltas_;  // one a phase of the stride
     WeightCorrelation gradients_;
     WinogradGradient winograd_gradients_;
-    WinogradSquare square_;
-    struct {
+    // What a pass goes by: F(m × m, 3 × 3), a product of matrices, or neither.
+    struct Passes {
         bool forward = false, delta = false, gradient = false;
-    } by_square_;
+    };
+    WinogradSquare square_;
+    ChannelProduct product_;
+    Passes by_square_, by_product_;
 };
 
 }  // namespace convscope

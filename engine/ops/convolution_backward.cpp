@@ -92,12 +92,15 @@ void Convolution::weight_gradients(const Block& block, const Maps& delta, Index 
     Maps band = delta;
     band.height = rows;
     float* const gradient = block.gradients + weight_.offset;
-    if (by_square_.gradient && rows == conv_.height) {
-        float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
+    float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
+    if (by_square_.gradient && rows == conv_.height)
         return square_.gradient(*block.kernels, block.inputs[0], band, gradient, accumulate, more);
+    if (by_product_.gradient) {
+        Maps input = block.inputs[0];
+        input.data += first_row * input.row_step;
+        return product_.gradient(*block.kernels, input, band, gradient, accumulate, more);
     }
     if (gradients_by_winograd()) {
-        float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
         return winograd_gradients_.run(*block.kernels, block.inputs[0], band, first_row, gradient, accumulate, more);
     }
     WeightCorrelation::Call call;
@@ -137,10 +140,9 @@ void Convolution::input_delta(const Block& block, const Maps& delta) const {
     call.floor = -std::numeric_limits<float>::infinity();
     call.accumulate = block.accumulate_input_delta[0];
     float* const more = block.scratch + own_scratch_floats(true, true);
-    if (by_square_.delta) {
-        call.packed = block.parameters + weight_.offset;
-        return square_.input_delta(call, more);
-    }
+    if (!packs_delta()) call.packed = block.parameters + weight_.offset;
+    if (by_square_.delta) return square_.input_delta(call, more);
+    if (by_product_.delta) return product_.input_delta(call);
     for (const CorrelationPass& each : input_deltas_) {
         each.run(call, more);
         call.packed += each.packed_floats();

@@ -16,6 +16,8 @@ constexpr Index kPieceSources = 32, kPieceMaps = 48;
 // of δ by panels, and a kernel.
 constexpr double kCyclesIn = 260, kCyclesOut = 160, kCyclesDelta = 260, kCyclesKernel = 12;
 
+constexpr Index kTaps = 3, kArea = kTaps * kTaps;
+
 Index up(Index a, Index b) { return (a + b - 1) / b; }
 
 // As few bands as `most` tiles each allow, all alike.
@@ -26,51 +28,53 @@ Index even(Index tiles, Index most) { return up(tiles, up(tiles, std::clamp<Inde
 Index WinogradSquare::Pass::panel_floats() const { return ((back ? kBlock : chunk) | 1) * kBlock; }
 
 Index WinogradSquare::Pass::floats() const {
-    return kSquarePoints * (source_point() + sum_point() + panels() * panel_floats());
+    return points() * (source_point() + sum_point() + panels() * panel_floats());
 }
 
-WinogradSquare::Pass WinogradSquare::pass_of(const Shape& source, const Shape& destination, Index top, Index left,
+WinogradSquare::Pass WinogradSquare::pass_of(const Shape& source, const Shape& destination, Size corner, int side,
                                              bool back) {
     Pass pass;
+    pass.side = side;
     pass.back = back;
     pass.from = source.channels;
     pass.to = destination.channels;
-    pass.top = top;
-    pass.left = left;
-    pass.across = up(destination.width, kSquareOutputs);
-    pass.tiles = pass.across * up(destination.height, kSquareOutputs);
-    pass.band = even(pass.tiles, kSourceBytes / (kSquarePoints * pass.from * kBlock * 4));
+    pass.top = corner.y;
+    pass.left = corner.x;
+    pass.across = up(destination.width, side);
+    pass.tiles = pass.across * up(destination.height, side);
+    pass.band = even(pass.tiles, kSourceBytes / (pass.points() * pass.from * kBlock * 4));
     pass.chunk = up(pass.from, up(pass.from, kChunkMaps));
     if (back) pass.chunk = up(pass.chunk, kBlock) * kBlock;
     return pass;
 }
 
-WinogradSquare::WinogradSquare(const Shape& input, const Shape& output, Size padding, bool rotated)
-    : input_(input), conv_(output), padding_y_(padding.y), padding_x_(padding.x), rotated_(rotated) {
-    constexpr Index kReach = kSquareTaps - 1;
-    forward_ = pass_of(input, output, -padding.y, -padding.x, false);
-    backward_ = pass_of(output, input, padding.y - kReach, padding.x - kReach, true);
-    gradient_band_ = even(forward_.tiles, kGradientBytes / (kSquarePoints * (turned_sources() + delta_step() ) * kBlock * 4));
+WinogradSquare::WinogradSquare(const Shape& input, const Shape& output, Size padding, bool rotated, int side)
+    : input_(input), conv_(output), side_(side), points_((side + 2) * (side + 2)), rotated_(rotated) {
+    constexpr Index kReach = kTaps - 1;
+    forward_ = pass_of(input, output, {-padding.y, -padding.x}, side, false);
+    backward_ = pass_of(output, input, {padding.y - kReach, padding.x - kReach}, side, true);
+    gradient_band_ = even(forward_.tiles, kGradientBytes / (points_ * (turned_sources() + delta_step()) * kBlock * 4));
 }
 
 double WinogradSquare::cycles_of(const Pass& pass) {
     const auto from = static_cast<double>(pass.from), to = static_cast<double>(up(pass.to, kBlock) * kBlock);
     const auto bands = static_cast<double>(up(pass.tiles, pass.band));
-    return static_cast<double>(pass.tiles) * (from * kCyclesIn + to * kCyclesOut + kSquarePoints * from * to) +
-           bands * kCyclesKernel * from * to;
+    return static_cast<double>(pass.points()) / 36 *
+           (static_cast<double>(pass.tiles) * (from * kCyclesIn + to * kCyclesOut + 36 * from * to) +
+            bands * kCyclesKernel * from * to);
 }
 
 double WinogradSquare::gradient_cycles() const {
     const auto from = static_cast<double>(turned_sources());
     const auto to = static_cast<double>(up(conv_.channels, kBlock) * kBlock);
-    return static_cast<double>(forward_.tiles) * (from * kCyclesIn + to * kCyclesDelta + kSquarePoints * from * to) +
-           kCyclesKernel * from * to;
+    return static_cast<double>(points_) / 36 *
+           (static_cast<double>(forward_.tiles) * (from * kCyclesIn + to * kCyclesDelta + 36 * from * to) +
+            kCyclesKernel * from * to);
 }
 
 void WinogradSquare::turn_weights(const CorrelationCall& call, const Pass& pass, Index to, Index from, Index sources,
                                   float* panels) const {
     SquareWeights weights;
-    constexpr Index kArea = kSquareTaps * kSquareTaps;
     weights.row_step = input_.channels * kArea;
     weights.rotated = rotated_ != pass.back;
     weights.point_step = pass.panel_floats();
@@ -79,21 +83,21 @@ void WinogradSquare::turn_weights(const CorrelationCall& call, const Pass& pass,
         weights.rows = std::min(kBlock, pass.to - to);
         weights.sources = sources;
         weights.panel = panels;
-        return call.kernels->square_weights(weights);
+        return call.kernels->square_weights[side_](weights);
     }
     weights.sources = std::min(kBlock, pass.to - to);
     for (Index map = 0; map < sources; map += kBlock) {
         weights.weights = call.packed + (from + map) * weights.row_step + to * kArea;
         weights.rows = std::min(kBlock, sources - map);
-        weights.panel = panels + map / kBlock * kSquarePoints * pass.panel_floats();
-        call.kernels->square_weights(weights);
+        weights.panel = panels + map / kBlock * points_ * pass.panel_floats();
+        call.kernels->square_weights[side_](weights);
     }
 }
 
 void WinogradSquare::run(const CorrelationCall& call, const Pass& pass, float* scratch) const {
     float* const planes = scratch;
-    float* const sums = planes + kSquarePoints * pass.source_point();
-    float* const panels = sums + kSquarePoints * pass.sum_point();
+    float* const sums = planes + points_ * pass.source_point();
+    float* const panels = sums + points_ * pass.sum_point();
     SquareTiles in;
     in.maps = call.source;
     in.top = pass.top;
@@ -113,21 +117,21 @@ void WinogradSquare::run(const CorrelationCall& call, const Pass& pass, float* s
     product.a_map = pass.back ? kBlock : 1;
     product.a_step = pass.back ? 1 : kBlock;
     product.a_run = pass.back ? kBlock : pass.chunk;
-    product.a_jump = kSquarePoints * pass.panel_floats();
+    product.a_jump = points_ * pass.panel_floats();
     product.b_step = pass.source_map();
     product.c_step = pass.source_map();
     for (Index first = 0; first < pass.tiles; first += pass.band) {
         in.first = out.first = first;
         in.count = out.count = std::min(pass.band, pass.tiles - first);
         product.columns = in.count * kBlock;
-        call.kernels->square_input(in);
+        call.kernels->square_input[side_](in);
         for (Index to = 0; to < pass.to; to += kBlock) {
             product.maps = std::min(kBlock, pass.to - to);
             for (Index from = 0; from < pass.from; from += pass.chunk) {
                 product.depth = std::min(pass.chunk, pass.from - from);
                 product.accumulate = from > 0;
                 turn_weights(call, pass, to, from, product.depth, panels);
-                for (Index point = 0; point < kSquarePoints; ++point) {
+                for (Index point = 0; point < points_; ++point) {
                     product.a = panels + point * pass.panel_floats();
                     product.b = planes + point * pass.source_point() + from * pass.source_map();
                     product.c = sums + point * pass.sum_point();
@@ -138,7 +142,7 @@ void WinogradSquare::run(const CorrelationCall& call, const Pass& pass, float* s
             out.maps.data += to * call.destination.map_step;
             out.maps.count = product.maps;
             out.bias = call.bias ? call.bias + to : nullptr;
-            call.kernels->square_sums(out);
+            call.kernels->square_sums[side_](out);
         }
     }
 }
@@ -154,7 +158,7 @@ Index WinogradSquare::pieces() const {
 Index WinogradSquare::gradient_floats() const {
     if (!exists()) return 0;
     const Index kept = gradient_band_ < forward_.tiles ? pieces() : 1;
-    return kSquarePoints * (turned_point() + delta_point() + kept * piece_point());
+    return points_ * (turned_point() + delta_point() + kept * piece_point());
 }
 
 // A band's positions of all input maps, and its δ of all output maps.
@@ -170,10 +174,10 @@ void WinogradSquare::turn_band(const KernelTable& kernels, const Maps& input, co
     tiles.planes = turned;
     tiles.point_step = turned_point();
     tiles.map_step = (gradient_band_ | 1) * kBlock;
-    kernels.square_input(tiles);
+    kernels.square_input[side_](tiles);
     // Maps that are not there are multiplied along.
     for (Index map = input_.channels; map < turned_sources(); ++map)
-        for (Index point = 0; point < kSquarePoints; ++point)
+        for (Index point = 0; point < points_; ++point)
             std::fill_n(turned + point * tiles.point_step + map * tiles.map_step, count * kBlock, 0.0f);
     tiles.top = tiles.left = 0;
     tiles.point_step = delta_point();
@@ -183,15 +187,15 @@ void WinogradSquare::turn_band(const KernelTable& kernels, const Maps& input, co
         tiles.maps.data += map * delta.map_step;
         tiles.maps.count = std::min(kBlock, conv_.channels - map);
         tiles.planes = turned_delta + map;
-        kernels.square_delta(tiles);
+        kernels.square_delta[side_](tiles);
     }
 }
 
 void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, const Maps& delta, float* gradient,
                               bool accumulate, float* scratch) const {
     float* const turned = scratch;
-    float* const turned_delta = turned + kSquarePoints * turned_point();
-    float* const sums = turned_delta + kSquarePoints * delta_point();
+    float* const turned_delta = turned + points_ * turned_point();
+    float* const sums = turned_delta + points_ * delta_point();
     const Index source_step = (gradient_band_ | 1) * kBlock;
     const bool kept = gradient_band_ < forward_.tiles;
     Product product;
@@ -203,7 +207,7 @@ void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, con
     SquareGradient out;
     out.point_step = piece_point();
     out.source_step = piece_maps();
-    out.row_step = input_.channels * kSquareTaps * kSquareTaps;
+    out.row_step = input_.channels * kArea;
     out.rotated = rotated_;
     out.accumulate = accumulate;
     for (Index first = 0; first < forward_.tiles; first += gradient_band_) {
@@ -216,7 +220,7 @@ void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, con
             for (Index to = 0; to < conv_.channels; to += piece_maps()) {
                 product.maps = std::min(piece_sources(), turned_sources() - from);
                 product.columns = std::min(piece_maps(), up(conv_.channels - to, kBlock) * kBlock);
-                for (Index point = 0; point < kSquarePoints; ++point) {
+                for (Index point = 0; point < points_; ++point) {
                     product.a = turned + point * turned_point() + from * source_step;
                     product.b = turned_delta + point * delta_point() + to;
                     product.c = piece + point * piece_point();
@@ -225,18 +229,19 @@ void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, con
                 if (first + count == forward_.tiles)
                     for (Index map = to; map < std::min(to + piece_maps(), conv_.channels); map += kBlock) {
                         out.panel = piece + (map - to);
-                        out.gradient = gradient + map * out.row_step + from * kSquareTaps * kSquareTaps;
+                        out.gradient = gradient + map * out.row_step + from * kArea;
                         out.rows = std::min(kBlock, conv_.channels - map);
                         out.sources = std::min(piece_sources(), input_.channels - from);
-                        kernels.square_gradient(out);
+                        kernels.square_gradient[side_](out);
                     }
-                if (kept) piece += kSquarePoints * piece_point();
+                if (kept) piece += points_ * piece_point();
             }
     }
 }
 
 std::string WinogradSquare::describe() const {
-    return "F(4x4,3x3) tiles " + std::to_string(forward_.tiles) + " band " + std::to_string(forward_.band);
+    const std::string m = std::to_string(side_);
+    return "F(" + m + "x" + m + ",3x3) tiles " + std::to_string(forward_.tiles) + " band " + std::to_string(forward_.band);
 }
 
 }  // namespace convscope

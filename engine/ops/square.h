@@ -1,5 +1,5 @@
-// A layer of 3 × 3 kernels by Winograd's F(4 × 4, 3 × 3): 36 products for 16 sums of nine, in all three passes. Weights
-// change form on the way, a panel of 16 output maps at a time, so that nothing is packed; sums differ from direct ones by
+// A layer of 3 × 3 kernels by Winograd's F(m × m, 3 × 3) in all three passes: 36 products for 16 sums of nine with m = 4,
+// 16 for 4 with m = 2, which is for maps that fill no tile of 4 × 4. Weights change form on the way, a panel of 16 output maps at a time, so that nothing is packed; sums differ from direct ones by
 // rounding only (kernels/winograd_points.h).
 #pragma once
 
@@ -15,7 +15,7 @@ public:
     WinogradSquare() = default;
     // Stride and dilation are 1, and every output map has every input map. `rotated`: the weights stand from the last
     // tap to the first.
-    WinogradSquare(const Shape& input, const Shape& output, Size padding, bool rotated);
+    WinogradSquare(const Shape& input, const Shape& output, Size padding, bool rotated, int side);
 
     bool exists() const { return input_.channels > 0; }
 
@@ -38,6 +38,7 @@ public:
 private:
     // Forward or back: `from` maps, `to` maps, and tiles of the latter.
     struct Pass {
+        int side = 0;
         bool back = false;
         Index from = 0, to = 0;
         Index top = 0, left = 0;
@@ -48,12 +49,13 @@ private:
         Index source_map() const { return (band | 1) * kBlock; }
         Index source_point() const { return ((from * (band | 1)) | 1) * kBlock; }
         Index sum_point() const { return ((kBlock * (band | 1)) | 1) * kBlock; }
+        Index points() const { return (side + 2) * (side + 2); }
         Index panel_floats() const;
         Index panels() const { return back ? (chunk + kBlock - 1) / kBlock : 1; }
         Index floats() const;
     };
 
-    static Pass pass_of(const Shape& source, const Shape& destination, Index top, Index left, bool back);
+    static Pass pass_of(const Shape& source, const Shape& destination, Size corner, int side, bool back);
     void run(const CorrelationCall& call, const Pass& pass, float* scratch) const;
     // Weights of maps `to` … to + 15 and of a chunk of source maps, into panels.
     void turn_weights(const CorrelationCall& call, const Pass& pass, Index to, Index from, Index sources,
@@ -73,7 +75,8 @@ private:
                    float* turned, float* turned_delta) const;
 
     Shape input_, conv_;
-    Index padding_y_ = 0, padding_x_ = 0;
+    int side_ = 0;  // m
+    Index points_ = 0;
     bool rotated_ = false;
     Pass forward_, backward_;
     Index gradient_band_ = 0;

@@ -44,7 +44,7 @@ public:
           inner_(kernels, mirrored(record, input), output),
           bias_(optional_place(record.parameters, "bias", output.channels)) {
         check_names(record, record.parameters, {"weight", "bias"});
-        inner_.by_square_ = {};
+        inner_.by_square_ = inner_.by_product_ = {};
     }
 
     Size input_border() const override { return inner_.delta_border_; }
