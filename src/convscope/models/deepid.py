@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from convscope.layers import LocallyConnected2d, LocallySharedConv2d
 from convscope.layers.conv import whole_number
@@ -41,13 +42,17 @@ class DeepID(nn.Module):
         self.deepid = nn.Linear(60 * pooled3[0] * pooled3[1] + 80 * conv4[0] * conv4[1], _FEATURES)
         self.output = nn.Linear(_FEATURES, classes)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(n, 160)."""
+    def joined(self, x: Tensor) -> Tensor:
+        """What the features see: the third pooling and the fourth convolution."""
         x = self.pool1(self.relu(self.conv1(x)))
         x = self.pool2(self.relu(self.conv2(x)))
         pooled = self.pool3(self.relu(self.conv3(x)))
         above = self.relu(self.conv4(pooled))
-        found: Tensor = self.relu(self.deepid(torch.cat((self.flatten(pooled), self.flatten(above)), 1)))
+        return torch.cat((self.flatten(pooled), self.flatten(above)), 1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, 160)."""
+        found: Tensor = self.relu(self.deepid(self.joined(x)))
         return found
 
     def mirrored_features(self, x: Tensor) -> Tensor:
@@ -57,6 +62,45 @@ class DeepID(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.output(self.features(x))
         return logits
+
+
+class DeepIDPatches(nn.Module):
+    """Six DeepIDs, one on the whole picture at half its size and one on each of five windows of half its height and
+    width: its quarters and its middle. The picture is first brought to mean 0 and deviation 1, the logits are the
+    mean of the six networks', the features theirs one after the other. (The paper has 60 such patches.)
+    """
+
+    def __init__(self, classes: int, in_channels: int, input_size: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = input_size[0] // 2, input_size[1] // 2
+        self.standardise = nn.LayerNorm((in_channels, *input_size), elementwise_affine=False)
+        self.halving = nn.AvgPool2d(2)
+        self.size = (height, width)
+        self.corners = [(top, left) for top in (0, height) for left in (0, width)] + [(height // 2, width // 2)]
+        self.networks = nn.ModuleList(DeepID(classes, in_channels, self.size) for _ in range(6))
+
+    def seen(self, x: Tensor) -> list[Tensor]:
+        """What each network sees, (n, channels, height, width)."""
+        x = self.standardise(x)
+        height, width = self.size
+        return [self.halving(x), *(x[:, :, top : top + height, left : left + width] for top, left in self.corners)]
+
+    def features(self, x: Tensor) -> Tensor:
+        """(n, 6·160)."""
+        return torch.cat([network.features(part) for network, part in zip(self.networks, self.seen(x), strict=True)], 1)
+
+    def mirrored_features(self, x: Tensor) -> Tensor:
+        """(n, 6·160), the mean of a picture's and of its mirror image's."""
+        return (self.features(x) + self.features(x.flip(3))) / 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [network(part) for network, part in zip(self.networks, self.seen(x), strict=True)]
+        return torch.stack(found).mean(0)
+
+
+def _network(classes: int, in_channels: int, input_size: int | Sequence[int], patches: bool) -> DeepID | DeepIDPatches:
+    height, width = map_size(input_size, [])
+    return (DeepIDPatches if patches else DeepID)(classes, in_channels, (height, width))
 
 
 @register(
@@ -81,10 +125,12 @@ class DeepID(nn.Module):
         ),
     ),
 )
-def deepid(classes: int = 10, in_channels: int = 1, input_size: int | Sequence[int] = (39, 31)) -> nn.Module:
-    """39×31 → 20@36×28 → 20@18×14 → 40@16×12 → 40@8×6 → 60@6×4 → 60@3×2 → 80@2×1 → 160 → classes."""
-    height, width = map_size(input_size, [])
-    return DeepID(classes, in_channels, (height, width))
+def deepid(
+    classes: int = 10, in_channels: int = 1, input_size: int | Sequence[int] = (39, 31), patches: bool = False
+) -> nn.Module:
+    """39×31 → 20@36×28 → 20@18×14 → 40@16×12 → 40@8×6 → 60@6×4 → 60@3×2 → 80@2×1 → 160 → classes. ``patches``: six of
+    these on six patches of a picture twice as high and wide, e.g. 78×62."""
+    return _network(classes, in_channels, input_size, patches)
 
 
 class DeepIDVerifier(nn.Module):
@@ -92,21 +138,26 @@ class DeepIDVerifier(nn.Module):
 
     f is the mean of the features of a picture and of its mirror image. r is joint Bayesian's logarithm of how much
     likelier the two are one person than two (Chen et al. 2012, eq. (4)), up to a constant that the threshold t takes
-    in. Two inputs (n, channels, height, width); output D (n,), below 0: the same person.
+    in. Two inputs (n, channels, height, width); output D (n,), below 0: the same person. z of a network of patches is
+    scaled to length 1, and the mean of such z, ``centre``, taken off.
     """
 
-    def __init__(self, network: DeepID, dimensions: int) -> None:
+    def __init__(self, network: DeepID | DeepIDPatches, dimensions: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.zeros(_FEATURES))
-        self.register_buffer("projection", torch.zeros(dimensions, _FEATURES))
+        features = _FEATURES * (len(network.networks) if isinstance(network, DeepIDPatches) else 1)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("projection", torch.zeros(dimensions, features))
+        if isinstance(network, DeepIDPatches):
+            self.register_buffer("centre", torch.zeros(dimensions))
         self.register_buffer("A", torch.zeros(dimensions, dimensions))
         self.register_buffer("G", torch.zeros(dimensions, dimensions))
         self.register_buffer("threshold", torch.zeros(()))
 
     def coded(self, x: Tensor) -> Tensor:
         """z (n, dimensions)."""
-        return (self.network.mirrored_features(x) - self.get_buffer("mean")) @ self.get_buffer("projection").t()
+        z = (self.network.mirrored_features(x) - self.get_buffer("mean")) @ self.get_buffer("projection").t()
+        return functional.normalize(z) - self.get_buffer("centre") if isinstance(self.network, DeepIDPatches) else z
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = self.coded(first), self.coded(second)
@@ -132,9 +183,13 @@ class DeepIDVerifier(nn.Module):
     ),
 )
 def deepid_verifier(
-    classes: int = 10, in_channels: int = 1, dimensions: int = 60, input_size: int | Sequence[int] = (39, 31)
+    classes: int = 10,
+    in_channels: int = 1,
+    dimensions: int = 60,
+    input_size: int | Sequence[int] = (39, 31),
+    patches: bool = False,
 ) -> nn.Module:
-    """``classes`` people that the network was trained to tell apart, ``dimensions`` of its features kept."""
-    height, width = map_size(input_size, [])
-    network = DeepID(classes, in_channels, (height, width))
+    """``classes`` people that the network was trained to tell apart, ``dimensions`` of its features kept; ``patches``
+    as of ``deepid``."""
+    network = _network(classes, in_channels, input_size, patches)
     return DeepIDVerifier(network, whole_number(dimensions, "dimensions"))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from convscope.errors import ArgumentError
 from convscope.layers.conv import whole_number
@@ -22,11 +23,15 @@ class PyramidCNN(nn.Module):
 
     f sends a patch through one filter and pooling a level, then through a linear layer of the level's own. The filters
     of a level are those of every level above it. Two inputs (n, channels, height, width); output D (n,), below 0: the
-    same person.
+    same person. ``normalised``: a patch is first brought to mean 0 and deviation 1, its mirror image's maps are
+    averaged with its own, and f is scaled to length 1.
     """
 
-    def __init__(self, in_channels: int, maps: Sequence[int], features: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, in_channels: int, maps: Sequence[int], features: int, size: tuple[int, int], normalised: bool
+    ) -> None:
         super().__init__()
+        self.standardise = nn.LayerNorm((in_channels, *size), elementwise_affine=False) if normalised else None
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = in_channels
         for place, width in enumerate(maps, 1):
@@ -41,10 +46,18 @@ class PyramidCNN(nn.Module):
         self.alpha = nn.Parameter(torch.ones(()))
         self.beta = nn.Parameter(torch.ones(()))
 
+    def maps(self, x: Tensor) -> Tensor:
+        """(n, maps of the last level · places): what the linear layer sees."""
+        if self.standardise is None:
+            found: Tensor = self.flatten(self.filters(x))
+            return found
+        x = self.standardise(x)
+        return (self.flatten(self.filters(x)) + self.flatten(self.filters(x.flip(3)))) / 2
+
     def features(self, x: Tensor) -> Tensor:
         """(n, features)."""
-        found: Tensor = self.output(self.flatten(self.filters(x)))
-        return found
+        found: Tensor = self.output(self.maps(x))
+        return found if self.standardise is None else functional.normalize(found)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         distance = (self.features(first) - self.features(second)).square().sum(1)
@@ -73,10 +86,12 @@ def pyramid_cnn(
     maps: Sequence[int] = (16, 24, 32),
     features: int = 64,
     input_size: int | Sequence[int] = (48, 40),
+    normalised: bool = False,
 ) -> nn.Module:
-    """48×40 → 16@24×20 → 24@12×10 → 32@6×5 → 64 by default; a level for each of ``maps``."""
+    """48×40 → 16@24×20 → 24@12×10 → 32@6×5 → 64 by default; a level for each of ``maps``. ``normalised``: patches of
+    mean 0 and deviation 1, averaged with their mirror images, features of length 1."""
     if isinstance(maps, str) or not isinstance(maps, Sequence) or not maps:
         raise ArgumentError("maps", maps, "a number of maps for each level, e.g. [16, 24, 32]")
     chosen = [whole_number(each, f"maps[{place}]") for place, each in enumerate(maps)]
     height, width = map_size(input_size, [])
-    return PyramidCNN(in_channels, chosen, whole_number(features, "features"), (height, width))
+    return PyramidCNN(in_channels, chosen, whole_number(features, "features"), (height, width), normalised)

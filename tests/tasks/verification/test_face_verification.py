@@ -19,9 +19,9 @@ from convscope.data import Dataset, Labelled
 from convscope.data.kinds.pairs import draw_pairs
 from convscope.errors import ArgumentError, DataError
 from convscope.models import create_model
-from convscope.models.deepid import DeepID, DeepIDVerifier
+from convscope.models.deepid import DeepIDPatches, DeepIDVerifier
 from convscope.tasks.jobs import JOBS, Asked, run_training_job
-from convscope.tasks.verification.face_verification import Faces, compare, features_of
+from convscope.tasks.verification.face_verification import Faces, coded, compare, features_of
 from convscope.tasks.verification.task import Verification
 
 SMALL: dict[str, Any] = {
@@ -99,7 +99,7 @@ def test_verify_says_score_threshold_and_decision(done: Path, lfw: Path, tmp_pat
     assert said.exit_code == 0, said.output
     assert "score" in said.output
     assert "threshold 0" in said.output
-    assert f"fitted: {one} (50×40 → 39×31)" in said.output
+    assert f"fitted: {one} (50×40 → 78×62)" in said.output
     answer = json.loads(runner.invoke(group, ["verify", str(one), str(one), "--model", model, "--json"]).stdout)
     assert answer["same"] == (answer["score"] >= 0)
     lenet = convscope.save(create_model("lenet5"), tmp_path / "lenet.safetensors")
@@ -111,11 +111,11 @@ def test_verify_says_score_threshold_and_decision(done: Path, lfw: Path, tmp_pat
 def test_the_verifier_says_what_the_protocol_measures(done: Path, lfw: Path) -> None:
     job = Faces(Asked(str(lfw), **SMALL))
     network = convscope.load(done / "everybody" / "model.safetensors")
-    assert isinstance(network, DeepID)
+    assert isinstance(network, DeepIDPatches)
     learned = job.faces().select(job.learned_from(None))
     mean, projection, fitted = compare(network, learned, 8)
     first, second = job.faces().select(job.pairs().first), job.faces().select(job.pairs().second)
-    a, b = ((features_of(network, each) - mean) @ projection.t() for each in (first, second))
+    a, b = (coded(features_of(network, each), mean, projection) for each in (first, second))
     wanted = fitted.scores(a, b)
     verifier = convscope.load(done / "model.safetensors")
     threshold = float(verifier.get_buffer("threshold"))

@@ -1,14 +1,14 @@
 """Faces verified by the protocol of Labeled Faces in the Wild, with nobody of a fold among those learned from.
 
 For each fold DeepID learns to tell the other people apart and joint Bayesian compares its features; Pyramid CNN learns
-from their pairs level by level. Eigenfaces and raw pixels are compared beside them.
+from their pairs level by level. Both begin at edges (``beginning.py``). Eigenfaces and raw pixels are compared beside
+them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,11 +25,13 @@ from convscope.data.kinds.pairs import Pairs
 from convscope.data.pictures import find_pictures_below, load_picture
 from convscope.errors import ArgumentError, DataError
 from convscope.files import write_text
-from convscope.models.deepid import DeepID, DeepIDVerifier
+from convscope.models.deepid import DeepIDPatches, DeepIDVerifier
 from convscope.models.modelfile import save
+from convscope.models.pyramid_cnn import PyramidCNN
 from convscope.spec import Answers, Input, Preprocessing
 from convscope.tasks.jobs import Asked, Finished, Outcomes, TrainingJob, register
 from convscope.tasks.stages import Here, Stage, training
+from convscope.tasks.verification.beginning import begin_deepid, begin_filters, begin_pyramid, whitening
 from convscope.tasks.verification.joint_bayesian import JointBayesian, fit_joint_bayesian
 from convscope.tasks.verification.pairs import LIST, folds_of_people, numbered, pairs_of, read_pairs
 from convscope.tasks.verification.predict import predict
@@ -44,20 +46,23 @@ METHODS = {
     "eigenfaces": "eigenfaces, cosine",
     "pixels": "raw pixels, cosine",
 }
+_LARGE = (78, 62)  # of DeepID's pictures, of which each patch is half as high and wide
 _SMALL = (48, 40)  # of eigenfaces and raw pixels, and of Pyramid CNN's last level
 _EIGENFACES = 100
 _MAPS = (16, 24, 32)  # of Pyramid CNN's levels; level l sees patches of _SMALL / 2^(levels − l)
-_COPIES, _MOVED = 5, "translate:1.5,rotate:8,scale:0.1"  # of every picture, that joint Bayesian learns from as well
-_PAIRS, _LOOKED_ON = 4000, 400  # that Pyramid CNN learns from, and is looked on with meanwhile
+_FEATURES = 100  # of Pyramid CNN's levels
+_COPIES, _MOVED = 2, "translate:2,rotate:6,scale:0.07"  # of every picture, that whitening and comparing learn from too
+_RIDGE, _SHRUNK = 0.1, 0.7  # of whitening DeepID's features, and of joint Bayesian's covariances
+_PAIRS, _LOOKED_ON = 2560, 400  # that Pyramid CNN learns from, and is looked on with meanwhile
 _FOLD = {"watch": False, "evaluate_every": 4}  # the networks of a fold are not kept to be looked at
+# In small steps from where both begin: few people soon teach them more about themselves than about strangers.
 _DEEPID: dict[str, Any] = {
-    # squared error: cross-entropy drives the few people apart without end, and what tells strangers apart is lost
-    "loss": "squared_error", "optimiser": "adam", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32,
-    "weight_decay": 1e-4, "augment": "flip,translate:1.5,rotate:5,scale:0.06",
+    "optimiser": "adam", "learning_rate": 3e-4, "schedule": "cosine", "batch_size": 36,
+    "augment": "flip,translate:2,rotate:6,scale:0.07",
 }  # fmt: skip
 _PYRAMID: dict[str, Any] = {
-    "optimiser": "adam", "learning_rate": 1e-3, "schedule": "cosine", "batch_size": 64,
-    "augment": "flip,translate:2,rotate:5",
+    "optimiser": "adam", "learning_rate": 1e-4, "schedule": "cosine", "batch_size": 64,
+    "augment": "flip,translate:1.5,rotate:6,scale:0.07",
 }  # fmt: skip
 
 
@@ -65,9 +70,9 @@ _PYRAMID: dict[str, Any] = {
 class FacesSettings:
     folds: int = 10  # of people; a pairs.txt in the data's folder says it itself
     pairs: int = 360  # at most, of each fold, half of one person
-    dimensions: int = 60  # principal components of DeepID's features that joint Bayesian compares
-    deepid_epochs: int = 25
-    pyramid_epochs: int = 4  # of each level
+    dimensions: int = 150  # principal components of DeepID's features that joint Bayesian compares
+    deepid_epochs: int = 4
+    pyramid_epochs: int = 1  # of each level
 
 
 @register
@@ -113,10 +118,22 @@ class Faces(TrainingJob):
 
     def _deepid(self, name: str, fold: int | None) -> Stage:
         return training(
-            name, "deepid", lambda _: self.people(fold), described={"data": {**self._data(), "without": fold}},
+            name, lambda _: self._deepid_model(fold), lambda _: self.people(fold),
+            described={"model": {"patches": list(_LARGE)}, "data": {**self._data(), "without": fold}},
             threads=self._threads, seed=self.asked.seed,
             **self._asked_for({} if fold is None else _FOLD, _DEEPID, self.settings.deepid_epochs),
         )  # fmt: skip
+
+    def _deepid_model(self, fold: int | None) -> nn.Module:
+        learned = self.faces().select(self.learned_from(fold))
+        options = {
+            "classes": len(torch.unique(learned.labels)), "in_channels": learned.shape[0], "input_size": list(_LARGE),
+            "patches": True,
+        }  # fmt: skip
+        model = build_model("deepid", options, Config(seed=self.asked.seed))
+        assert isinstance(model, DeepIDPatches)
+        begin_deepid(model, _pixels(learned.images, _LARGE))
+        return model
 
     def _asked_for(self, watching: Mapping[str, Any], own: Mapping[str, Any], epochs: int) -> dict[str, Any]:
         return {**watching, **own, "epochs": epochs, **self.asked.changes, "engine": self.asked.engine}
@@ -128,7 +145,7 @@ class Faces(TrainingJob):
         """Level ``level``: the filters below held as they were learned, its own and the layer above them trained."""
         whole = f"{_SMALL[0]}x{_SMALL[1]}"
         return training(
-            self._level(fold, level), functools.partial(self._pyramid_model, level),
+            self._level(fold, level), functools.partial(self._pyramid_model, fold, level),
             lambda _: self.pairs_learned_from(fold),
             after=[self._level(fold, level - 1)] if level else [],
             described={"model": {"maps": list(_MAPS[: level + 1])}, "data": {**self._data(), "without": fold}},
@@ -136,17 +153,27 @@ class Faces(TrainingJob):
             **self._asked_for(_FOLD, _PYRAMID, self.settings.pyramid_epochs),
         )  # fmt: skip
 
-    def _pyramid_model(self, level: int, earlier: Outcomes) -> nn.Module:
+    def _pyramid_model(self, fold: int, level: int, earlier: Outcomes) -> nn.Module:
         share = 2 ** (len(_MAPS) - 1 - level)
         size = [side // share for side in _SMALL]
-        options = {"maps": list(_MAPS[: level + 1]), "input_size": size, "in_channels": self.faces().shape[0]}
+        learned = self.faces().select(self.learned_from(fold))
+        options = {
+            "maps": list(_MAPS[: level + 1]), "features": _FEATURES, "input_size": size, "normalised": True,
+            "in_channels": learned.shape[0],
+        }  # fmt: skip
         model = build_model("pyramid_cnn", options, Config(seed=self.asked.seed))
+        assert isinstance(model, PyramidCNN)
+        begin_filters([model.get_submodule(f"filters.level{place}") for place in range(1, level + 2)])
         for outcome in earlier.values():
             below = outcome.model()
             for place in range(1, level + 1):
                 filters = model.get_submodule(f"filters.level{place}")
                 filters.load_state_dict(below.get_submodule(f"filters.level{place}").state_dict())
                 filters.requires_grad_(False)
+        patches = _pixels(moved(learned.images, _SMALL, _COPIES), _SMALL).unfold(2, size[0], size[0])
+        patches = patches.unfold(3, size[1], size[1]).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        places = learned.labels.repeat(1 + _COPIES)[:, None] * share**2 + torch.arange(share**2)
+        begin_pyramid(model, patches, places.flatten())
         return model
 
     def _data(self) -> dict[str, Any]:
@@ -212,7 +239,7 @@ class Faces(TrainingJob):
 
     def _verifier(self, network: nn.Module, threshold: float) -> nn.Module:
         """DeepID of everybody with joint Bayesian on its features; the threshold is that of the folds."""
-        assert isinstance(network, DeepID)
+        assert isinstance(network, DeepIDPatches)
         own = spec.spec_of(network)
         assert own is not None
         assert own.preprocessing is not None
@@ -220,13 +247,16 @@ class Faces(TrainingJob):
         mean, projection, fitted = compare(network, learned, self.settings.dimensions)
         options = {
             "classes": len(own.classes), "in_channels": own.input_shape[0], "dimensions": len(projection),
-            "input_size": list(own.preprocessing.size),
+            "input_size": list(own.preprocessing.size), "patches": True,
         }  # fmt: skip
         model = build_model("deepid_verifier", options, Config(seed=self.asked.seed))
         assert isinstance(model, DeepIDVerifier)
         model.network.load_state_dict(network.state_dict())
         A, G = fitted.matrices()
-        values = {"mean": mean, "projection": projection, "A": A, "G": G, "threshold": torch.tensor(threshold)}
+        values = {
+            "mean": mean, "projection": projection, "centre": fitted.mean, "A": A, "G": G,
+            "threshold": torch.tensor(threshold),
+        }  # fmt: skip
         for name, value in values.items():
             model.get_buffer(name).copy_(value)
         described = spec.spec_of(model)
@@ -256,30 +286,46 @@ def _faces(data: str, root: str | None, options: str) -> tuple[Labelled, dict[tu
     return Labelled(images, labels, names), numbered(files) if (folder / LIST).is_file() else {}
 
 
-def features_of(network: DeepID, faces: Labelled, copies: int = 0) -> Tensor:
-    """(n·(1 + copies), 160), float64, each the mean of the picture's and its mirror image's: of all pictures as they
-    are, then of all of them again, moved by chance, for each of the ``copies``."""
+def moved(pictures: Tensor, size: tuple[int, int], copies: int) -> Tensor:
+    """uint8 (n·(1 + copies), c, height, width) of ``size``: all as they are, then all again for each copy, moved by
+    chance."""
+    channels = pictures.shape[1]
+    fitted = prepare(pictures, Preprocessing(channels, size, (0.0,) * channels, (1.0,) * channels))
+    move, chance = parse_augmentation(_MOVED), torch.Generator().manual_seed(0)
+    return torch.cat([fitted, *(move(fitted, chance) for _ in range(copies))])
+
+
+def _pixels(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """float32 from 0 to 1, of ``size``."""
+    return moved(pictures, size, 0).to(torch.float32) / 255
+
+
+def features_of(network: DeepIDPatches, faces: Labelled, copies: int = 0) -> Tensor:
+    """(n·(1 + copies), features), float64, each the mean of the picture's and its mirror image's, in the order of
+    ``moved``."""
     own = spec.spec_of(network)
     assert own is not None
     assert own.preprocessing is not None
-    fitted = prepare(faces.images, own.preprocessing)
-    moved, chance = parse_augmentation(_MOVED), torch.Generator().manual_seed(0)
-    x = own.preprocessing.normalise(torch.cat([fitted, *(moved(fitted, chance) for _ in range(copies))]))
+    x = own.preprocessing.normalise(moved(faces.images, own.preprocessing.size, copies))
     network.eval()
     with torch.inference_mode():
         found = [network.mirrored_features(part) for part in torch.split(x, 256)]
     return torch.cat(found).to(torch.float64).clone()
 
 
-def compare(network: DeepID, learned: Labelled, dimensions: int) -> tuple[Tensor, Tensor, JointBayesian]:
-    """(m, P, joint Bayesian) of the features of people learned from: their mean, the rows of their first principal
-    components, and S_μ, S_ε of what is left. Copies that are moved a little stand for what a network that has seen
-    these very pictures no longer shows of how pictures of one person differ."""
-    features = features_of(network, learned, _COPIES)
-    mean = features.mean(0)
-    _, _, axes = torch.linalg.svd(features - mean, full_matrices=False)
-    projection = axes[: min(dimensions, len(axes))]
-    return mean, projection, fit_joint_bayesian((features - mean) @ projection.t(), learned.labels.repeat(1 + _COPIES))
+def compare(network: DeepIDPatches, learned: Labelled, dimensions: int) -> tuple[Tensor, Tensor, JointBayesian]:
+    """(m, P, joint Bayesian) of the features of people learned from: what whitens them, and S_μ, S_ε of the result,
+    each brought to length 1. Copies that are moved a little stand for what a network that has seen these very
+    pictures no longer shows of how pictures of one person differ."""
+    features, people = features_of(network, learned, _COPIES), learned.labels.repeat(1 + _COPIES)
+    mean, projection = whitening(features, people, dimensions, _RIDGE)
+    fitted = fit_joint_bayesian(coded(features, mean, projection), people)
+    return mean, projection, fitted.shrunk(_SHRUNK)
+
+
+def coded(features: Tensor, mean: Tensor, projection: Tensor) -> Tensor:
+    """P·(f − m), of length 1."""
+    return F.normalize((features - mean) @ projection.t())
 
 
 def _scores(job: Faces, fold: int, here: Here) -> Mapping[str, Any]:
@@ -290,9 +336,9 @@ def _scores(job: Faces, fold: int, here: Here) -> Mapping[str, Any]:
     first, second = faces.select(pairs.first), faces.select(pairs.second)
     network, level = here.earlier.values()
     deepid = network.model()
-    assert isinstance(deepid, DeepID)
+    assert isinstance(deepid, DeepIDPatches)
     mean, projection, fitted = compare(deepid, learned, job.settings.dimensions)
-    a, b = ((features_of(deepid, each) - mean) @ projection.t() for each in (first, second))
+    a, b = (coded(features_of(deepid, each), mean, projection) for each in (first, second))
     pyramid = level.model()
     found = {
         "bayesian": fitted.scores(a, b),
@@ -304,15 +350,12 @@ def _scores(job: Faces, fold: int, here: Here) -> Mapping[str, Any]:
 
 
 def _pyramid_scores(pyramid: nn.Module, first: Labelled, second: Labelled) -> Tensor:
-    """−D of pairs, the mean over both pictures' mirror images."""
+    """−D of pairs."""
     kept = spec.spec_of(pyramid)
     assert kept is not None
     assert kept.preprocessing is not None
-    total = torch.zeros(len(first), dtype=torch.float64)
-    for one, other in itertools.product((False, True), repeat=2):
-        sides = [each.images.flip(3) if mirrored else each.images for each, mirrored in ((first, one), (second, other))]
-        total += torch.tensor([each.score for each in predict(pyramid, sides, kept.preprocessing, _SMALL)])
-    return total / 4
+    found = predict(pyramid, [first.images, second.images], kept.preprocessing, _SMALL)
+    return torch.tensor([each.score for each in found], dtype=torch.float64)
 
 
 def _linear(learned: Labelled, first: Labelled, second: Labelled, eigenfaces: bool) -> Tensor:

@@ -38,6 +38,16 @@ class JointBayesian:
         d = len(both)
         return torch.linalg.inv(both) - inverse[:d, :d], inverse[:d, d:]
 
+    def shrunk(self, share: float) -> JointBayesian:
+        """S ↦ (1 − share)·S + share·(tr S/d)·I for both S_μ and S_ε: what few people show of their directions is taken
+        for chance by so much. At 1, r of vectors of one length says what their cosine says."""
+
+        def drawn(covariance: Tensor) -> Tensor:
+            even = covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
+            return (1 - share) * covariance + share * even
+
+        return dataclasses.replace(self, between=drawn(self.between), within=drawn(self.within))
+
     def scores(self, first: Tensor, second: Tensor) -> Tensor:
         """r (n,) of pairs (n, d)."""
         A, G = self.matrices()
