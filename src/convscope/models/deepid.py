@@ -87,7 +87,11 @@ class DeepIDPatches(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(n, 6·160)."""
-        return torch.cat([network.features(part) for network, part in zip(self.networks, self.seen(x), strict=True)], 1)
+        found = []
+        for network, part in zip(self.networks, self.seen(x), strict=True):
+            assert isinstance(network, DeepID)
+            found.append(network.features(part))
+        return torch.cat(found, 1)
 
     def mirrored_features(self, x: Tensor) -> Tensor:
         """(n, 6·160), the mean of a picture's and of its mirror image's."""

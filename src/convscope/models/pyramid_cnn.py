@@ -52,7 +52,8 @@ class PyramidCNN(nn.Module):
             found: Tensor = self.flatten(self.filters(x))
             return found
         x = self.standardise(x)
-        return (self.flatten(self.filters(x)) + self.flatten(self.filters(x.flip(3)))) / 2
+        both: Tensor = self.flatten(self.filters(x)) + self.flatten(self.filters(x.flip(3)))
+        return both / 2
 
     def features(self, x: Tensor) -> Tensor:
         """(n, features)."""
