@@ -66,8 +66,9 @@ def _quadratic(seed: int) -> Any:
 def _stumps(seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    # Steps of 0.5 run away on all 60,000 digits (90.7 % errors after 150 rounds), though not on 10,000 (10 %).
     return HistGradientBoostingClassifier(
-        max_iter=150, max_leaf_nodes=2, learning_rate=0.5, early_stopping=False, max_bins=32, random_state=seed
+        max_iter=250, max_leaf_nodes=2, learning_rate=0.25, early_stopping=False, max_bins=32, random_state=seed
     )
 
 
