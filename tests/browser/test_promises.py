@@ -114,7 +114,10 @@ def test_three_hundred_steps(visit: Callable[..., Any], lenet: Handle) -> None:
     twin = copy.deepcopy(session.model).train()
     page.evaluate("() => { window.seen = new Set(); convscope.store.on(['drawn'], ({ drawn }) => seen.add(drawn)); }")
     page.locator("#live-run").click()
-    page.wait_for_function(f"() => Number(document.querySelector('{STEP}')?.textContent.match(/[0-9]+/)?.[0]) >= 300")
+    page.wait_for_function(
+        "at => Number(document.querySelector(at)?.textContent.match(/[0-9]+/)?.[0]) >= 300",
+        arg=STEP,
+    )
     page.locator("#live-run").click()
     page.wait_for_selector("#live-run:has-text('Start')")
     made = session.learner.progress.steps
