@@ -318,6 +318,8 @@ nb::list output_shapes(const Network& network) {
 
 NB_MODULE(_engine, m) {
     using namespace convscope;
+    // Networks that are alive when Python ends are not looked for: the command line leaves without collecting rubbish.
+    nb::set_leak_warnings(false);
     m.def("isa", [] { return std::string(kernels().name); }, "Name of the instruction set that new networks use.");
     m.def("isas", &available_isas, "Instruction sets that this processor and build have, best first.");
     m.def("set_isa", &choose_isa, "name"_a, "Make later networks use another instruction set.");

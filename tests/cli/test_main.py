@@ -32,6 +32,14 @@ def test_the_module_runs() -> None:
     assert done.stdout.strip() == f"convscope, version {convscope.__version__}"
 
 
+def test_a_training_leaves_nothing_on_standard_error(tmp_path: Path) -> None:
+    """What is alive when Python ends, the engine's networks among it, is nobody's mistake to be told of."""
+    run = ["--engine", "native", "--max-steps", "2", "--no-pictures", "--no-watch", "--run-dir", str(tmp_path / "run")]
+    done = python("-m", "convscope", "train", "lenet5", "--data", "digits", *run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "engine native" in done.stdout
+
+
 def test_a_notebook_s_backend_of_matplotlib_is_not_asked_for() -> None:
     script = "import convscope.cli.main as m, contextlib\nwith contextlib.suppress(SystemExit): m.run(['-V'])\n"
     done = python("-c", script + "import matplotlib", MPLBACKEND="not_there")
