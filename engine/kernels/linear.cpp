@@ -2,7 +2,7 @@
 //
 // Nothing is packed: a row of weights serves 16 images only, so packing would cost as much as it saves.
 #include "kernels/enter.h"
-#include "simd/transpose.h"
+#include "kernels/turned.h"
 
 namespace convscope::CONVSCOPE_ISA {
 namespace {
@@ -72,19 +72,6 @@ void linear_input_delta(const Linear& a) {
     }
 }
 
-// [inputs][16] → [16][stride], so that the gradient's lanes are neighbouring weights and not images.
-void transpose_block(const float* from, Index inputs, Index stride, float* to) {
-    for (Index first = 0; first < stride; first += kLanes)
-        for (Index v = 0; v < kVectors; ++v) {
-            Vec square[CONVSCOPE_LANES];
-            CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
-                square[i] = first + i < inputs ? load(from + (first + i) * kImages + v * kLanes) : zero();
-            transpose(square);
-            CONVSCOPE_UNROLL for (int n = 0; n < CONVSCOPE_LANES; ++n)
-                store(to + (v * kLanes + n) * stride + first, square[n]);
-        }
-}
-
 // Outer products of 16 images: Rows outputs × Columns registers of inputs.
 template <int Rows, int Columns>
 void gradient_tile(const Linear& a, Index output, Index input, Index stride) {
@@ -130,7 +117,7 @@ void gradient_rows(const Linear& a, Index output, Index first, Index last, Index
 void linear_weight_gradient(const Linear& a) {
     if (a.weight_gradient) {
         const Index stride = (a.inputs + kImages - 1) / kImages * kImages;
-        transpose_block(a.input, a.inputs, stride, a.transposed);
+        turn_images(a.input, kImages, a.inputs, stride, a.transposed, stride);
         constexpr int kOutputs = kRegisters == 32 ? 6 : 3;
         constexpr Index kStretch = 2048;  // of inputs, which stay in the second-level cache
         for (Index first = 0; first < stride; first += kStretch) {

@@ -2,8 +2,8 @@
 // between that each of the (m + 2)² points is a product of matrices. Lanes are images, but for δ of weight gradients and for
 // weights, where they are output maps, so that a product over images needs no sum over lanes.
 #include "kernels/enter.h"
+#include "kernels/turned.h"
 #include "kernels/winograd_forms.h"
-#include "simd/transpose.h"
 
 namespace convscope::CONVSCOPE_ISA {
 namespace {
@@ -84,17 +84,7 @@ void square_delta(const SquareTiles& a) {
             for (int x = 0; x < M; ++x) {
                 const bool inside = top + y < a.maps.height && left + x < a.maps.width;
                 const float* const from = a.maps.data + (top + y) * a.maps.row_step + (left + x) * kImages;
-                for (Index map = 0; map < kPanel; map += kLanes)
-                    for (Index v = 0; v < kVectors; ++v) {
-                        Vec square[CONVSCOPE_LANES];
-                        for (int i = 0; i < CONVSCOPE_LANES; ++i)
-                            square[i] = inside && map + i < a.maps.count
-                                            ? load(from + (map + i) * a.maps.map_step + v * kLanes)
-                                            : zero();
-                        transpose(square);
-                        CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
-                            store(turned[y * M + x][v * kLanes + i] + map, square[i]);
-                    }
+                turn_images(from, a.maps.map_step, inside ? a.maps.count : 0, kPanel, turned[y * M + x][0], kPanel);
             }
         for (Index image = 0; image < kImages; ++image)
             for (Index map = 0; map < kPanel; map += kLanes)
@@ -223,17 +213,7 @@ void enter(KernelTable& table) {
 void turn_maps(const Maps& maps, float* to, Index step) {
     for (Index row = 0; row < maps.height; ++row)
         for (Index column = 0; column < maps.width; ++column, to += kImages * step)
-            for (Index map = 0; map < maps.count; map += kLanes)
-                for (Index v = 0; v < kVectors; ++v) {
-                    const float* const from =
-                        maps.data + map * maps.map_step + row * maps.row_step + column * kImages + v * kLanes;
-                    Vec square[CONVSCOPE_LANES];
-                    CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
-                        square[i] = load(from + i * maps.map_step);
-                    transpose(square);
-                    CONVSCOPE_UNROLL for (int i = 0; i < CONVSCOPE_LANES; ++i)
-                        store(to + (v * kLanes + i) * step + map, square[i]);
-                }
+            turn_images(maps.data + row * maps.row_step + column * kImages, maps.map_step, maps.count, maps.count, to, step);
 }
 
 }  // namespace

@@ -370,7 +370,8 @@ void Convolution::pool_rows(const Block& block, Index first, Index maps, Index r
 // The model counts a position's multiply-add as a cycle. In networks it takes 0.77 of one on 16 lanes (LeNet-5 to ResNet-18,
 // against what the other layout's model says and takes), and of fewer lanes as much more.
 double Convolution::cycles(int lanes, double near_bytes) const {
-    return (by_square_.forward ? square_.forward_cycles() : forward_.cycles()) * 0.77 * static_cast<double>(kBlock) / lanes + Op::cycles(lanes, near_bytes);
+    const double own = by_square_.forward ? square_.forward_cycles() : forward_.cycles();
+    return own * 0.77 * static_cast<double>(kBlock) / lanes + Op::cycles(lanes, near_bytes);
 }
 
 std::string Convolution::describe() const {

@@ -1,6 +1,6 @@
 // A layer of 3 × 3 kernels by Winograd's F(m × m, 3 × 3) in all three passes: 36 products for 16 sums of nine with m = 4,
-// 16 for 4 with m = 2, which is for maps that fill no tile of 4 × 4. Weights change form on the way, a panel of 16 output maps at a time, so that nothing is packed; sums differ from direct ones by
-// rounding only (kernels/winograd_points.h).
+// 16 for 4 with m = 2, which is for maps that fill no tile of 4 × 4. Weights change form on the way, a panel of 16 output
+// maps at a time, so that nothing is packed; sums differ from direct ones by rounding only (kernels/winograd_points.h).
 #pragma once
 
 #include <string>

@@ -6,13 +6,13 @@ Deep Face Representation (2014).
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from convscope.experiments.base import Outcomes, Report, Row, Setting, register
 from convscope.tasks.jobs import JOBS, Asked, TrainingJob
 from convscope.tasks.stages import Stage
 from convscope.tasks.verification.face_verification import METHODS
+from convscope.tasks.verification.protocol import mean_and_error
 
 _PUBLISHED = {"bayesian": 97.45, "pyramid": 97.3}  # on Labeled Faces in the Wild
 
@@ -53,6 +53,4 @@ def report(setting: Setting, outcomes: Outcomes) -> Report:
 
 def paired(ones: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
     """The mean of the folds' differences and its standard error, 0 of one fold."""
-    differences = [one - other for one, other in zip(ones, others, strict=True)]
-    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else 0.0
-    return statistics.fmean(differences), error
+    return mean_and_error([one - other for one, other in zip(ones, others, strict=True)])

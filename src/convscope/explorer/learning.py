@@ -152,15 +152,15 @@ class Learner:
     def beside(self) -> Iterator[None]:
         """For what is computed while a small model learns: one thread, as the steps have. With a second one they were
         three on two cores, and a look of 4 ms cost the steps 10 to 40."""
+        if not self._small or self.state == IDLE:
+            yield
+            return
         threads = torch.get_num_threads()
-        alone = not self._small or self.state == IDLE
-        if not alone:
-            torch.set_num_threads(1)
+        torch.set_num_threads(1)
         try:
             yield
         finally:
-            if not alone:
-                torch.set_num_threads(threads)
+            torch.set_num_threads(threads)
 
     def take(self) -> bool:
         """Give the page's model the newest weights that were offered, and ask for the next; False: there are none."""

@@ -6,6 +6,7 @@ Bayesian Face Revisited: A Joint Formulation, ECCV 2012.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,19 @@ PAPER = "Sun, Wang, Tang: Deep Learning Face Representation from Predicting 10,0
 _FEATURES = 160
 
 
-class DeepID(nn.Module):
+class _Features(nn.Module, ABC):
+    """A network with ``features`` of pictures (n, channels, height, width)."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(n, features)."""
+
+    def mirrored_features(self, x: Tensor) -> Tensor:
+        """(n, features), the mean of a picture's and of its mirror image's."""
+        return (self.features(x) + self.features(x.flip(3))) / 2
+
+
+class DeepID(_Features):
     """20C4-MP2-40C3-MP2-60C3-MP2-80C2, the third convolution shared over 2×2 places, the fourth over none, then 160
     features that see both the third pooling and the fourth convolution; a linear layer tells the people apart."""
 
@@ -55,16 +68,12 @@ class DeepID(nn.Module):
         found: Tensor = self.relu(self.deepid(self.joined(x)))
         return found
 
-    def mirrored_features(self, x: Tensor) -> Tensor:
-        """(n, 160), the mean of a picture's and of its mirror image's."""
-        return (self.features(x) + self.features(x.flip(3))) / 2
-
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.output(self.features(x))
         return logits
 
 
-class DeepIDPatches(nn.Module):
+class DeepIDPatches(_Features):
     """Six DeepIDs, one on the whole picture at half its size and one on each of five windows of half its height and
     width: its quarters and its middle. The picture is first brought to mean 0 and deviation 1, the logits are the
     mean of the six networks', the features theirs one after the other. (The paper has 60 such patches.)
@@ -92,10 +101,6 @@ class DeepIDPatches(nn.Module):
             assert isinstance(network, DeepID)
             found.append(network.features(part))
         return torch.cat(found, 1)
-
-    def mirrored_features(self, x: Tensor) -> Tensor:
-        """(n, 6·160), the mean of a picture's and of its mirror image's."""
-        return (self.features(x) + self.features(x.flip(3))) / 2
 
     def forward(self, x: Tensor) -> Tensor:
         found = [network(part) for network, part in zip(self.networks, self.seen(x), strict=True)]

@@ -99,8 +99,9 @@ class Sample:
 
     Pixels are taken bilinearly, with "cubic" among the operations by cubic convolution. A bilinear sample between
     pixels is a mean of them, so that a network trained on such never sees edges as sharp as those it is asked about:
-    one column of MCDNN with 0.65 % errors on MNIST made 0.38 % on the same digits moved by half a pixel. With cubic
-    convolution it makes 0.44 %. It takes three times as long, 0.36 ms for 64 pictures of 29×29 (0.12 ms).
+    one column of MCDNN with 0.65 % errors on MNIST made 0.38 % on the same digits moved by half a pixel. By cubic
+    convolution a column made 0.44 % after 15 epochs, bilinearly 0.58 %. It takes three times as long, 0.36 ms for 64
+    pictures of 29×29 (0.12 ms).
     """
 
     def __init__(self, operations: Sequence[Operation]) -> None:

@@ -92,8 +92,8 @@ RECIPES: tuple[Recipe, ...] = (
             "weight_decay": 2e-4,
             "augment": "translate:1,rotate:8,scale:0.1,elastic:20:4,cubic",
         },
-        "a column on digits 14 pixels wide: 0.36 %; with bilinear distortions, blurred as no digit that it is asked "
-        "about, 0.65 %; stronger (translate:1.5,rotate:10,scale:0.12,elastic:30:5,cubic) 0.57 %",
+        "a column on digits 14 pixels wide: 0.36 %; after 15 epochs 0.44 %, with bilinear distortions, blurred as no "
+        "digit that it is asked about, 0.58 %; stronger (translate:1.5,rotate:10,scale:0.12,elastic:30:5,cubic) 0.57 %",
     ),
     Recipe(
         "slides_cifar10",

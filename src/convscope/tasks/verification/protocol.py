@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ class Verified(Figures):
     threshold: float  # the mean over the folds
     folds: tuple[float, ...]  # the accuracy of each
     roc: tuple[tuple[float, float], ...]  # (false accepts, true accepts), at most 200 points
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of the folds' figures and its standard error, 0 of one fold."""
+    count = len(values)
+    mean = sum(values) / count
+    spread = sum((each - mean) ** 2 for each in values)
+    return mean, math.sqrt(spread / (count - 1) / count) if count > 1 else 0.0
 
 
 def roc_points(scores: Tensor, same: Tensor) -> Tensor:
@@ -82,18 +90,16 @@ def verify(
     widths = points[1:, 0] - points[:-1, 0]
     missed = 1 - points[:, 1]
     place = int((missed <= points[:, 0]).nonzero()[0])
-    mean = sum(accuracies) / len(accuracies)
-    spread = sum((each - mean) ** 2 for each in accuracies)
-    count = len(accuracies)
+    mean, error = mean_and_error(accuracies)
     thinned = points[:: max(1, -(-len(points) // 199))]
     return Verified(
         pairs=len(scores),
         loss=loss,
         accuracy=mean,
-        standard_error=math.sqrt(spread / (count - 1) / count) if count > 1 else 0.0,
+        standard_error=error,
         auc=float((widths * (points[1:, 1] + points[:-1, 1]) / 2).sum()),
         equal_error=_crossing(points[:, 0], missed, place),
-        threshold=sum(thresholds) / count,
+        threshold=sum(thresholds) / len(thresholds),
         folds=tuple(accuracies),
         roc=tuple((float(x), float(y)) for x, y in torch.unique(torch.cat((thinned, points[-1:])), dim=0).tolist()),
     )

@@ -21,8 +21,7 @@ export class Store {
       this.pending.add(key);
       changed = true;
     }
-    if (!changed || this.scheduled) return;
-    this.schedule();
+    if (changed) this.schedule();
   }
 
   // Set without telling; the views are told when it is released.
@@ -38,10 +37,11 @@ export class Store {
     if (!this.held.size) return;
     for (const key of this.held) this.pending.add(key);
     this.held.clear();
-    if (!this.scheduled) this.schedule();
+    this.schedule();
   }
 
   schedule() {
+    if (this.scheduled) return;
     this.scheduled = true;
     queueMicrotask(() => {
       this.scheduled = false;
