@@ -90,13 +90,16 @@ public:
 private:
     Shape& shape_of(int value) { return shapes_[static_cast<std::size_t>(value)]; }
 
-    // The only record that reads `value`, if nobody else wants to see it.
+    // The only record that reads `value`, whoever else wants to see it.
     const Record* only_consumer(int value, std::size_t& number) const {
         const auto& uses = uses_[static_cast<std::size_t>(value)];
-        if (uses.size() != 1 || std::find(graph_.outputs.begin(), graph_.outputs.end(), value) != graph_.outputs.end())
-            return nullptr;
+        if (uses.size() != 1) return nullptr;
         number = uses[0];
         return &records_[number];
+    }
+
+    bool is_wanted(int value) const {
+        return std::find(graph_.outputs.begin(), graph_.outputs.end(), value) != graph_.outputs.end();
     }
 
     void add(std::size_t number, std::vector<bool>& done) {
@@ -117,24 +120,31 @@ private:
         graph_.ops.push_back(std::move(op));
     }
 
-    // Takes the activation, and the max pooling, that alone reads the op's output into the op.
+    // Takes the activation, and the max pooling, that alone reads the op's output into the op, unless somebody wants to
+    // see what is between them.
     void fuse(Op& op, std::vector<bool>& done) {
         auto* convolution = dynamic_cast<Convolution*>(&op);
         auto* dense = dynamic_cast<Dense*>(&op);
         if (!convolution && !dense) return;
+        int last = op.output;
         std::size_t next = 0;
-        const Record* consumer = only_consumer(op.output, next);
-        if (!consumer) return;
+        const Record* consumer = only_consumer(last, next);
+        bool seen = is_wanted(last);
         const auto take = [&] {
-            done[next] = true;
-            op.name += "+" + consumer->name;
-            op.output = consumer->output;
+            last = consumer->output;
+            if (!seen) {
+                done[next] = true;
+                op.name += "+" + consumer->name;
+                op.output = last;
+            }
+            consumer = only_consumer(last, next);
+            seen = seen || is_wanted(last);
         };
+        if (!consumer) return;
         if (const auto spec = activation_of(*consumer); spec && has_derivative_of_output(spec->kind)) {
-            if (convolution) convolution->fuse(*spec);
-            else dense->fuse(*spec);
+            if (!seen && convolution) convolution->fuse(*spec);
+            else if (!seen) dense->fuse(*spec);
             take();
-            consumer = only_consumer(op.output, next);
         }
         if (!convolution || !consumer || consumer->kind != "max_pool") return;
         Attributes read(*consumer);
@@ -144,6 +154,8 @@ private:
                            window.output.height == op.output_shape.height / window.kernel.y &&
                            window.output.width == op.output_shape.width / window.kernel.x;
         if (!apart || !convolution->can_fuse_pool(window.kernel)) return;
+        convolution->sum_by_rows();  // fused or not: who asks for what is between them sees the fused one's numbers
+        if (seen) return;
         convolution->fuse_pool(window.kernel);
         take();
     }

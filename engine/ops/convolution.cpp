@@ -217,8 +217,9 @@ void Convolution::fuse_pool(Size kernel) {
     pool_ = kernel;
     output_shape = {conv_.channels, conv_.height / kernel.y, conv_.width / kernel.x};
     forward_.group_rows(kernel.y);
-    by_square_.forward = by_product_.forward = false;  // rows are taken a row of windows at a time
 }
+
+void Convolution::sum_by_rows() { by_square_.forward = by_product_.forward = false; }
 
 Size Convolution::input_border() const {
     const Axis &rows = forward_.direct().rows(), &columns = forward_.direct().columns();

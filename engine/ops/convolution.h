@@ -23,6 +23,8 @@ public:
     void fuse(ActivationSpec activation) { activation_ = activation; }
     bool can_fuse_pool(Size kernel) const;
     void fuse_pool(Size kernel);
+    // Sums are taken as a fused pooling would have them, a row of windows at a time.
+    void sum_by_rows();
 
     Size input_border() const override;
     std::vector<Place> parameter_places() const override { return {weight_, bias_}; }

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from convscope import accelerate
 from convscope.lowering.plan import Plan, Record
 from convscope.native import DiffersFromTorchWarning, checking
+from convscope.native.branches import every_value
+from convscope.native.calling import call
 from convscope.native.chance import drops, factors, is_fair
 from convscope.native.network import NativeNetwork
 from convscope.native.rounding import differing
@@ -246,6 +248,22 @@ def test_what_is_dropped_is_looked_at() -> None:
         assert is_fair(record, factor)
         assert not is_fair(record, factor * 1.01)
         assert not is_fair(record, torch.ones_like(factor))
+
+
+@pytest.mark.parametrize(("kernel", "maps", "side"), [(3, 24, 34), (1, 32, 16), (5, 12, 20)])
+@pytest.mark.parametrize("between", [[], [nn.ReLU()]])
+def test_what_is_asked_for_on_the_way_is_what_training_has(
+    kernel: int, maps: int, side: int, between: list[nn.Module]
+) -> None:
+    """Asked for what a pooled layer puts out, the engine keeps the pooling apart; by other sums than the fused ones it
+    would go other ways at kinks than the gradients did."""
+    layers = [nn.Conv2d(maps, 2 * maps, kernel), *between, nn.MaxPool2d(2)]
+    shape = (maps, side, side)
+    network = NativeNetwork(randomised(nn.Sequential(*layers)), shape, layout="images")
+    x = pictures(17, shape)
+    with torch.no_grad():
+        _, (fused,) = call(network, x)
+    assert torch.equal(every_value(network, x, 0)[-1], fused)
 
 
 def test_a_comparison_is_made_once_for_each_plan() -> None:
