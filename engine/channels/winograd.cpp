@@ -19,7 +19,10 @@ Winograd::Winograd(const KernelTable& kernels, ConvolutionSpec spec, int m, int 
       lanes_(kernels.lanes),
       groups_(group_blocks(kernels, spec_.filter, tile_rows() * tile_columns())) {
     int most = 1;
-    for (const BlockGroup& group : groups_) most = std::max(most, group.blocks);
+    for (const BlockGroup& group : groups_) {
+        most = std::max(most, group.blocks);
+        for (int block = 0; block < group.blocks; ++block) single_.push_back({group.first + block, 1, group.sources});
+    }
     const Index one = points() * lanes_ * most * lanes_ * static_cast<Index>(sizeof(float));
     chunk_sources_ = std::clamp<Index>(second_level_bytes() / 6 / one, 1, groups_[0].sources.size());
 }
@@ -41,6 +44,17 @@ Range Winograd::rows_of(int phase, Index pictures) const {
     return share(pictures * tile_rows(), phase / 2, chunks(pictures));
 }
 
+// A block by itself takes a tenth longer than as one of several, which share what is read of the input.
+const std::vector<BlockGroup>& Winograd::groups_for(int threads) const {
+    const auto rounds = [&](const std::vector<BlockGroup>& groups) {
+        return (static_cast<Index>(groups.size()) + threads - 1) / threads;
+    };
+    const int most = std::max_element(groups_.begin(), groups_.end(), [](const BlockGroup& a, const BlockGroup& b) {
+                         return a.blocks < b.blocks;
+                     })->blocks;
+    return threads > 1 && 11 * rounds(single_) < 10 * most * rounds(groups_) ? single_ : groups_;
+}
+
 Split Winograd::split(int phase, Index pictures, int threads) const {
     Split split;
     const Index wanted = threads == 1 ? 1 : 2 * threads;
@@ -50,7 +64,7 @@ Split Winograd::split(int phase, Index pictures, int threads) const {
         split.group_parts = std::min(split.groups, wanted);
         split.row_parts = std::clamp<Index>(wanted / split.group_parts, 1, split.rows);
     } else {
-        split.groups = static_cast<Index>(groups_.size());
+        split.groups = static_cast<Index>(groups_for(threads).size());
         split.rows = rows_of(phase, pictures).size();
         split.group_parts = threads == 1 ? 1 : split.groups;
         // A band of rows turns the kernels once more, which asks for some tiles that they are used for.
@@ -77,9 +91,10 @@ void Winograd::run(int phase, const Part& part, const Job& job) const {
         for (Index block = part.groups.begin; block < part.groups.end; ++block) to_points(rows, block, job, part.rows);
         return;
     }
+    const std::vector<BlockGroup>& groups = groups_for(job.threads);
     for (Index number = part.groups.begin; number < part.groups.end; ++number) {
-        const BlockGroup* const group = &groups_[static_cast<std::size_t>(number)];
-        multiply(rows, part.rows, *group, number + 1 < static_cast<Index>(groups_.size()) ? group + 1 : nullptr, job);
+        const BlockGroup* const group = &groups[static_cast<std::size_t>(number)];
+        multiply(rows, part.rows, *group, number + 1 < static_cast<Index>(groups.size()) ? group + 1 : nullptr, job);
     }
 }
 

@@ -31,6 +31,8 @@ private:
     Index chunk_rows(Index pictures) const;
     Index chunks(Index pictures) const;
     Range rows_of(int phase, Index pictures) const;
+    // What so many threads share out: the groups, or single blocks where the thread with most to do then has less.
+    const std::vector<BlockGroup>& groups_for(int threads) const;
 
     void to_points(const Range& rows, Index block, const Job& job, const Range& own) const;
     // `next`: the group that comes after it, whose weights are fetched meanwhile; null: none.
@@ -45,7 +47,7 @@ private:
     ConvolutionSpec spec_;
     int m_;
     Index lanes_;
-    std::vector<BlockGroup> groups_;
+    std::vector<BlockGroup> groups_, single_;  // of several blocks where registers allow; of one block each
     Index chunk_sources_ = 1;  // input blocks whose kernels are in scratch at once
 };
 
