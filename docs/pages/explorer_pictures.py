@@ -52,12 +52,24 @@ class View:
     address: str = ""
     prepare: Prepare | None = None
     tour: bool = False
+    at_every_size: bool = False
+    """Whether it is done again when the page's size has changed."""
+
+
+SHOWN = """() => {
+  if (document.querySelector('#detail .running:not([hidden])') || document.body.dataset.stale) return false;
+  if (!window.convscope) return true;  // a card
+  const { tab, layer, map, unit } = convscope.store.state;
+  const wanted = `/${tab}/${[layer, map, (unit ?? []).join(',')].join('/')}`;
+  return !document.querySelector('#working') && document.body.dataset.shown?.endsWith(wanted);
+}"""
 
 
 def settled(page: Any) -> None:
-    """Numbers and pictures are there, nothing moves, and no job runs."""
-    page.wait_for_function("() => !document.querySelector('#detail .running:not([hidden])')")
+    """The panel is that of what is chosen and stands, nothing moves, and no job runs."""
+    page.wait_for_function(SHOWN)
     page.wait_for_timeout(250)
+    page.wait_for_function(SHOWN)
 
 
 def press(*selectors: str) -> Prepare:
@@ -135,7 +147,7 @@ def to_question(page: Any) -> None:
 
 VIEWS = {
     "overview": View("lenet"),
-    "overview-hover": View("lenet", prepare=hover("c3", 5)),
+    "overview-hover": View("lenet", prepare=hover("c3", 5), at_every_size=True),
     "overview-delta": View("lenet", "#/?show=delta"),
     "overview-weight": View("lenet", "#/?show=weight"),
     "overview-gradient": View("lenet", "#/?show=gradient"),
@@ -164,6 +176,7 @@ VIEWS = {
     "help": View("lenet", prepare=lambda page: page.keyboard.press("?")),
     "lesson": View("lesson", prepare=to_question),
     "boxes": View("detector", "#/?tab=boxes"),
+    "boxes-field": View("detector", "#/?tab=boxes", press("#boxes-field")),
     "sentence": View("sentences", "#/conv4/1/1,2"),
     "long": View("long", "#/?show=activation"),
     "long-unit": View("long", "#/features.24/100/100,5,5"),
@@ -326,6 +339,8 @@ def take(browser: Any, handle: Handle, name: str, look: str, folder: Path) -> No
             page.set_viewport_size({"width": size[0], "height": size[1]})
             page.evaluate("() => document.querySelector('#detail')?.scrollTo(0, 0)")
             settled(page)
+            if view.prepare and view.at_every_size:
+                view.prepare(page)
             parts += phone(page) if size == PHONE else [shot(page)]
     sheet(parts).save(folder / f"{name}-{look}-small.png")
     print(f"{name}-{look}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from tests.browser.pages import exact, select, settle
 from torch import nn
 
+from convscope.data import Dataset
 from convscope.explorer import Handle, explore
 from convscope.explorer.session import Session
 from convscope.inspect.attribution import METHODS, attribute, honesty, top_examples
@@ -162,6 +164,7 @@ def test_health(visit: Callable[..., Any], lenet: Handle) -> None:
         session.model.get_parameter("c3.bias")[[1, 4, 11]] = -100
         session.model.get_parameter("f5.bias")[7] = -100
     session.stepper.forget_hash()
+    session.snapshot = session.make_snapshot(session.picture)
     page = visit(lenet)
     open_tab(page, "health")
     page.locator("#health-count").fill("200")
@@ -171,7 +174,34 @@ def test_health(visit: Callable[..., Any], lenet: Handle) -> None:
     assert [each for each in dead if each.startswith("c3")] == [f"c3_activation/{map}" for map in (1, 4, 11)]
     assert "f5_activation/7" in dead
     assert exact(page, "#health-table tr[data-layer=c3_activation] .num") == 3
+    twin = copy.deepcopy(session.model)
+    target = torch.tensor([session.target])
+    torch.autograd.backward(nn.functional.cross_entropy(twin(session.snapshot.question.x), target))
+    rate = session.stepper.settings.rate
+    told = page.locator("#health-steps tr").evaluate_all(
+        "all => all.map((row) => [row.querySelector('td').innerText, Number(row.querySelector('.num').dataset.exact)])"
+    )
+    assert dict(told) == {
+        name: pytest.approx(float(rate * each.grad.norm() / each.detach().norm()), rel=1e-3, abs=1e-9)
+        for name, each in twin.named_parameters()
+        if each.grad is not None
+    }
     settle(page)
+
+
+def test_what_is_saturated(visit: Callable[..., Any], digits: Dataset) -> None:
+    """Over the data set, of a sigmoid half of whose units are driven to an end: that half."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(4 * 36, 10)).eval()
+    with torch.no_grad():
+        model.get_parameter("0.weight").mul_(0.01)
+        model.get_parameter("0.bias").copy_(torch.tensor([100.0, -100, 0, 0]))
+    with explore(model, digits, port=0, input_shape=(1, 8, 8)) as handle:
+        page = visit(handle)
+        open_tab(page, "health")
+        page.locator("#examine").click()
+        page.wait_for_selector("#health-table")
+        assert exact(page, "#health-table tr[data-layer='1'] td:nth-child(3) .num") == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.explorer.test_detector import PICTURE, file_of, network
+from tests.explorer.test_detector import PICTURE, extent, file_of, iou, network
+from tests.tasks.detection.test_detection import SMALL, detector, squares
 
+from convscope import fit
+from convscope.data import Dataset
 from convscope.explorer import Handle, explore
+from convscope.explorer.protocol import Arguments
 from convscope.explorer.session import Session
 
 
@@ -43,6 +48,56 @@ def test_a_box_is_chosen_by_keys_and_its_numbers_are_the_network_s(visit: Callab
     page.wait_for_selector("body[data-shown$='/forward/pool/0/0,0,0']")
     value = float(page.locator("#result .num").first.get_attribute("data-exact"))
     assert value == pytest.approx(float(cells.session.snapshot.layers["pool"].y[0, 0, 0, 0]), rel=1e-6)
+
+
+@pytest.mark.long
+def test_the_clicked_box_sees_the_planted_object(visit: Callable[..., Any], tmp_path: Path) -> None:
+    """A detector that has learned to find squares and bars; each planted one is found, and the field of the box that is
+    clicked contains it, on the picture and, in its scale, on every map in between."""
+    data = Dataset("squares", squares(48), squares(12, seed=1))
+    model = detector(anchor_sizes=(16, 24), proposals=40)
+    fit(
+        model, data, epochs=12, batch_size=4, learning_rate=4e-3, settings=SMALL, evaluate_every=12, watch=False,
+        run_dir=str(tmp_path / "run"), engine="torch", device="cpu",
+    )  # fmt: skip
+    with explore(model, port=0) as handle:
+        session = handle.session
+        assert isinstance(session, Session)
+        session.load_upload(file_of(data.test.pictures.picture(0)), "upload")
+        page = visit(handle, "#/?tab=boxes")
+        for planted in data.test.boxes[0].tolist():
+            page.evaluate("() => convscope.store.set({ tab: 'boxes' })")
+            page.wait_for_selector("#boxes-list button")
+            told = session.answer("boxes", Arguments({"score": 0.5}), b"").values["boxes"]
+            near = max(told, key=lambda row: iou(row["box"], planted))
+            assert iou(near["box"], planted) > 0.5
+            name = f"{near['region']}/{near['label']}"
+            page.locator(f"#boxes-list button[data-box='{name}']").click()
+            page.wait_for_selector(f"#boxes-list button[data-box='{name}'][aria-pressed='true']")
+            page.locator("#boxes-field").click()
+            page.wait_for_selector("#field-boxes")
+            rows = page.evaluate(
+                "() => [...document.querySelectorAll('#field-boxes tbody tr')].map((row) =>"
+                " [...row.querySelectorAll('.num')].map((each) => each.dataset.exact.split(',').map(Number)))"
+            )
+            *maps, picture = sorted(rows, key=lambda row: row[0][1] - row[0][0])
+            assert picture == ask_field(page)
+            assert within(extent(session, "pool"), picture)
+            x1, y1, x2, y2 = planted
+            assert within([[y1, y2], [x1, x2]], picture)
+            pooled = maps[0]
+            assert pooled[0][1] - pooled[0][0] < 8  # a part of the last map, of 8 × 9 places
+            assert pooled[1][1] - pooled[1][0] < 9
+            middle = [[y1 + 4, y2 - 4], [x1 + 4, x2 - 4]]  # of the object, but for half a place
+            assert within(middle, [[8 * at for at in side] for side in pooled])
+
+
+def within(inner: list[list[Any]], outer: list[list[int]]) -> bool:
+    return all(out[0] <= own[0] and own[1] <= out[1] for own, out in zip(inner, outer, strict=True))
+
+
+def ask_field(page: Any) -> list[list[int]]:
+    return list(page.evaluate("async () => (await convscope.connection.ask('box_field')).boxes.input"))
 
 
 def test_a_threshold_moves_and_in_chinese(visit: Callable[..., Any], cells: Handle) -> None:

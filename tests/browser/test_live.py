@@ -108,6 +108,59 @@ def test_another_tab_of_numbers_goes_along_and_a_step_ends_it(visit: Callable[..
     assert session.stepper.steps == session.learner.progress.steps + 1
 
 
+PACED = """async ([looks, long, asleep]) => {
+  const { Pace } = await import('/js/views/pace.js');
+  const pace = new Pace(0);
+  let now = 0;
+  let server = 0;
+  for (let at = 0; at < 500; at++) {
+    const began = now;
+    const [spent, took] = at === 250 && asleep ? [asleep, looks[1]] : long && at % 5 === 0 ? long : looks;
+    now += spent;
+    server += took;
+    now += pace.rest(began, now, took) + 3; // every timer is late
+  }
+  return { rate: 500_000 / now, share: server / now };
+}"""
+
+
+def test_the_clock_of_the_looks(visit: Callable[..., Any], lenet: Handle) -> None:
+    """At least twenty times a second, whatever one look or a timer takes; and a server that takes long for a look is
+    asked more seldom: a tenth of its time, half of all."""
+    page = visit(lenet)
+    for looks, long in (([14, 2], None), ([10, 2], [40, 9]), ([5, 4], None)):
+        assert 20 <= page.evaluate(PACED, [looks, long])["rate"] < 21
+    assert page.evaluate(PACED, [[14, 2], None, 1000])["rate"] > 19  # a second's sleep, and no more
+    slow = page.evaluate(PACED, [[30, 20], None])
+    assert slow["rate"] < 5.1
+    assert slow["share"] < 0.101
+    assert page.evaluate(PACED, [[100, 1], None])["rate"] < 5.1
+
+
+STUBBED = """() => {
+  window.looks = 0;
+  const nothing = { epoch: 0, first: 0, losses: [], right: null, items: [], mixed: [], recent: 0, total: 0 };
+  const learning = { ...nothing, run: 99, state: 'running', brief: true };
+  convscope.connection.ask = async (op) => {
+    if (op === 'look') looks++;
+    return { learning: { ...learning, steps: looks }, took: 2, training: {} };
+  };
+}"""
+
+
+def test_the_page_looks_by_that_clock(visit: Callable[..., Any], lenet: Handle) -> None:
+    """By a clock that the test turns: how loaded the machine is changes nothing."""
+    page, _ = opened(visit, lenet)
+    page.wait_for_selector("#live-run")
+    page.evaluate(STUBBED)
+    page.clock.install()
+    page.evaluate("() => void document.querySelector('#live-run').click()")
+    page.clock.run_for(500)
+    before = page.evaluate("() => looks")
+    page.clock.run_for(5000)
+    assert 100 <= page.evaluate("() => looks") - before < 106
+
+
 def test_no_name_is_given_twice(visit: Callable[..., Any], lenet: Handle) -> None:
     """An element is found by its id: a second of the same would be written over in its place."""
     page, _ = opened(visit, lenet)

@@ -189,6 +189,52 @@ def test_a_bin_is_the_sum_that_is_told_and_its_delta_autograd_s(pooling: str) ->
     assert [panel["layer"] for panel in header["panels"]] == [before, "pool"]
 
 
+def extent(session: Session, layer: str) -> list[list[int]]:
+    """[first, last + 1] of the rows and columns of the picture that a layer's values hang on, by autograd."""
+    x = session.snapshot.question.x.detach().requires_grad_()
+    held: list[Tensor] = []
+    graph: Any = session.network.graph
+    hook = graph.get_submodule(layer).register_forward_hook(lambda *call: held.append(call[2]))
+    graph(x)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(held[0].sum(), x)
+    hit = gradient[0].abs().sum(0) > 0
+    if not bool(hit.any()):  # of a region beyond the map
+        return [[0, 0], [0, 0]]
+    return [[int(at.min()), int(at.max()) + 1] for at in (torch.nonzero(hit.any(1)), torch.nonzero(hit.any(0)))]
+
+
+@pytest.mark.parametrize("pooling", ["max", "align"])
+def test_what_a_region_sees_is_what_its_values_hang_on(pooling: str) -> None:
+    """Of positive weights on a bright picture every path counts; a maximum leaves out what is not the largest."""
+    session, model = opened("fast_rcnn", pooling=pooling)
+    for each in model.parameters():
+        nn.init.uniform_(each, 0.01, 0.1)
+    session.load_upload(file_of(200 + PICTURE // 8), "upload")
+    regions = ask(session, "boxes", score=0.0)
+    rows = {row["region"]: row for row in [*regions["boxes"], *regions["suppressed"]]}
+    for region in list(rows)[:6]:
+        ask(session, "choose_box", region=region, label=rows[region]["label"])
+        told = ask(session, "box_field")["boxes"]["input"]
+        own = extent(session, "pool")
+        if pooling == "align":
+            assert told == own
+        assert all(side[0] <= mine[0] and mine[1] <= side[1] for side, mine in zip(told, own, strict=True))
+
+
+def test_what_a_warped_region_sees_is_its_window() -> None:
+    session, _ = opened("rcnn")
+    told = ask(session, "box_field")
+    assert told["layer"] == "input"
+    assert session.detector is not None
+    window = session.detector.view.region[0, 1:].tolist()
+    for (first, end), low, high, side in zip(
+        told["boxes"]["input"], window[1::-1], window[:1:-1], session.network.input_shape[1:], strict=True
+    ):
+        assert abs(first - max(0, low)) <= 1.5
+        assert abs(end - min(side, high)) <= 1.5
+
+
 def test_what_cannot_be_shown_is_refused_by_name(tmp_path: Any) -> None:
     session, model = opened("fast_rcnn")
     for arguments, said in (

@@ -47,27 +47,45 @@ class Reach:
         """{name: [[first, last + 1] for each dimension]} for the input and every call that the unit depends on."""
         start = self._step_name(layer)
         at = (0, *unit)
-        masks: dict[str, list[Mask | None]] = {start: [None] * self.dimensions}
+        marked: list[Mask | None] = [None] * self.dimensions
         for d, axis in enumerate(self._axes.get(start, [])):
             if axis is not None:
                 here: Mask = np.zeros(self._size(start, axis), bool)
                 here[at[axis]] = True
-                masks[start][d] = here
-        maps = {start: unit[0] if len(unit) > 1 else None}  # the one map that is meant, as long as it is one
-        for step in reversed(self._steps):
-            if step.name in masks:
-                for source, number in self._sources(step, maps.get(step.name)):
-                    known = maps.setdefault(source.source, number)
-                    maps[source.source] = number if known == number else None
-                    self._pull(step, source, masks)
-        boxes = {self._shown(name): self._box(name, masks[name]) for name in masks}
+                marked[d] = here
         field = self._fields[start, None]
         return {
-            "boxes": {name: box for name, box in boxes.items() if box is not None},
+            "boxes": self._boxes_before(start, marked, unit[0] if len(unit) > 1 else None),
             "size": list(field.size),
             "jump": list(field.jump) if field.jump is not None else None,
             "padded": self._padded(start, at),
         }
+
+    def of_part(self, layer: str, part: list[list[int]]) -> dict[str, Any]:
+        """The same of all units in a part of a layer's maps, or of the input, [first, last + 1] a dimension."""
+        start = self._step_name(layer)
+        marked: list[Mask | None] = []
+        for d, (first, end) in enumerate(part):
+            axis = self._axes[start][d]
+            assert axis is not None
+            whole = self.network.input_shape[1 + d] if start == self._input_name else self._size(start, axis)
+            here: Mask = np.zeros(whole, bool)
+            here[first:end] = True
+            marked.append(here)
+        return {"boxes": self._boxes_before(start, marked, None)}
+
+    def _boxes_before(self, start: str, marked: list[Mask | None], number: int | None) -> dict[str, Any]:
+        """What the marked positions of a call, of its map ``number`` or of any, depend on."""
+        masks = {start: marked}
+        maps = {start: number}  # the one map that is meant, as long as it is one
+        for step in reversed(self._steps):
+            if step.name in masks:
+                for source, own in self._sources(step, maps.get(step.name)):
+                    known = maps.setdefault(source.source, own)
+                    maps[source.source] = own if known == own else None
+                    self._pull(step, source, masks)
+        boxes = {self._shown(name): self._box(name, masks[name]) for name in masks}
+        return {name: box for name, box in boxes.items() if box is not None}
 
     def of_pixel(self, pixel: tuple[int, ...]) -> dict[str, Any]:
         """{name: box} of the units that a change of the input position may move, for every call."""

@@ -10,6 +10,23 @@ from convscope.explorer.arithmetic.terms import Explanation, Line, Terms, places
 from convscope.rules.regions import RoIAlign, RoIPool, bins_of, samplings
 
 
+def part_read(layer: Layer) -> list[list[int]]:
+    """[first, last + 1] of the rows and of the columns of the map that the bins of the region read; [0, 0] for both
+    where they read none, as beyond the map."""
+    rule, (x, rois) = layer.rule, layer.inputs
+    if isinstance(rule, RoIAlign):
+        _, down, across = samplings(x.double(), rois.double(), rule)
+        read = [np.flatnonzero(doubles(each[0]).sum(0)) for each in (down, across)]
+    else:
+        assert isinstance(rule, RoIPool)
+        _, (top, bottom, left, right) = bins_of(x, rois, rule.output_size, rule.spatial_scale)
+        bins = [zip(each[0].tolist(), end[0].tolist(), strict=True) for each, end in ((top, bottom), (left, right))]
+        read = [np.array([at for first, end in each for at in range(first, end)]) for each in bins]
+    if not all(len(places) for places in read):
+        return [[0, 0], [0, 0]]
+    return [[int(places.min()), int(places.max()) + 1] for places in read]
+
+
 @family("roi_align")
 def _roi_align(layer: Layer, unit: Index) -> Explanation:
     """y = Σ a·b·x: the mean of a bin's bilinear samples, a down and b across (``rules.regions.RoIAlign``)."""

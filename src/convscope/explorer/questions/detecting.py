@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
+from convscope.explorer.arithmetic.regions import part_read
 from convscope.explorer.detector import Detector, Seen
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import Session, operation
@@ -42,6 +43,15 @@ def choose_box(session: Session, args: Arguments, payload: bytes) -> Reply:
         session.target, session.target_chosen = args.integer("label") + 1, True
         session.snapshot = session.make_snapshot(session.picture)
         return Reply(finite(_told(session, detector, seen, args)))
+
+
+@operation()
+def box_field(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """What the chosen region is computed from: the part of the last maps that is pooled, and what this depends on, on
+    every map before it and on the picture."""
+    pooled = session.snapshot.layer(_pooling(_detector(session))["layer"])
+    before, part = pooled.sources[0], part_read(pooled)
+    return Reply(finite({"direction": "backward", "layer": before, **session.reach().of_part(before, part)}))
 
 
 def _detector(session: Session) -> Detector:

@@ -114,10 +114,11 @@ def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
 def look(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none;
     ``took`` milliseconds of the steps' time."""
-    began = time.perf_counter()
     with session.lock, session.learner.beside():
+        began = time.perf_counter()
         shown = (_looked if session.learner.take() else learning)(session, args, payload)
-    return Reply({**shown.values, "took": (time.perf_counter() - began) * 1e3}, shown.data)
+        took = (time.perf_counter() - began) * 1e3
+    return Reply({**shown.values, "took": took}, shown.data)
 
 
 def _looked(session: Session, args: Arguments, payload: bytes) -> Reply:

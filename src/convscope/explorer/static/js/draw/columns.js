@@ -8,6 +8,7 @@ const GAP = 5;
 const HEAD = 58;
 const FOOT = 30; // below the longest column: the limit of its scale, how many maps there are
 const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
+const MIN_MOVED = 46; // the same of a board that is moved along: for a path as "backbone.0" and a size as "120×160"
 export const OUTPUT_ROWS = 12;
 
 export function isVector(shape) {
@@ -30,10 +31,10 @@ export function arrange(model, layout, width, height) {
     found = tryWith(model, layout, width, height, fit);
     if (found.width <= width) return found;
   }
-  return tryWith(model, layout, width, height, FITS[0]); // too long for any: it is moved along
+  return tryWith(model, layout, width, height, FITS[0], MIN_MOVED); // too long for any: it is moved along
 }
 
-function tryWith(model, layout, width, height, [maxTile, least, answers]) {
+function tryWith(model, layout, width, height, [maxTile, least, answers], narrowest = MIN_COLUMN) {
   const ranks = new Map();
   for (const item of layout.items) {
     if (!ranks.has(item.rank)) ranks.set(item.rank, []);
@@ -45,7 +46,7 @@ function tryWith(model, layout, width, height, [maxTile, least, answers]) {
   const placed = columns.map((items) => {
     const share = (height - top - FOOT) / items.length - (items.length > 1 ? 26 : 0);
     const boxes = items.map((item) => shape(model, item, Math.max(36, share), maxTile, answers));
-    return { items, boxes, width: Math.max(MIN_COLUMN, ...boxes.map((box) => box.width)) };
+    return { items, boxes, width: Math.max(narrowest, ...boxes.map((box) => box.width)) };
   });
   const total = placed.reduce((sum, column) => sum + column.width, 0);
   const margin = 18;

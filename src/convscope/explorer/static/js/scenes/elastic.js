@@ -153,7 +153,7 @@ function drawFlow(app, painter, plan, data, late) {
     painter.text("Σ", sx, plan.middle, { size: 16, weight: 600, colour: palette.ink, align: "center", alpha: late });
     if (data.bias !== null) {
       painter.text(`+ b`, sx, plan.middle + 29, { size: 12, colour: palette.weight, align: "center", alpha: late });
-      painter.text(short(data.bias, 3), sx, plan.middle + 45, { size: 12, mono: true, colour: palette.weight, align: "center", alpha: late });
+      painter.text(short(data.bias, plan.narrow ? 2 : 3), sx, plan.middle + 45, { size: plan.narrow ? 10.5 : 12, mono: true, colour: palette.weight, align: "center", alpha: late });
     }
   }
   const after = plan.places.get(find(data, "activation"));
@@ -215,6 +215,8 @@ function drawCaptions(app, painter, plan, data, late) {
   }
 }
 
+const SLIM = 130; // px; beside a picture that is narrower stands what else would run into its name
+
 // Below every column the limit of its own colour scale, as in the overview.
 function drawScales(app, painter, plan, data, alpha) {
   const lowest = new Map();
@@ -226,7 +228,8 @@ function drawScales(app, painter, plan, data, alpha) {
     const style = { size: 10, mono: true, colour: palette.soft, alpha };
     const text = panel.largest ? `±${short(panel.largest, 2)}` : "0";
     const written = ["out", "activation"].includes(panel.role) && (app.store.state.unit || panel.width * panel.height === 1);
-    if (plan.wide && panel.unfold) painter.text(text, at.x + at.w, at.y - 11, { ...style, align: "right" }); // the next stands right below
+    if (plan.wide && panel.unfold && at.w < SLIM) painter.text(text, at.x + at.w + 4, at.y + 5, { ...style, align: "left" }); // its name fills the line above
+    else if (plan.wide && panel.unfold) painter.text(text, at.x + at.w, at.y - 11, { ...style, align: "right" }); // the next stands right below
     else painter.text(text, at.x + at.w / 2, at.y + at.h + (written ? 30 : 11), { ...style, align: "center" });
   }
 }

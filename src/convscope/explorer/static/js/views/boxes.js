@@ -3,6 +3,7 @@
 import { h, num, replace, say } from "../core/dom.js";
 import { count, percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { overviewWith } from "./field.js";
 
 const state = { model: null, score: null, overlap: null, told: null };
 const EDGES = ["x", "y", "w", "h"];
@@ -65,10 +66,13 @@ function picture(app, found, chosen) {
   const style = getComputedStyle(document.documentElement);
   pen.imageSmoothingEnabled = false;
   pen.drawImage(source, 0, 0, canvas.width, canvas.height);
+  const halo = style.getPropertyValue("--paper"); // a line of one colour is lost on a picture that has it, too
   const frame = ([x1, y1, x2, y2], colour, width, dash = []) => {
-    Object.assign(pen, { strokeStyle: colour, lineWidth: width });
-    pen.setLineDash(dash);
-    pen.strokeRect(x1 * factor, y1 * factor, (x2 - x1) * factor, (y2 - y1) * factor);
+    for (const line of width > 1 ? [[halo, width + 2.5], [colour, width]] : [[colour, width]]) {
+      [pen.strokeStyle, pen.lineWidth] = line;
+      pen.setLineDash(dash);
+      pen.strokeRect(x1 * factor, y1 * factor, (x2 - x1) * factor, (y2 - y1) * factor);
+    }
   };
   for (const row of found.boxes) frame(row.box, style.getPropertyValue("--activation"), keyOf(row) === chosen ? 5 : 2);
   const { roi, pooling, clipped } = found.chosen;
@@ -92,8 +96,10 @@ function chain(app, chosen) {
     app.selection.select(layer, map, unit);
     app.store.set({ tab: "forward" });
   };
-  if (anchor) add("boxes_anchor", { place: count(anchor.place) }, h("p.formula", {}, "p = 1 / (1 + exp(−z)) = ", num(anchor.probability), ",  z = ", num(anchor.logit)), decoding(anchor.decoding, "boxes-anchor"));
-  add("boxes_region", {}, numbers("boxes-region", chosen.roi));
+  const seen = async () => overviewWith(app, { ...(await app.connection.ask("box_field")), text: "boxes_field_text" });
+  if (anchor) add("boxes_anchor", { place: count(anchor.place) }, h("p.formula", {}, "p = 1 / (1 + exp(−z)) = ", num(anchor.probability), ", ", together("z = ", num(anchor.logit))), decoding(anchor.decoding, "boxes-anchor"));
+  add("boxes_region", {}, numbers("boxes-region", chosen.roi),
+    h("div.row", {}, h("button.button.small", { type: "button", id: "boxes-field", onclick: seen }, t("boxes_field"))));
   add(`boxes_pool_${pooling.kind}`, { rows: pooling.bins[0], columns: pooling.bins[1] },
     h("div.row", {}, h("button.button.small", { type: "button", id: "boxes-pool", onclick: () => show(pooling.layer, 0, [0, 0, 0]) }, t("boxes_cell"))));
   add(app.model.detector.margins ? "boxes_margins" : "boxes_softmax", {}, h("table.sum", { id: "boxes-scores" }, h("thead", {}, h("tr", {}, h("th", {}, t("boxes_class")), h("th", {}, "z"), h("th", {}, "p"))), h("tbody", {}, chosen.scores.map((z, k) => h(`tr.term${k === chosen.label + 1 ? ".lit-row" : ""}`, {}, h("td", {}, app.model.className(k)), h("td", {}, num(z)), h("td", {}, num(chosen.probabilities[k])))))),
@@ -111,6 +117,11 @@ function decoding(rows, id) {
     h("tbody", {}, rows.map((row, k) => h("tr.term", {}, h("td", {}, EDGES[k]), h("td", {}, num(row.region)), h("td", {}, num(row.difference)), h("td", {}, num(row.deviation)), h("td", {}, num(row.result))))));
 }
 
+// A name and its number stand on one line.
+function together(...parts) {
+  return h("span.together", {}, parts);
+}
+
 function numbers(id, box) {
-  return h("p.formula", { id }, box.flatMap((value, k) => [`${["x₁", "y₁", "x₂", "y₂"][k]} = `, num(value), k < 3 ? ",  " : ""]));
+  return h("p.formula", { id }, box.flatMap((value, k) => [together(`${["x₁", "y₁", "x₂", "y₂"][k]} = `, num(value), k < 3 ? "," : ""), " "]));
 }

@@ -13,7 +13,7 @@ export async function showField(app, body) {
   if (unit) await ofUnit(app, body, layer, unit, map);
   else if (app.keptField) {
     app.store.set({ field: app.keptField });
-    replace(body, h("p", {}, t("field_text")), boxes(app.keptField), controls(app));
+    replace(body, h("p", {}, t(app.keptField.text ?? "field_text")), boxes(app.keptField), controls(app));
   }
   else if (pixel && !layer) await ofPixel(app, body, pixel);
   else {
@@ -72,7 +72,7 @@ async function effective(app, layer, unit) {
   app.store.set({ evidence: { method: "effective", values: floats(answer), shape: answer.shape, limit: answer.limit, kind: "gradient", box: answer.box } });
 }
 
-function overviewWith(app, found) {
+export function overviewWith(app, found) {
   app.keptField = found;
   app.store.set({ layer: null, map: null, unit: null, pixel: null, tab: "field" });
 }

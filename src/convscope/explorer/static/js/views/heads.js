@@ -119,14 +119,15 @@ export function mountHeads(app) {
 // A name that is too long for its column is set smaller, as far as it can be read; then its first parts are left out, for
 // its end tells it from its neighbours.
 const NAME = 12.5;
-const LEAST = 8.5;
+const LEAST = 8;
+const EDGE = 5; // the button's borders, and what a name measures more when it is drawn
 const ruler = document.createElement("canvas").getContext("2d");
 function fitName(name, width) {
   if (name.fitted === width) return;
   name.fitted = width;
   name.whole ??= name.textContent;
   ruler.font = `600 ${NAME}px ${FONTS.sans}`;
-  const sizeOf = (text) => (NAME * (width - 2)) / ruler.measureText(text).width;
+  const sizeOf = (text) => (NAME * (width - EDGE)) / ruler.measureText(text).width;
   const text = shorter(name.whole).find((each) => sizeOf(each) >= LEAST) ?? name.whole;
   const size = Math.max(LEAST, Math.min(NAME, sizeOf(text)));
   if (name.textContent !== text) name.textContent = text;
@@ -143,5 +144,5 @@ function shorter(name) {
 export function shortName(node) {
   if (node.family === "activation" && node.name.length > 7) return node.kind;
   if (node.name.length <= 12) return node.name;
-  return `…${node.name.slice(-10)}`;
+  return `…${node.name.slice(-10).replace(/^[._]+/, "")}`;
 }

@@ -46,6 +46,5 @@ const KEYS = [
 export function openHelp() {
   openDialog(t("help"),
     h("p", {}, t("help_text")),
-    h("p", {}, " "),
     h("dl", {}, KEYS.map(([keys, text]) => [h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "]).flat()), h("dd", {}, t(text))]).flat()));
 }

@@ -1,13 +1,13 @@
 // Learning from the data set while the page looks on. The server learns and knows whether it does; the page asks for its
-// newest weights, draws them, and asks again: at its own pace, which holds up no step. Pictures move 20 times a second;
+// newest weights, draws them, and asks again: at its own pace, which no step waits for. Pictures move 20 times a second;
 // numbers, which nobody reads as fast, five times: every change of words is laid out and painted anew.
 
 import { $, h, notice, num, replace, say, setNum, setText } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { palette } from "../draw/palette.js";
+import { Pace } from "./pace.js";
 
-const PACE = 50; // ms from one look to the next, at least: what is drawn more than 20 times a second only takes time
 const WORDS = 200; // ms from one change of the numbers to the next
 const KEPT = 2000;
 const FEW_CLASSES = 40; // above, the picture of what was mixed up would be all lines
@@ -128,15 +128,15 @@ async function watch(app) {
   live.watching = true;
   try {
     let told = 0; // when the numbers were last new
+    const pace = new Pace(performance.now());
     while (learns()) {
       const began = performance.now();
       const brief = began - told < WORDS;
       if (!brief) told = began;
       const took = await ask(app, "look", { brief });
       await app.drawing; // else a panel that takes longer than a look would never stand
-      const spent = performance.now() - began;
-      // What is computed for a picture keeps the steps waiting: a tenth of the time at most, and half of it for all in all.
-      await new Promise((done) => setTimeout(done, Math.max(PACE - spent, 9 * took, spent)));
+      const rest = pace.rest(began, performance.now(), took);
+      await new Promise((done) => setTimeout(done, rest));
     }
     const last = live.losses.at(-1);
     if (last !== undefined) say(`${t("live_now", { step: live.now.total, epoch: live.now.epoch + 1 })} = ${short(last, 4)}`);

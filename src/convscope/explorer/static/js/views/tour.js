@@ -80,10 +80,7 @@ export function startTour(app) {
     const now = stops[stop];
     await now.go();
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 60)));
-    document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
-    const target = $(now.at);
-    target?.classList.add("lit");
-    target?.scrollIntoView({ block: "nearest" });
+    boxed($(now.at))?.scrollIntoView({ block: "nearest" });
     const last = stop === stops.length - 1;
     const next = h("button.button.primary", { type: "button", id: "tour-next", onclick: () => (last ? finish() : move(1)) }, last ? t("tour_end") : t("next"));
     const box = h("div.tour", { role: "dialog", "aria-modal": "false", "aria-label": now.title(), id: "tour" },
@@ -101,7 +98,12 @@ export function startTour(app) {
       if (event.key === "Tab") trap(event, box);
     });
     replace($("#overlay"), box);
-    again = () => place(box, target);
+    again = () => {
+      const target = boxed($(now.at));
+      document.querySelectorAll(".lit").forEach((each) => each.classList.toggle("lit", each === target));
+      target?.classList.add("lit");
+      place(box, target);
+    };
     again();
     next.focus();
     say(`${now.title()}. ${now.text()}`);
@@ -122,6 +124,11 @@ export function startTour(app) {
     before?.focus?.();
   }
   show();
+}
+
+// On a narrow screen a part of the page may have no box of its own, only what is in it has.
+function boxed(element) {
+  return element && getComputedStyle(element).display === "contents" ? element.firstElementChild : element;
 }
 
 function place(box, target) {
