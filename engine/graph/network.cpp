@@ -13,17 +13,14 @@ namespace convscope {
 Network::Network(const Shape& input, std::vector<Record> records, std::vector<int> outputs, Index parameter_count,
                  Index state_count, const std::string& layout, std::optional<channels::LowOptions> low)
     : kernels_(kernels()),
+      input_(input),
       records_(records),
       outputs_(outputs),
       low_(std::move(low)),
       graph_(build_graph(kernels_, input, std::move(records), std::move(outputs), parameter_count, state_count)),
       obstacle_(channels::obstacle(input, records_, outputs_)) {
+    lay_out();
     for (const OpPointer& op : graph_.ops) {
-        packed_offset_.push_back(packed_floats_);
-        packed_floats_ += (op->packed_floats() + kBlock - 1) / kBlock * kBlock;
-        statistics_offset_.push_back(statistics_doubles_);
-        statistics_doubles_ += op->statistics_count();
-        loss_number_.push_back(op->is_loss() ? losses_++ : -1);
         if (!op->is_loss()) continue;
         (op->wants_classes() ? wants_classes_ : wants_numbers_) = true;
         if (op->wants_classes()) continue;
@@ -40,6 +37,31 @@ Network::Network(const Shape& input, std::vector<Record> records, std::vector<in
     block_cycles_ = block_cycles(graph_, kernels_);
     identity_ = identity_of(graph_, kernels_);
     if (low_) identity_ ^= std::hash<std::string>{}(low_->kernels.way + (low_->everywhere ? " everywhere" : ""));
+    if (!has_loss() && layout_ != Layout::images && obstacle_.empty()) graph_.ops.clear();
+}
+
+void Network::lay_out() {
+    packed_offset_.clear(), statistics_offset_.clear(), loss_number_.clear();
+    packed_floats_ = statistics_doubles_ = 0;
+    losses_ = 0;
+    for (const OpPointer& op : graph_.ops) {
+        packed_offset_.push_back(packed_floats_);
+        packed_floats_ += (op->packed_floats() + kBlock - 1) / kBlock * kBlock;
+        statistics_offset_.push_back(statistics_doubles_);
+        statistics_doubles_ += op->statistics_count();
+        loss_number_.push_back(op->is_loss() ? losses_++ : -1);
+    }
+}
+
+// With the ops come the values they go by: which layers are fused depends on the environment. The rest of the graph is
+// what it was, and may be read by others meanwhile.
+void Network::want_ops() {
+    if (!graph_.ops.empty()) return;
+    Graph made = build_graph(kernels_, input_, records_, outputs_, graph_.parameter_count, graph_.state_count);
+    graph_.ops = std::move(made.ops);
+    graph_.values = std::move(made.values);
+    graph_.shares_parameters = std::move(made.shares_parameters);
+    lay_out();
 }
 
 const Program& Network::program_for(Mode mode) {
@@ -122,6 +144,7 @@ std::string Network::describe(Index pictures, int threads, bool training) {
         lines = std::string("layout: ") + (choice.channels ? "channels" : "images") + " innermost, as asked\n";
     else lines = choice.text() + (layout_ == Layout::measured && !choice.sure ? ", to be measured\n" : "\n");
     if (choice.channels) return lines + channels().describe();
+    want_ops();
     for (const OpPointer& op : graph_.ops) lines += op->describe() + "\n";
     return lines;
 }

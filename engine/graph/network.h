@@ -48,8 +48,8 @@ public:
     void forward(const Call& call);
     void backward(const Call& call) { run(call, {call.training, true, false, call.input_delta != nullptr}); }
 
-    const Graph& graph() const { return graph_; }
-    const Shape& input_shape() const { return graph_.values[0].shape; }
+    const Graph& graph() const { return graph_; }  // its ops where there is a loss
+    const Shape& input_shape() const { return input_; }
     bool has_loss() const { return losses_ > 0; }
     bool wants_classes() const { return wants_classes_; }
     bool wants_numbers() const { return wants_numbers_; }
@@ -62,6 +62,9 @@ public:
     std::vector<std::string> low_layers(Index pictures, int threads);
 
 private:
+    void lay_out();
+    // Makes the ops anew where they are not there.
+    void want_ops();
     const LayoutChoice& choice_for(Index pictures, int threads, bool training);
     channels::Network& channels();
     void forward_by_channels(const Call& call);
@@ -81,10 +84,13 @@ private:
     float* gradients_of(const Call& call, int thread) const;
 
     const KernelTable& kernels_;
+    const Shape input_;
     std::vector<Record> records_;  // as they were given
     std::vector<int> outputs_;
     Layout layout_;
     std::optional<channels::LowOptions> low_;  // for evaluation in the channels-blocked layout
+    // Without a loss its ops are not there until images innermost, or gradients, are wanted: most networks that answer do
+    // so by channels, and would hold lists as long as their weights for nothing.
     Graph graph_;
     std::string obstacle_;  // what the channels-blocked layout lacks
     std::vector<Index> packed_offset_, statistics_offset_;

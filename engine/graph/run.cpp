@@ -51,6 +51,7 @@ double Network::run(const Call& call, Mode mode) {
     const Index blocks = (call.images.count + kBlock - 1) / kBlock;
     const int threads = static_cast<int>(std::clamp<Index>(call.threads, 1, std::max<Index>(1, blocks)));
     const std::scoped_lock lock(guard_);
+    want_ops();
     const Program& program = program_for(mode);
     reserve(program, blocks, threads);
     clear_shared_gradients(call, program, threads);

@@ -16,6 +16,15 @@ Index output_size(const Record& record, Index input, Index kernel, Index stride,
     return (input + 2 * padding - reach) / stride + 1;
 }
 
+// Where a map stands in an ascending list, −1 where it does not. Most lists have no gaps.
+Index number_in(const Connections::List& own, Index map) {
+    const Index expected = own.empty() ? -1 : map - own.front();
+    const auto count = static_cast<Index>(own.size());
+    if (expected >= 0 && expected < count && own[static_cast<std::size_t>(expected)] == map) return expected;
+    const auto found = std::lower_bound(own.begin(), own.end(), map);
+    return found == own.end() || *found != map ? -1 : found - own.begin();
+}
+
 // Among the activations whose derivative follows from their value.
 bool is_rising(ActivationSpec spec) {
     switch (spec.kind) {
@@ -54,10 +63,8 @@ Convolution::Convolution(const KernelTable& kernels, const Record& record, const
     forward_ = CorrelationPass(
         kernels, rows, columns, sources_,
         [this](Index to, Index from, Index ky, Index kx) {
-            const auto& own = sources_[static_cast<std::size_t>(to)];
-            const auto found = std::lower_bound(own.begin(), own.end(), from);
-            if (found == own.end() || *found != from) return Index{-1};
-            return weight_index(to, static_cast<std::size_t>(found - own.begin()), ky, kx);
+            const Index number = number_in(sources_[static_cast<std::size_t>(to)], from);
+            return number < 0 ? number : weight_index(to, static_cast<std::size_t>(number), ky, kx);
         },
         input.channels);
     build_input_deltas();
@@ -67,10 +74,7 @@ Convolution::Convolution(const KernelTable& kernels, const Record& record, const
 }
 
 // Every output map has every input map.
-bool Convolution::is_dense() const {
-    return std::all_of(sources_.begin(), sources_.end(),
-                       [&](const auto& own) { return static_cast<Index>(own.size()) == input_.channels; });
-}
+bool Convolution::is_dense() const { return sources_.dense(input_.channels); }
 
 // A kernel of one position is a matrix, whose products are as quick as direct sums and need no packing.
 void Convolution::build_product() {
@@ -120,11 +124,11 @@ void Convolution::connect(const Record& record) {
         if (static_cast<Index>(table->size()) != maps)
             refuse(record,
                    "table has " + std::to_string(table->size()) + " rows for " + std::to_string(maps) + " output maps");
-        sources_ = *table;
-        for (const auto& row : sources_)
+        for (const auto& row : *table)
             for (std::size_t i = 0; i < row.size(); ++i)
                 if (row[i] < 0 || row[i] >= input_.channels || (i > 0 && row[i] <= row[i - 1]))
                     refuse(record, "table rows want ascending input maps below " + std::to_string(input_.channels));
+        sources_ = Connections(*table);
     } else {
         const Index in_group = input_.channels / groups_, out_group = maps / groups_;
         for (Index to = 0; to < maps; ++to) {
@@ -134,9 +138,9 @@ void Convolution::connect(const Record& record) {
         }
     }
     Index connections = 0;
-    for (const auto& own : sources_) {
+    for (std::size_t to = 0; to < sources_.size(); ++to) {
         first_kernel_.push_back(connections);
-        connections += static_cast<Index>(own.size());
+        connections += static_cast<Index>(sources_[to].size());
     }
     if (connections > std::numeric_limits<std::int32_t>::max() / (kernel_.y * kernel_.x))
         refuse(record, "has more than 2^31 weights");
@@ -156,9 +160,10 @@ Index Convolution::weight_index(Index to, std::size_t source_number, Index ky, I
 // δ of the input. With stride s the input positions fall into s phases a side; to each belong the taps k with
 // k·dilation ≡ position + padding (mod s), and within a phase it is a correlation with stride 1.
 void Convolution::build_input_deltas() {
-    std::vector<std::vector<Index>> targets(static_cast<std::size_t>(input_.channels));
+    std::vector<Connections::List> lists(static_cast<std::size_t>(input_.channels));
     for (std::size_t to = 0; to < sources_.size(); ++to)
-        for (const Index from : sources_[to]) targets[static_cast<std::size_t>(from)].push_back(static_cast<Index>(to));
+        for (const Index from : sources_[to]) lists[static_cast<std::size_t>(from)].push_back(static_cast<Index>(to));
+    const Connections targets(std::move(lists));
     struct Phase {
         Axis axis;
         Index first_tap, tap_step;  // tap i of the axis is kernel index first_tap + (taps − 1 − i)·tap_step
@@ -196,10 +201,9 @@ void Convolution::build_input_deltas() {
             input_deltas_.emplace_back(
                 kernels_, row_axis, column_axis, targets,
                 [&, this](Index to, Index from, Index i, Index j) {
-                    const auto& own = sources_[static_cast<std::size_t>(from)];
-                    const auto place = std::lower_bound(own.begin(), own.end(), to);
-                    if (place == own.end() || *place != to) return Index{-1};
-                    return weight_index(from, static_cast<std::size_t>(place - own.begin()),
+                    const Index number = number_in(sources_[static_cast<std::size_t>(from)], to);
+                    if (number < 0) return number;
+                    return weight_index(from, static_cast<std::size_t>(number),
                                         y.first_tap + (y.axis.taps - 1 - i) * y.tap_step,
                                         x.first_tap + (x.axis.taps - 1 - j) * x.tap_step);
                 },

@@ -73,7 +73,7 @@ private:
     Size kernel_, stride_, padding_, dilation_;
     Index groups_ = 1;
     bool flip_ = false;
-    std::vector<std::vector<Index>> sources_;  // input maps of each output map
+    Connections sources_;  // input maps of each output map
     std::vector<Index> first_kernel_;          // of each output map, in the weights
     Place weight_, bias_;
     ActivationSpec activation_;

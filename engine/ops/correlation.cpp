@@ -12,6 +12,12 @@ Index up_div(Index a, Index b) { return a <= 0 ? 0 : (a + b - 1) / b; }
 // Source rows of all maps of a chunk, and what they meet, should stay in a second-level cache of 1 MiB.
 constexpr Index kSlabBytes = 384 * 1024;
 
+std::vector<Index> merged(const std::vector<Index>& one, const std::vector<Index>& other) {
+    std::vector<Index> all;
+    std::set_union(one.begin(), one.end(), other.begin(), other.end(), std::back_inserter(all));
+    return all;
+}
+
 // Calls work with the number of maps as a constant, so that its loops over them are unrolled.
 template <class Work>
 void with_constant(int maps, Work work) {
@@ -44,12 +50,12 @@ Index Axis::border_after() const {
 }
 
 Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
-                         const std::vector<std::vector<Index>>& sources, const WeightOf& weight_of, Index source_maps,
+                         const Connections& sources, const WeightOf& weight_of, Index source_maps,
                          std::optional<Index> most_maps)
     : rows_(rows), columns_(columns), source_maps_(source_maps) {
     split(kernels, sources);
     std::size_t longest = 0;
-    for (const DestinationBlock& block : blocks_) longest = std::max(longest, block.sources.size());
+    for (const DestinationBlock& block : blocks_) longest = std::max(longest, block.sources->size());
     const Index row_bytes = (columns.source + columns.border_before() + columns.border_after()) * kBlock * 4;
     const Index rows_at_once = (rows.taps - 1) * rows.tap + 1;
     chunk_maps_ = std::max<Index>(1, static_cast<Index>(longest));
@@ -65,46 +71,57 @@ Correlation::Correlation(const KernelTable& kernels, Axis rows, Axis columns,
     const Index spare_rows = kSlabBytes / (chunk_maps_ * row_bytes) - rows_at_once;
     band_ = std::clamp<Index>(spare_rows / rows.step + 1, 1, std::max<Index>(1, rows.count));
 
+    const DestinationBlock* before = nullptr;
     for (DestinationBlock& block : blocks_) {
-        cut_chunks(block, weight_of);
-        block.runs = tiles_for(kernels, block.maps);
+        cut_chunks(block, before, weight_of);
+        std::vector<TileRun>& runs = runs_[static_cast<std::size_t>(block.maps)];
+        if (runs.empty()) runs = tiles_for(kernels, block.maps);
+        before = &block;
     }
+    listed_weights_.shrink_to_fit();
     double row_taps = 0;
     for (Index row = 0; row < rows.count; ++row)
         row_taps += static_cast<double>(rows.tap_end(row, rows.tap_begin(row)) - rows.tap_begin(row));
     for (const DestinationBlock& block : blocks_)
-        cycles_ += static_cast<double>(block.sources.size()) * cost_of(kernels, block.maps) * row_taps;
+        cycles_ += static_cast<double>(block.sources->size()) * cost_of(kernels, block.maps) * row_taps;
 }
 
 // What a plain layer's steps would be; its first weight is −1 where there are no taps.
 Correlation::WeightSteps Correlation::steps_of(const DestinationBlock& block, const WeightOf& weight_of) const {
     WeightSteps steps;
-    if (rows_.taps == 0 || columns_.taps == 0 || block.sources.empty()) return steps;
-    const Index to = block.first, from = block.sources.front();
+    if (rows_.taps == 0 || columns_.taps == 0 || block.sources->empty()) return steps;
+    const Index to = block.first, from = block.sources->front();
     steps.first = weight_of(to, from, 0, 0);
     if (block.maps > 1) steps.map = weight_of(to + 1, from, 0, 0) - steps.first;
-    if (block.sources.size() > 1) steps.source = weight_of(to, block.sources[1], 0, 0) - steps.first;
+    if (block.sources->size() > 1) steps.source = weight_of(to, (*block.sources)[1], 0, 0) - steps.first;
     if (rows_.taps > 1) steps.row = weight_of(to, from, 1, 0) - steps.first;
     if (columns_.taps > 1) steps.column = weight_of(to, from, 0, 1) - steps.first;
     return steps;
 }
 
 // The block's tap rows, and where their weights stand: every one is asked for, and listed unless all stand at regular
-// steps. A list costs as much memory as the weights, and its reading was a third of packing deep layers.
-void Correlation::cut_chunks(DestinationBlock& block, const WeightOf& weight_of) {
-    const auto count = static_cast<Index>(block.sources.size());
+// steps. A list costs as much memory as the weights, and its reading was a third of packing deep layers. Tap rows of the
+// same source maps as the block's before are the same; each block's own took as much memory as the weights, too.
+void Correlation::cut_chunks(DestinationBlock& block, const DestinationBlock* before, const WeightOf& weight_of) {
+    const auto count = static_cast<Index>(block.sources->size());
+    const bool known = before && *before->sources == *block.sources;
     const std::size_t listed = listed_weights_.size();
     const WeightSteps steps = block.steps = steps_of(block, weight_of);
     for (Index chunk = 0; chunk < chunks_; ++chunk) {
         const Index from = std::min(count, chunk * chunk_maps_);
         const Index to = std::min(count, from + chunk_maps_);
-        block.chunks.push_back({static_cast<Index>(tap_map_.size()), from, to - from, packed_floats_,
+        const auto tap_row = known ? before->chunks[static_cast<std::size_t>(chunk)].tap_row
+                                   : static_cast<Index>(tap_map_.size());
+        block.chunks.push_back({tap_row, rows_in_all_, from, to - from, packed_floats_,
                                 static_cast<Index>(listed_weights_.size())});
+        rows_in_all_ += rows_.taps * (to - from);
         for (Index i = 0; i < rows_.taps; ++i)
             for (Index m = from; m < to; ++m) {
-                const Index map = block.sources[static_cast<std::size_t>(m)];
-                tap_map_.push_back(map);
-                tap_i_.push_back(i);
+                const Index map = (*block.sources)[static_cast<std::size_t>(m)];
+                if (!known) {
+                    tap_map_.push_back(map);
+                    tap_i_.push_back(i);
+                }
                 for (Index j = 0; j < columns_.taps; ++j)
                     for (int c = 0; c < block.maps; ++c) {
                         const Index weight = weight_of(block.first + c, map, i, j);
@@ -155,7 +172,7 @@ double Correlation::cost_of(const KernelTable& kernels, int maps) const {
 
 // Which neighbouring destination maps share a block: the cheapest partition, a block paying for every source map that
 // any of its members needs.
-void Correlation::split(const KernelTable& kernels, const std::vector<std::vector<Index>>& sources) {
+void Correlation::split(const KernelTable& kernels, const Connections& sources) {
     const std::size_t count = sources.size();
     double costs[kMostMaps + 1] = {};
     for (int maps = 1; maps <= kMostMaps; ++maps)
@@ -167,10 +184,7 @@ void Correlation::split(const KernelTable& kernels, const std::vector<std::vecto
         std::vector<Index> together;
         for (int maps = 1; maps <= kMostMaps && first + static_cast<std::size_t>(maps) <= count; ++maps) {
             const std::size_t last = first + static_cast<std::size_t>(maps) - 1;
-            std::vector<Index> merged;
-            std::set_union(together.begin(), together.end(), sources[last].begin(), sources[last].end(),
-                           std::back_inserter(merged));
-            together = std::move(merged);
+            together = merged(together, sources[last]);
             if (!kernels.convolution[maps][1]) continue;
             const double total = best[first] + static_cast<double>(together.size()) * costs[maps] + 10;
             if (total < best[last + 1]) {
@@ -184,13 +198,10 @@ void Correlation::split(const KernelTable& kernels, const std::vector<std::vecto
         block.maps = choice[end];
         end -= static_cast<std::size_t>(block.maps);
         block.first = static_cast<Index>(end);
-        for (int map = 0; map < block.maps; ++map) {
-            std::vector<Index> merged;
-            const auto& own = sources[end + static_cast<std::size_t>(map)];
-            std::set_union(block.sources.begin(), block.sources.end(), own.begin(), own.end(),
-                           std::back_inserter(merged));
-            block.sources = std::move(merged);
-        }
+        block.sources = sources.shared(end);
+        for (std::size_t map = end + 1; map < end + static_cast<std::size_t>(block.maps); ++map)
+            if (!sources.alike(map, end))
+                block.sources = std::make_shared<const Connections::List>(merged(*block.sources, sources[map]));
         blocks_.insert(blocks_.begin(), std::move(block));
     }
 }
@@ -204,12 +215,11 @@ void Correlation::arrange(const Maps& source) {
 // Calls visit(block, chunk, begin, end) for the tap rows of a chunk that are in part `part` of all.
 template <class Visit>
 void Correlation::for_tap_rows(int part, int parts, Visit visit) const {
-    const auto total = static_cast<Index>(tap_map_.size());
-    const Index begin = total * part / parts, end = total * (part + 1) / parts;
+    const Index begin = rows_in_all_ * part / parts, end = rows_in_all_ * (part + 1) / parts;
     for (const DestinationBlock& block : blocks_)
         for (const Chunk& chunk : block.chunks) {
-            const Index from = std::max<Index>(0, begin - chunk.tap_row);
-            const Index to = std::min(end - chunk.tap_row, chunk.maps * rows_.taps);
+            const Index from = std::max<Index>(0, begin - chunk.row);
+            const Index to = std::min(end - chunk.row, chunk.maps * rows_.taps);
             if (from < to) visit(block, chunk, from, to);
         }
 }
@@ -297,7 +307,7 @@ void Correlation::run_rows(const CorrelationCall& call, Index block_number, Inde
         const float* const weights = call.packed + chunk.weights + tap_begin * chunk.maps * row_weights;
         const float* const source = call.source.data + row * rows_.step * call.source.row_step;
         float* const output = map + (rows_.first + row * rows_.stride) * call.destination.row_step;
-        for (const TileRun& run : block.runs) {
+        for (const TileRun& run : runs_[static_cast<std::size_t>(block.maps)]) {
             a.columns = run.tap_end - run.tap_begin;
             a.tiles = run.tiles;
             a.weights = weights + run.tap_begin * block.maps;
@@ -317,9 +327,11 @@ void Correlation::run(const CorrelationCall& call) const {
 
 std::string Correlation::describe() const {
     std::string line;
-    for (const DestinationBlock& block : blocks_)
+    for (const DestinationBlock& block : blocks_) {
+        const std::vector<TileRun>& runs = runs_[static_cast<std::size_t>(block.maps)];
         line += (line.empty() ? "" : "+") + std::to_string(block.maps) + "x" +
-                std::to_string(block.runs.empty() ? 0 : block.runs.front().positions);
+                std::to_string(runs.empty() ? 0 : runs.front().positions);
+    }
     return line + " chunks " + std::to_string(chunks_) + " band " + std::to_string(band_);
 }
 

@@ -5,12 +5,14 @@
 // left out by whole tap rows, and for tiles at the sides by tap columns.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/table.h"
+#include "ops/connections.h"
 #include "ops/record.h"
 
 namespace convscope {
@@ -50,7 +52,7 @@ public:
 
     Correlation() = default;
     // `sources[to]`: ascending source maps of each destination map. A chunk has at most `most_maps` of them.
-    Correlation(const KernelTable& kernels, Axis rows, Axis columns, const std::vector<std::vector<Index>>& sources,
+    Correlation(const KernelTable& kernels, Axis rows, Axis columns, const Connections& sources,
                 const WeightOf& weight_of, Index source_maps, std::optional<Index> most_maps = {});
 
     // Source steps, known once memory is laid out. Offsets are from the source's first position.
@@ -86,7 +88,8 @@ public:
 
 private:
     struct Chunk {
-        Index tap_row = 0;  // in offsets_, of (i = 0, first map)
+        Index tap_row = 0;  // in offsets_, of (i = 0, first map): blocks of the same source maps share them
+        Index row = 0;      // number of that tap row among all blocks'
         Index first = 0;    // of its source maps, among the block's
         Index maps = 0;
         Index weights = 0;  // in the packed weights
@@ -106,18 +109,17 @@ private:
     struct DestinationBlock {
         Index first = 0;
         int maps = 0;
-        std::vector<Index> sources;
+        std::shared_ptr<const Connections::List> sources;
         std::vector<Chunk> chunks;
-        std::vector<TileRun> runs;
         bool listed = false;  // not all its weights stand at regular steps
         WeightSteps steps;
     };
 
     std::vector<TileRun> tiles_for(const KernelTable& kernels, int maps) const;
     double cost_of(const KernelTable& kernels, int maps) const;
-    void split(const KernelTable& kernels, const std::vector<std::vector<Index>>& sources);
+    void split(const KernelTable& kernels, const Connections& sources);
     WeightSteps steps_of(const DestinationBlock& block, const WeightOf& weight_of) const;
-    void cut_chunks(DestinationBlock& block, const WeightOf& weight_of);
+    void cut_chunks(DestinationBlock& block, const DestinationBlock* before, const WeightOf& weight_of);
     template <class Visit>
     void for_tap_rows(int part, int parts, Visit visit) const;
 
@@ -126,7 +128,8 @@ private:
     Index chunk_maps_ = 0, chunks_ = 1, band_ = 1;
     double cycles_ = 0;
     std::vector<DestinationBlock> blocks_;
-    Index packed_floats_ = 0;
+    std::array<std::vector<TileRun>, kMostMaps + 1> runs_;  // of blocks of so many maps
+    Index packed_floats_ = 0, rows_in_all_ = 0;
     std::vector<std::int32_t> listed_weights_;  // parameter index of a listed block's packed weights, −1 for zero
     std::vector<Index> tap_map_, tap_i_;  // of each tap row
     std::vector<Index> offsets_;          // of each tap row, in floats

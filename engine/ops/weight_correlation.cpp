@@ -9,14 +9,14 @@
 namespace convscope {
 
 // Output maps with the same input maps may share registers; which ones do is the cheapest partition.
-WeightCorrelation::WeightCorrelation(const KernelTable& kernels, const std::vector<std::vector<Index>>& sources,
+WeightCorrelation::WeightCorrelation(const KernelTable& kernels, const Connections& sources,
                                      std::vector<Tap> taps)
     : kernels_(&kernels), taps_(std::move(taps)) {
     const std::size_t count = sources.size();
     std::vector<Index> first_connection;
-    for (const auto& own : sources) {
+    for (std::size_t to = 0; to < count; ++to) {
         first_connection.push_back(connections_);
-        connections_ += static_cast<Index>(own.size());
+        connections_ += static_cast<Index>(sources[to].size());
     }
     std::vector<double> best(count + 1, std::numeric_limits<double>::infinity());
     std::vector<int> choice(count + 1, 0);
@@ -25,7 +25,7 @@ WeightCorrelation::WeightCorrelation(const KernelTable& kernels, const std::vect
     for (std::size_t first = 0; first < count; ++first)
         for (int maps = 1; maps <= kMostMaps && first + static_cast<std::size_t>(maps) <= count; ++maps) {
             const std::size_t end = first + static_cast<std::size_t>(maps);
-            if (sources[end - 1] != sources[first]) break;
+            if (!sources.alike(end - 1, first)) break;
             if (!kernels.weight_gradient[maps][1]) continue;
             const std::size_t own_taps = sources[first].size() * taps_.size();
             auto [place, added] = known.try_emplace({maps, own_taps}, 0.0);
@@ -36,6 +36,7 @@ WeightCorrelation::WeightCorrelation(const KernelTable& kernels, const std::vect
             }
         }
     cycles_ = best[count];
+    std::map<std::pair<int, std::size_t>, std::shared_ptr<const std::vector<int>>> cut;
     for (std::size_t end = count; end > 0;) {
         Block block;
         block.maps = choice[end];
@@ -44,8 +45,11 @@ WeightCorrelation::WeightCorrelation(const KernelTable& kernels, const std::vect
         block.first = static_cast<Index>(end);
         block.weight = first_connection[end] * static_cast<Index>(taps_.size());
         block.weight_step = static_cast<Index>(own_taps);
-        block.sources = sources[end];
-        block.groups = tap_groups(block.maps, own_taps, nullptr);
+        if (reaches_.empty() || *reaches_.back().sources != sources[end]) reaches_.push_back({sources.shared(end), {}});
+        block.reach = reaches_.size() - 1;
+        auto& groups = cut[{block.maps, own_taps}];
+        if (!groups) groups = std::make_shared<const std::vector<int>>(tap_groups(block.maps, own_taps, nullptr));
+        block.groups = groups;
         longest_ = std::max(longest_, block.weight_step);
         blocks_.insert(blocks_.begin(), std::move(block));
     }
@@ -83,11 +87,11 @@ double WeightCorrelation::closing_cycles() const {
 }
 
 void WeightCorrelation::arrange(const Maps& input) {
-    for (Block& block : blocks_) {
-        block.offsets.clear();
-        for (const Index source : block.sources)
+    for (Reach& reach : reaches_) {
+        reach.offsets.clear();
+        for (const Index source : *reach.sources)
             for (const Tap& tap : taps_)
-                block.offsets.push_back(source * input.map_step + tap.row * input.row_step + tap.column * kBlock);
+                reach.offsets.push_back(source * input.map_step + tap.row * input.row_step + tap.column * kBlock);
     }
 }
 
@@ -117,9 +121,9 @@ void WeightCorrelation::run_tiles(const Call& call, const Block& block, Index fr
     a.gradient_step = block.weight_step;
     float* const gradient = call.gradient + block.weight;
     Index tap = 0;
-    for (const int group : block.groups) {
+    for (const int group : *block.groups) {
         if (tap >= from && tap < to) {
-            a.taps = block.offsets.data() + tap;
+            a.taps = reaches_[block.reach].offsets.data() + tap;
             a.gradient = gradient + tap;
             call.kernels->weight_gradient[block.maps][group](a);
         }
@@ -147,7 +151,7 @@ std::string WeightCorrelation::describe() const {
     std::string line;
     for (const Block& block : blocks_) {
         line += (line.empty() ? "" : " ") + std::to_string(block.maps) + "x(";
-        for (const int group : block.groups) line += std::to_string(group) + " ";
+        for (const int group : *block.groups) line += std::to_string(group) + " ";
         line.back() = ')';
     }
     return line;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "ops/connections.h"
 #include "ops/record.h"
 
 namespace convscope {
@@ -26,7 +27,7 @@ public:
 
     WeightCorrelation() = default;
     // `sources[to]`: ascending input maps of each output map. `taps` in the order of the weights.
-    WeightCorrelation(const KernelTable& kernels, const std::vector<std::vector<Index>>& sources,
+    WeightCorrelation(const KernelTable& kernels, const Connections& sources,
                       std::vector<Tap> taps);
 
     // Told how the input lies in memory.
@@ -47,9 +48,12 @@ private:
         int maps = 0;
         Index weight = 0;            // of the first map's first tap
         Index weight_step = 0;       // to the next map's
-        std::vector<Index> sources;
+        std::size_t reach = 0;       // in reaches_: blocks of the same input maps share one
+        std::shared_ptr<const std::vector<int>> groups;  // taps taken together
+    };
+    struct Reach {
+        std::shared_ptr<const Connections::List> sources;
         std::vector<Index> offsets;  // of each tap, from the input's data, in order of the weights
-        std::vector<int> groups;     // taps taken together
     };
     struct Tiling {
         Index rows, taps;
@@ -62,6 +66,7 @@ private:
     const KernelTable* kernels_ = nullptr;
     std::vector<Tap> taps_;
     std::vector<Block> blocks_;
+    std::vector<Reach> reaches_;
     Index connections_ = 0;
     Index longest_ = 0;  // taps of the block with most
     double cycles_ = 0;

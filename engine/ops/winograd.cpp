@@ -78,7 +78,7 @@ WinogradRow WinogradForm::tiles_from(Index first, Index plane_step) const {
 }
 
 WinogradCorrelation::WinogradCorrelation(const KernelTable& kernels, Axis rows, Axis columns,
-                                         const std::vector<std::vector<Index>>& sources,
+                                         const Connections& sources,
                                          const Correlation::WeightOf& weight_of, Index source_maps)
     : rows_(rows), columns_(columns), source_maps_(source_maps), maps_(static_cast<Index>(sources.size())) {
     if (columns.step != 1 || columns.tap != 1 || columns.stride != 1 || rows.stride != 1 || rows.taps == 0) return;
@@ -91,9 +91,7 @@ WinogradCorrelation::WinogradCorrelation(const KernelTable& kernels, Axis rows, 
         tap_step_ = weight_of(to, from, 0, 1) - weight_of(to, from, 0, 0);
         break;
     }
-    const bool dense = std::all_of(sources.begin(), sources.end(), [&](const auto& own) {
-        return static_cast<Index>(own.size()) == source_maps;
-    });
+    const bool dense = sources.dense(source_maps);
     const Index reach = (rows.taps - 1) * rows.tap + 1;
     const Index row_floats = form_.points * form_.tiles * kBlock;
     chunk_maps_ = source_maps;
@@ -218,7 +216,7 @@ std::string WinogradCorrelation::describe() const {
 }
 
 CorrelationPass::CorrelationPass(const KernelTable& kernels, Axis rows, Axis columns,
-                                 const std::vector<std::vector<Index>>& sources,
+                                 const Connections& sources,
                                  const Correlation::WeightOf& weight_of, Index source_maps)
     : direct_(kernels, rows, columns, sources, weight_of, source_maps) {
     const WinogradUse use = winograd_use();

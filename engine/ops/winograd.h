@@ -33,7 +33,7 @@ public:
     WinogradCorrelation() = default;
     // As Correlation's. Where `columns` do not suit, exists() is false.
     WinogradCorrelation(const KernelTable& kernels, Axis rows, Axis columns,
-                        const std::vector<std::vector<Index>>& sources, const Correlation::WeightOf& weight_of,
+                        const Connections& sources, const Correlation::WeightOf& weight_of,
                         Index source_maps);
 
     bool exists() const { return form_.points > 0; }
@@ -74,7 +74,7 @@ class CorrelationPass {
 public:
     CorrelationPass() = default;
     CorrelationPass(const KernelTable& kernels, Axis rows, Axis columns,
-                    const std::vector<std::vector<Index>>& sources, const Correlation::WeightOf& weight_of,
+                    const Connections& sources, const Correlation::WeightOf& weight_of,
                     Index source_maps);
 
     const Correlation& direct() const { return direct_; }

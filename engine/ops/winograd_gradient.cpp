@@ -13,7 +13,7 @@ constexpr double kCyclesIn = 5, kCyclesOut = 8;
 }  // namespace
 
 WinogradGradient::WinogradGradient(const KernelTable& kernels, Axis rows, Axis columns,
-                                   const std::vector<std::vector<Index>>& sources, Index source_maps, bool rotated)
+                                   const Connections& sources, Index source_maps, bool rotated)
     : rows_(rows),
       columns_(columns),
       source_maps_(source_maps),

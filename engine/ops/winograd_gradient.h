@@ -15,7 +15,7 @@ public:
     // Axes of the convolution itself; `rotated`: the weights stand from the last tap to the first. Where the columns do
     // not suit, exists() is false.
     WinogradGradient(const KernelTable& kernels, Axis rows, Axis columns,
-                     const std::vector<std::vector<Index>>& sources, Index source_maps, bool rotated);
+                     const Connections& sources, Index source_maps, bool rotated);
 
     bool exists() const { return form_.points > 0; }
     // Of a block of 16 images, by the model.

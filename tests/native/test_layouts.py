@@ -195,3 +195,28 @@ def test_activations_before_a_maximum(kind: type[nn.Module]) -> None:
     with torch.no_grad():
         wanted = copy.deepcopy(model).double()(x.double())
         assert relative(NativeNetwork(model, SHAPE, layout="channels").forward(x), wanted) <= ONE_LAYER
+
+
+@pytest.mark.parametrize("before", ["always", "never"])
+@pytest.mark.parametrize("after", ["always", "never"])
+def test_what_a_network_answers_by_may_change_until_it_is_wanted(
+    before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers of images innermost are made when gradients are first wanted, by the environment as it is then."""
+    pooled = (nn.Conv2d(3, 80, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
+    rest = (nn.Conv2d(80, 33, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(33 * 6 * 5, 7))
+    model = randomised(nn.Sequential(*pooled, *rest)).eval()
+    x = pictures(3, SHAPE)
+    monkeypatch.setenv("CONVSCOPE_WINOGRAD", before)
+    fast = accelerate(copy.deepcopy(model), check=False)
+    with torch.no_grad():
+        assert relative(fast(x), model(x)) <= ONE_LAYER
+    monkeypatch.setenv("CONVSCOPE_WINOGRAD", after)
+    for each in (model, fast):
+        each(x).square().sum().backward()
+    with torch.no_grad():
+        assert relative(fast(x), model(x)) <= ONE_LAYER
+    for ours, theirs in zip(fast.parameters(), model.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert relative(ours.grad, theirs.grad) <= WHOLE_NETWORK

@@ -30,6 +30,8 @@ _RESEEDING = frozenset(
 _CLOCKS = frozenset(
     (time.time, time.time_ns, time.perf_counter, time.perf_counter_ns, time.monotonic, time.monotonic_ns)
 )
+# What these do fails, or does something else, where others have told autograd how to keep tensors.
+_HISTORY = frozenset(("_saved_tensors_hooks_disable", "register_hooks"))
 _ASKING = frozenset((torch.is_grad_enabled, torch.is_inference_mode_enabled))
 
 
@@ -39,6 +41,7 @@ class Listener(Protocol):
     def leave(self, frame: types.FrameType, result: Any) -> None: ...
     def notice(self, reason: str) -> None: ...
     def code(self, frame: types.FrameType) -> None: ...
+    def history(self) -> None: ...
 
 
 class Boundaries:
@@ -106,6 +109,8 @@ class Boundaries:
             self._notice(frame, "asks what time it is")
         elif argument in _ASKING and not is_library(code.co_filename):
             self._notice(frame, ASKS_OF_GRADIENTS)
+        elif getattr(argument, "__name__", "") in _HISTORY:
+            self._listener.history()
         elif isinstance(owner, torch.Generator) and argument.__name__ in ("manual_seed", "seed", "set_state"):
             self._notice(frame, "seeds a generator itself")
         elif _FUNCTION_APPLY is None and _is_apply(argument, owner):

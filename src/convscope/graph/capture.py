@@ -35,6 +35,10 @@ class FailedCallError(Exception):
         super().__init__(str(error))
 
 
+class InsufficientError(Exception):
+    """A frugal recording's call wanted what was not kept for it."""
+
+
 class HiddenStateError(ArgumentError):
     """The model uses something, at ``path``, whose state cannot be put back: an iterator, a generator, a file, a queue.
     A call that is only made to look at the model would take from it. It was not called to the end."""
@@ -134,13 +138,29 @@ def _recorded(
 ) -> fx.GraphModule:
     if not inputs and not named:
         inputs = example_inputs(model)
+    allowed: bool = torch._C._autograd._saved_tensors_hooks_is_enabled()  # type: ignore[attr-defined]
+    if look is None and results is None and allowed:
+        with contextlib.suppress(FailedCallError, InsufficientError):  # its being frugal may be what was in the way
+            return _once(model, inputs, named, None, None, frugal=True)
+    return _once(model, inputs, named, look, results, frugal=False)
+
+
+def _once(
+    model: nn.Module,
+    inputs: tuple[Any, ...],
+    named: dict[str, Any],
+    look: Callable[[Any, list[Tensor]], None] | None,
+    results: dict[fx.Node, Any] | None,
+    frugal: bool,
+) -> fx.GraphModule:
     with _ONE_AT_A_TIME, _plainly(), _uncompiled():
         untouched = Untouched(model)
         try:
-            recorder, placeholders, whole = _record(model, untouched, inputs, named, look, results)
+            recorder, placeholders, whole = _record(model, untouched, inputs, named, look, results, frugal)
             changes = tuple(untouched.changes())
         finally:
             untouched.restore()
+    recorder.let_go()
     given = {name: value for name, (value, _) in placeholders.items() if not structure.tensors(value)}
     if whole is not None:
         found = Facts({"model": whole}, changes, given, recorder.codes)
@@ -156,9 +176,10 @@ def _record(
     named: dict[str, Any],
     look: Callable[[Any, list[Tensor]], None] | None,
     results: dict[fx.Node, Any] | None,
+    frugal: bool,
 ) -> tuple[Recorder, dict[str, tuple[Any, Any]], str | None]:
     """The recorder that heard the call, the inputs, and why the model is one step (or None)."""
-    recorder = Recorder(model, untouched, results)
+    recorder = Recorder(model, untouched, results, frugal)
     copied: dict[int, tuple[Tensor, Tensor]] = {}
     args, keywords = structure.transform((inputs, dict(named)), lambda leaf: _copy(leaf, copied))
     placeholders = _placeholders(model, args, keywords)
@@ -172,7 +193,7 @@ def _record(
     if whole is not None and look is None:
         return recorder, placeholders, whole
     try:
-        with recorder, recorder.boundaries:
+        with _keeping_nothing(recorder) if frugal else contextlib.nullcontext(), recorder, recorder.boundaries:
             result = model(*args, **keywords)
     except StoppedCall as stopped:
         raise HiddenStateError(str(stopped)) from None
@@ -183,6 +204,8 @@ def _record(
             raise _failed(model, error) from None
     if recorder.stopped is not None:
         raise HiddenStateError(recorder.stopped)
+    if recorder.insufficient:
+        raise InsufficientError
     if look is not None:
         look(result, [leaf for leaf, _ in copied.values() if leaf.is_floating_point()])
     if whole is None:
@@ -222,6 +245,11 @@ def _plainly() -> Iterator[None]:
     """Autograd on, whatever the caller is in."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def _keeping_nothing(recorder: Recorder) -> contextlib.AbstractContextManager[Any]:
+    """Autograd keeps no tensor: of each it is given the identity."""
+    return torch.autograd.graph.saved_tensors_hooks(id, recorder.unpack)
 
 
 _COMPILER = "torch._dynamo"

@@ -36,17 +36,26 @@ class Recorder(TorchFunctionMode):
 
     What cannot be told from what is heard makes the innermost module under way one opaque step (the writer's
     ``reasons``), at worst the whole model (``whole``). ``results``, where given, gets what each call put out, by node.
+    ``frugal``: nothing is kept that the model has done with, neither here nor by autograd. Who wants a gradient of the
+    call all the same, or has a say of his own in what is kept for one, makes the recording ``insufficient``.
     """
 
-    def __init__(self, model: nn.Module, untouched: Untouched, results: dict[fx.Node, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        untouched: Untouched,
+        results: dict[fx.Node, Any] | None = None,
+        frugal: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.untouched = untouched
-        self.writer = Writer(self, model, untouched, results)
+        self.untouched, self._frugal = untouched, frugal
+        self.writer = Writer(self, model, untouched, results, frugal)
         self.boundaries = Boundaries(self)
         self.listening = False
         self.codes: dict[types.CodeType, Any] = {}
         self.stopped: str | None = None  # what is used that cannot be put back
+        self.insufficient = False
         self._begun: set[types.CodeType] = set()
         self._paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
         self._tensors = {
@@ -54,7 +63,7 @@ class Recorder(TorchFunctionMode):
         }
         self._stack: list[Frame] = []
         self._compared: set[Any] = set()
-        self._sizes: dict[tuple[int, Any], Size] = {}
+        self._sizes: dict[tuple[Value, Any], Size] = {}
         self._push(None, None, None)
 
     # From outside
@@ -86,6 +95,13 @@ class Recorder(TorchFunctionMode):
                 self.writer.graph.output(output)
             except Exception as problem:
                 self._fail(problem)
+
+    def let_go(self) -> None:
+        """Keep no tensor any longer. Writer and recorder know each other, so that all that the call has put out would
+        else stay until the collector comes by: 200 MB for a picture in DenseNet."""
+        self.writer.let_go()
+        self._sizes.clear()
+        self._stack.clear()
 
     # From sizes
 
@@ -128,6 +144,7 @@ class Recorder(TorchFunctionMode):
         frame.given = args, keywords
         if (layer and path is not None) or reason is not None:
             frame.muted, frame.reason = True, reason
+            self.writer.let_pass()
             self.writer.keep_state(module)
             if getattr(module, "inplace", False):
                 for tensor in structure.tensors((args, keywords)):
@@ -161,6 +178,15 @@ class Recorder(TorchFunctionMode):
                 self._one_step(frame, result)
         except Exception as problem:
             self._fail(problem)
+
+    def history(self) -> None:
+        """Somebody means to have a say in what autograd keeps."""
+        self.insufficient = self._frugal
+
+    def unpack(self, _: int) -> Tensor:
+        """What autograd has kept is asked for."""
+        self.history()
+        raise RuntimeError("a frugal recording keeps nothing for autograd")
 
     def notice(self, reason: str) -> None:
         """Something happened that no graph can tell: the innermost module under way becomes one step."""
@@ -225,6 +251,7 @@ class Recorder(TorchFunctionMode):
         except Exception as problem:
             self._fail(problem)
             return func(*plain_args, **plain_keywords)
+        self.writer.let_pass()
         result = func(*plain_args, **plain_keywords)
         try:
             if call.op != "call_module" and result is not None and not structure.tensors(result) and not call.replaces:
@@ -266,7 +293,7 @@ class Recorder(TorchFunctionMode):
 
     def _side(self, value: Value, side: int | None, size: int) -> Size:
         """The length of one side of a tensor (None: of all together)."""
-        key = id(value), side
+        key = value, side
         if key not in self._sizes:
 
             def make() -> fx.Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,10 @@ from torch import Tensor, fx
 
 from convscope.graph import memory as functions
 from convscope.graph import structure
+from convscope.graph.heap import give_back, is_alone
 from convscope.graph.heard import words
+
+_MANY = 1 << 23  # bytes
 
 
 class UnseenError(Exception):
@@ -36,6 +40,7 @@ class Memory:
     """Memory that several tensors may share. ``writes`` counts how often it was changed in place; ``pending`` are the
     parts that were changed since ``base`` was last named: (part's value, its node, unseen by autograd)."""
 
+    key: Any  # as ``storage_of`` has it
     base: Value
     members: list[Value] = dataclasses.field(default_factory=list)
     writes: int = 0
@@ -44,8 +49,9 @@ class Memory:
 
 @dataclasses.dataclass(eq=False)
 class Value:
-    """One tensor. ``node`` (and ``path`` into its result) made its present contents as of ``writes``; ``cut`` says that
-    gradients do not flow through it. ``held`` is the target of a get_attr where the model, not a call, made it."""
+    """One tensor; what the recording has let go of has none. ``node`` (and ``path`` into its result) made its present
+    contents as of ``writes``; ``cut`` says that gradients do not flow through it. ``held`` is the target of a get_attr
+    where the model, not a call, made it."""
 
     tensor: Tensor
     node: fx.Node
@@ -62,6 +68,11 @@ class Value:
     def __post_init__(self) -> None:
         self.first = self.node, self.path
 
+    def __getattr__(self, name: str) -> Any:
+        if name == "tensor":
+            raise UnseenError("uses a tensor that it was done with")
+        raise AttributeError(name)
+
 
 def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
@@ -75,13 +86,20 @@ def storage_of(tensor: Tensor) -> Any:
 
 
 class Values:
-    """All tensors of a recording by identity. They are kept, so that no identity is used twice."""
+    """All tensors of a recording by identity. What is known by identity is kept, so that none is used twice.
 
-    def __init__(self, emit: Callable[..., fx.Node]) -> None:
+    ``frugal``: not for longer than somebody else has it (``let_pass``). Where that is judged wrongly, the tensor is one
+    that no recorded call made, and not mistaken for another.
+    """
+
+    def __init__(self, emit: Callable[..., fx.Node], frugal: bool = False) -> None:
         self._emit = emit
+        self._frugal = frugal
+        self._passing: list[Memory] = []  # of results, where they may pass
+        self._passed = 0  # bytes since the system was given back any
         self._by_id: dict[int, Value] = {}
         self._memories: dict[Any, Memory] = {}
-        self._kept: list[Tensor] = []
+        self._made: list[Value] = []
         self._log: list[tuple[Any, dict[str, Any] | None]] = []
 
     def find(self, tensor: Tensor) -> Value | None:
@@ -89,6 +107,31 @@ class Values:
 
     def all(self) -> list[Value]:
         return list(self._by_id.values())
+
+    def let_go(self) -> None:
+        """Keep no tensor any longer, at the end of the recording."""
+        for value in self._made:  # it and its memory know each other
+            value.__dict__.clear()
+        for held in (self._by_id, self._memories, self._made, self._log, self._passing):
+            held.clear()
+
+    def let_pass(self) -> None:
+        """Let go of the memories whose tensors nobody else has any longer, of each with all of them."""
+        left = []
+        for memory in self._passing:
+            if self._memories.get(memory.key) is not memory:
+                continue
+            if all(map(_has_passed, memory.members)):
+                del self._memories[memory.key]
+                self._passed += memory.base.tensor.numel() * memory.base.tensor.element_size()
+                for value in memory.members:
+                    del self._by_id[id(value.tensor)], value.tensor
+            else:
+                left.append(memory)
+        self._passing = left
+        if self._passed >= _MANY:  # pieces of other sizes than those to come, which the C library would keep
+            self._passed = 0
+            give_back()
 
     def mark(self) -> int:
         """A point to go back to."""
@@ -101,11 +144,12 @@ class Values:
             if before is None:
                 self._forget(item)
             else:
-                item.__dict__.clear()
                 item.__dict__.update(before)
 
     def _note(self, item: Value | Memory) -> None:
-        self._log.append((item, dict(item.__dict__)))  # lists inside are replaced, never changed
+        before = dict(item.__dict__)  # lists inside are replaced, never changed
+        before.pop("tensor", None)  # stays the same as long as it is there
+        self._log.append((item, before))
 
     def add(self, tensor: Tensor, node: fx.Node, path: tuple[Any, ...] = (), **more: Any) -> Value:
         """A tensor that ``node`` made; one already known stands for this node's result from now on."""
@@ -118,21 +162,26 @@ class Values:
         value = Value(tensor, node, path, version(tensor), **more)
         key = storage_of(tensor)
         if key not in self._memories:
-            self._memories[key] = Memory(value)
+            self._memories[key] = Memory(key, value)
+            if self._frugal:
+                self._passing.append(self._memories[key])
         value.memory = self._memories[key]
         value.memory.members.append(value)
         value.writes = value.memory.writes
         self._by_id[id(tensor)] = value
         self._log.append((value, None))
-        self._kept.append(tensor)
+        self._made.append(value)
         return value
 
     def _forget(self, value: Value) -> None:
         """As if the tensor had never been seen."""
+        if "tensor" not in value.__dict__:
+            return
         del self._by_id[id(value.tensor)]
         value.memory.members.remove(value)
         if value.memory.base is value:
-            del self._memories[storage_of(value.tensor)]
+            del self._memories[value.memory.key]
+        del value.tensor
 
     def sharing(self, tensor: Tensor) -> Memory | None:
         return self._memories.get(storage_of(tensor))
@@ -218,6 +267,30 @@ class Values:
         return tuple(reversed(chain))
 
 
+def _has_passed(value: Value) -> bool:
+    """Whether a result is nobody's but the recording's, and autograd's as what others are views of. Only what has a
+    history: without one it might be taken for a constant, if it came back in a way that is not heard."""
+    if value.given or value.held is not None or value.tensor.grad_fn is None:
+        return False
+    return is_alone(value, "tensor", _BY_VIEW if _in_torch(value.tensor) > 1 else 0)
+
+
+def _in_torch(tensor: Tensor) -> int:
+    """How many in torch itself refer to a tensor, Python being one; 1 where torch does not tell."""
+    count: int = getattr(tensor, "_use_count", lambda: 1)()
+    return count
+
+
+def _by_view() -> int:
+    """How many references more a tensor has of which another is a view."""
+    with torch.inference_mode(False):
+        base = torch.ones(1)
+        before = sys.getrefcount(base)
+        view = base[:]
+        return sys.getrefcount(base) - before if view._is_view() else 0
+
+
+_BY_VIEW = _by_view()
 _METHODS = frozenset(
     words("""
     view reshape flatten unflatten transpose permute t narrow select unsqueeze squeeze chunk split unbind detach

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from convscope.graph import heard, memory, sizes, structure
+from convscope.graph.heap import is_alone
 from convscope.graph.heard import Heard
 from convscope.graph.kept import Kept
 from convscope.graph.leaves import why_opaque
@@ -66,22 +67,42 @@ class Writer:
     """Nodes for what ``recorder`` hears. Raises UnseenError for what no node can tell.
 
     ``reasons``: why a node is one step that nothing can be seen of. ``results``, where given, gets what each call put
-    out, by node.
+    out, by node. ``frugal``: as ``Values`` has it.
     """
 
     def __init__(
-        self, recorder: Recorder, model: nn.Module, untouched: Untouched, results: dict[fx.Node, Any] | None
+        self,
+        recorder: Recorder,
+        model: nn.Module,
+        untouched: Untouched,
+        results: dict[fx.Node, Any] | None,
+        frugal: bool = False,
     ) -> None:
         self._recorder = recorder
+        self._frugal = frugal
         self.untouched = untouched
         self.results = results
         self.graph = fx.Graph()
         self.origins = Origins(model)
-        self.values = Values(self.emit)
+        self.values = Values(self.emit, frugal)
         self.reasons: dict[str, str] = {}
         self.nodes: list[fx.Node] = []
         self._results_in: dict[Any, list[Kept]] = {}
         self._made: dict[int, _Made] = {}
+
+    def let_go(self) -> None:
+        """Keep no tensor any longer, at the end of the recording."""
+        self.values.let_go()
+        self._results_in.clear()
+        self._made.clear()
+
+    def let_pass(self) -> None:
+        """Let go of the results that the model has done with, where the recording is frugal."""
+        if self._frugal:
+            for key, made in list(self._made.items()):
+                if is_alone(made, "nest"):
+                    del self._made[key]
+            self.values.let_pass()
 
     def emit(self, op: str, target: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> fx.Node:
         node = self.graph.create_node(op, target, args, keywords)

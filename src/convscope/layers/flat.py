@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import mmap
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -65,10 +67,10 @@ class FlatParameters:
         self.frozen, length = _places(frozen, total + EXTRA, contiguous)
         self.reserved = slice(length, length + reserve)
         with torch.inference_mode(False):  # what is made here outlives any inference mode
-            self.memory = torch.zeros(length + reserve, dtype=dtype, device=device)
+            self.memory = _zeros(length + reserve, dtype, device)
             # A few numbers behind the gradients travel with them when several processes add theirs up: one exchange a
             # step. The rest is never written where nothing is trained, so the system never lends memory for it.
-            self.gradient_memory = torch.zeros(length + reserve, dtype=dtype, device=device)
+            self.gradient_memory = _zeros(length + reserve, dtype, device)
             self.values, self.gradients = self.memory[:total], self.gradient_memory[:total]
             self.exchange = self.gradient_memory[: total + EXTRA]
             self.extra = self.exchange[total:]
@@ -144,6 +146,15 @@ class FlatParameters:
             else:
                 joined.append((factor, each.start, each.stop))
         return joined
+
+
+def _zeros(length: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros, on a CPU in pages that the system lends when they are first written: torch.zeros writes all of them."""
+    kind = {torch.float32: np.float32, torch.float64: np.float64}.get(dtype)
+    if device.type != "cpu" or kind is None or not length or not hasattr(mmap, "MAP_PRIVATE"):
+        return torch.zeros(length, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, length * np.dtype(kind).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.from_numpy(np.frombuffer(pages, kind))
 
 
 def _places(named: list[tuple[str, nn.Parameter]], start: int, contiguous: bool) -> tuple[list[Slice], int]:

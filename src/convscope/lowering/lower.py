@@ -20,6 +20,7 @@ from convscope.errors import ArgumentError, LoweringError
 from convscope.graph import memory, sizes
 from convscope.graph.capture import FailedCallError, HiddenStateError, facts, find_module, record
 from convscope.graph.examples import example, needed_inputs
+from convscope.graph.heap import give_back
 from convscope.graph.heard import is_in_place
 from convscope.graph.structure import is_record, only_puts_together, sequence
 from convscope.layers import AuxiliaryOutputs, Loss
@@ -96,6 +97,8 @@ def recorded(model: nn.Module, shape: tuple[int, int, int]) -> fx.GraphModule:
     except FailedCallError as failed:
         problem = f"{type(failed.error).__name__}: {failed.error}"
         raise LoweringError(failed.path or "model", f"the model itself fails here ({problem})") from failed.error
+    finally:
+        give_back()
 
 
 def refuse_effects(graph: fx.GraphModule) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from convscope import spec
 from convscope.errors import ArgumentError, LoweringError
 from convscope.graph import structure
+from convscope.graph.heap import give_back
 from convscope.layers import Loss
 from convscope.lowering.lower import lower, restore
 from convscope.lowering.segments import cut
@@ -246,6 +247,7 @@ class _Networks:
         if found is None:
             trust = Trust(self.trusted) if self.low is None else LowTrust(self.trusted)
             found = self._make((x.shape[1], x.shape[2], x.shape[3]), with_loss), trust
+            give_back()
             self._kept[key] = found
             if len(self._kept) > KEPT_SHAPES:
                 self._kept.popitem(last=False)

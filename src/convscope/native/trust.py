@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.graph import structure
+from convscope.graph.heap import give_back
 from convscope.graph.untouched import Untouched
 from convscope.lowering.lower import restore
 from convscope.lowering.plan import Plan
@@ -138,6 +139,7 @@ class Trust:
         begun = time.perf_counter()
         with torch.inference_mode(False):
             pictures, what, difference = compare()
+        give_back()
         self._settled[key] = plan
         self.verdicts.append(Verdict(what, pictures, time.perf_counter() - begun, difference))
         self.difference = difference
@@ -213,11 +215,15 @@ def _compared(
     found: list[str] = []
     for one, dropped, compared in attempts:
         values = [] if seed is None else _values(one, x, seed)
+        first = None
         try:
+            if seed is None:  # while the engine's own memory is not there yet
+                first = right(_modes([], bool(drops), dropped))
+                give_back()
             mine = own(one, _modes([], bool(drops), dropped))
             for ordered in _orders(one, values):
                 modes = _modes(values, bool(drops), dropped, ordered)
-                found = differing(mine, functools.partial(right, modes))
+                found = differing(mine, functools.partial(right, modes), first)
                 if not found:
                     break
         except chance.OtherDropsError:
