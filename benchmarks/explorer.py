@@ -294,42 +294,36 @@ def learning(page: Any, handle: Handle, seconds: float = 3.0) -> dict[str, list[
     return {"updates": updates, "slowed_driven": slowed}
 
 
-def undriven(handle: Handle, chromium: str, turns: int = 4, pairs: int = 5) -> dict[str, list[float]]:
-    """How much slower the steps are while a browser that nobody drives shows them, than with nobody looking: in each
-    turn a few seconds of one and of the other, a second at a time, so that a machine that is faster or slower for a
-    while is so for both; and how often the server was looked at."""
+def undriven(handle: Handle, chromium: str, turns: int = 4) -> dict[str, list[float]]:
+    """How much slower the steps are while a browser that nobody drives shows them, than with nobody looking before and
+    after it (a machine that grows faster or slower does so for both), and how often the server was looked at."""
     session = handle.session
     assert isinstance(session, Session)
     session.learner.patience = 600.0
     session.learner.start(32)
-    slowed, updates = [], []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = ["--headless=new", "--no-sandbox", f"--user-data-dir={profile}", "--window-size=1440,987"]
-        command = [chromium, *options, f"{handle.url}&tour=0#/?tab=training"]
-        browser = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-        try:
-            wait_for_looks(session, 40)
-            for _ in range(turns):
-                watched, alone, looks = [], [], []
-                for _ in range(pairs):
-                    before = session.snapshot.version
-                    watched.append(rate(session, lambda: time.sleep(1.0)))
-                    looks.append(session.snapshot.version - before)
-                    os.killpg(browser.pid, signal.SIGSTOP)
-                    time.sleep(0.1)
-                    alone.append(rate(session, lambda: time.sleep(1.0)))
-                    os.killpg(browser.pid, signal.SIGCONT)
-                    wait_for_looks(session, 4)
-                slowed.append(100 * (1 - sum(watched) / sum(alone)))
-                updates.append(sum(looks) / pairs)
-                print(
-                    f"  steps a second {sum(watched) / pairs:.0f} of {sum(alone) / pairs:.0f}, {updates[-1]:.1f} looks"
-                )
-        finally:
-            os.killpg(browser.pid, signal.SIGKILL)
-            browser.wait()
+    slowed, looks = [], []
+    time.sleep(1.0)
+    before = rate(session, lambda: time.sleep(2.0))
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+            options = ["--headless=new", "--no-sandbox", f"--user-data-dir={profile}", "--window-size=1440,987"]
+            command = [chromium, *options, f"{handle.url}&tour=0#/?tab=training"]
+            browser = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+            try:
+                wait_for_looks(session, 40)
+                seen, began = session.snapshot.version, time.monotonic()
+                watched = rate(session, lambda: time.sleep(3.0))
+                looks.append((session.snapshot.version - seen) / (time.monotonic() - began))
+            finally:
+                os.killpg(browser.pid, signal.SIGKILL)
+                browser.wait()
+        time.sleep(0.3)
+        after = rate(session, lambda: time.sleep(2.0))
+        slowed.append(100 * (1 - 2 * watched / (before + after)))
+        print(f"  steps a second {before:.0f}, {watched:.0f} watched, {after:.0f}; {looks[-1]:.1f} looks", flush=True)
+        before = after
     session.learner.rest()
-    return {"slowed": slowed, "looks": updates}
+    return {"slowed": slowed, "looks": looks}
 
 
 def wait_for_looks(session: Session, count: int) -> None:
