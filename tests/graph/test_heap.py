@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from convscope.graph import values
 from convscope.graph.capture import capture, facts, record
-from convscope.graph.heap import give_back
+from convscope.graph.heap import give_back, sparing
 
 SIDE = 512  # a map of 1 MB
 
@@ -95,6 +95,31 @@ def test_a_recording_holds_few_results_at_once() -> None:
     assert _status("VmHWM") - before < 80
     give_back()
     assert _status("VmRSS") - before < 20
+
+
+def test_a_spared_call_answers_alike() -> None:
+    model, x = nn.Sequential(*[nn.Conv2d(8, 8, 1) for _ in range(12)]), pictures(8).detach()
+    with torch.no_grad():
+        wanted = model(x)
+        with sparing():
+            assert sys.getprofile() is not None
+            found = model(x)
+    assert sys.getprofile() is None
+    assert torch.equal(found, wanted)
+
+
+def test_a_profiler_at_work_goes_on() -> None:
+    def event(*_: object) -> None:
+        pass
+
+    sys.setprofile(event)
+    try:
+        with contextlib.suppress(KeyError), sparing():
+            assert sys.getprofile() is event
+            raise KeyError
+        assert sys.getprofile() is event
+    finally:
+        sys.setprofile(None)
 
 
 def _status(field: str) -> float:

@@ -13,10 +13,8 @@ from torch import Tensor, fx
 
 from convscope.graph import memory as functions
 from convscope.graph import structure
-from convscope.graph.heap import give_back, is_alone
+from convscope.graph.heap import MANY, give_back, is_alone
 from convscope.graph.heard import words
-
-_MANY = 1 << 23  # bytes
 
 
 class UnseenError(Exception):
@@ -129,7 +127,7 @@ class Values:
             else:
                 left.append(memory)
         self._passing = left
-        if self._passed >= _MANY:  # pieces of other sizes than those to come, which the C library would keep
+        if self._passed >= MANY:
             self._passed = 0
             give_back()
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.graph import structure
-from convscope.graph.heap import give_back
+from convscope.graph.heap import give_back, sparing
 from convscope.graph.untouched import Untouched
 from convscope.lowering.lower import restore
 from convscope.lowering.plan import Plan
@@ -218,7 +218,8 @@ def _compared(
         first = None
         try:
             if seed is None:  # while the engine's own memory is not there yet
-                first = right(_modes([], bool(drops), dropped))
+                with sparing():
+                    first = right(_modes([], bool(drops), dropped))
                 give_back()
             mine = own(one, _modes([], bool(drops), dropped))
             for ordered in _orders(one, values):
