@@ -55,11 +55,12 @@ std::string LayoutChoice::text() const {
            number(other * scale, unit);
 }
 
-double block_cycles(const Graph& graph, const KernelTable& kernels) {
-    double total = 0;
+std::vector<double> op_cycles(const Graph& graph, const KernelTable& kernels) {
+    std::vector<double> cycles;
     for (const OpPointer& op : graph.ops)
-        if (!op->is_loss()) total += op->cycles(kernels.lanes, static_cast<double>(channels::second_level_bytes()));
-    return total;
+        cycles.push_back(
+            op->is_loss() ? 0 : op->cycles(kernels.lanes, static_cast<double>(channels::second_level_bytes())));
+    return cycles;
 }
 
 LayoutChoice modelled_choice(double block_cycles, const channels::Network& network, Index pictures, int threads) {

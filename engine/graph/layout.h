@@ -28,8 +28,8 @@ struct LayoutChoice {
     std::string text() const;
 };
 
-// Cycles of a block of 16 images.
-double block_cycles(const Graph& graph, const KernelTable& kernels);
+// Cycles of each op in the forward pass of a block of 16 images, by the model.
+std::vector<double> op_cycles(const Graph& graph, const KernelTable& kernels);
 LayoutChoice modelled_choice(double block_cycles, const channels::Network& network, Index pictures, int threads);
 
 // What stands for a network's plan in the process-wide memory of measured choices.

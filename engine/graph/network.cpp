@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <stdexcept>
 #include <utility>
 
@@ -34,7 +35,8 @@ Network::Network(const Shape& input, std::vector<Record> records, std::vector<in
     layout_ = layout_of(layout, has_loss());
     if (layout_ == Layout::channels && !obstacle_.empty())
         throw std::invalid_argument("layout is 'channels', which has no " + obstacle_ + "; take auto or images");
-    block_cycles_ = block_cycles(graph_, kernels_);
+    op_cycles_ = op_cycles(graph_, kernels_);
+    block_cycles_ = std::accumulate(op_cycles_.begin(), op_cycles_.end(), 0.0);
     identity_ = identity_of(graph_, kernels_);
     if (low_) identity_ ^= std::hash<std::string>{}(low_->kernels.way + (low_->everywhere ? " everywhere" : ""));
     if (!has_loss() && layout_ != Layout::images && obstacle_.empty()) graph_.ops.clear();

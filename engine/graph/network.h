@@ -74,10 +74,20 @@ private:
     void reserve(const Program& program, Index blocks, int threads);
     void run_segment(const Call& call, const Program& program, const Segment& segment, Index blocks, int thread,
                      int threads);
-    void run_step(const Call& call, const Program& program, const Step& step, Index block, int thread,
-                  bool first_block);
+    // A step's block, whose memory it takes, and whose share.
+    struct Turn {
+        Index block;
+        int thread, phase;
+        Team team;
+        bool first_block;
+    };
+    void run_step(const Call& call, const Program& program, const Step& step, const Turn& turn_of);
+    void run_together(const Call& call, const Program& program, const Segment& segment, Index block, int threads,
+                      bool first_block);
+    Index blocks_together(Index blocks, int threads) const;
+    int phases_of(const Step& step) const;
     void turn(const Call& call, const Program& program, Index block, int thread);
-    void add_and_descend(const Call& call, const Program& program, int threads);
+    void add_and_descend(const Call& call, const Program& program, int threads, int sums);
     void clear_shared_gradients(const Call& call, const Program& program, int threads);
     float* place(const Program& program, const Slot& slot, Index block, int thread) const;
     Maps input_of(const Program& program, const Op& op, std::size_t which, Index block, int thread) const;
@@ -102,6 +112,7 @@ private:
 
     std::unique_ptr<channels::Network> channels_;  // made when it is first wanted
     double block_cycles_ = 0;
+    std::vector<double> op_cycles_;  // of a forward pass of a block, each op
     std::size_t identity_ = 0;
     std::map<std::pair<Index, int>, LayoutChoice> choices_;
 

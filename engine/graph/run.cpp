@@ -1,7 +1,11 @@
-// One call on a network: every thread takes its blocks of 16 images through a segment, then the threads meet.
+// One call on a network: every thread takes its blocks of 16 images through a segment, and blocks that are left when every
+// thread has had as many are passed by all of them together, op by op; then the threads meet.
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 
 #include "graph/network.h"
 #include "threads/pool.h"
@@ -9,7 +13,23 @@
 namespace convscope {
 namespace {
 
+constexpr double kSharedCycles = 60'000;  // 20 µs, of which a meeting takes 5
+
 std::size_t at(int number) { return static_cast<std::size_t>(number); }
+
+enum class TeamUse { auto_, always, never };
+
+TeamUse team_use() {
+    static const TeamUse use = [] {
+        const char* const value = std::getenv("CONVSCOPE_TEAM");
+        const std::string_view wanted = value ? value : "";
+        if (wanted.empty() || wanted == "auto") return TeamUse::auto_;
+        if (wanted == "always") return TeamUse::always;
+        if (wanted == "never") return TeamUse::never;
+        throw std::invalid_argument("CONVSCOPE_TEAM is \"" + std::string(wanted) + "\", not auto, never or always");
+    }();
+    return use;
+}
 
 // What an op's Block points to; kept by each thread, so that a step allocates nothing.
 struct InputViews {
@@ -49,19 +69,26 @@ double Network::run(const Call& call, Mode mode) {
     if (mode.losses && losses_ == 0)
         throw std::invalid_argument("the plan has no loss; give δ of the outputs to backward()");
     const Index blocks = (call.images.count + kBlock - 1) / kBlock;
-    const int threads = static_cast<int>(std::clamp<Index>(call.threads, 1, std::max<Index>(1, blocks)));
+    const Index together = blocks_together(blocks, call.threads);
+    const int threads = together > 0 ? call.threads
+                                     : static_cast<int>(std::clamp<Index>(call.threads, 1, std::max<Index>(1, blocks)));
+    const int sums = together == blocks ? 1 : threads;  // a team's members have gradients of their own
     const std::scoped_lock lock(guard_);
     want_ops();
     const Program& program = program_for(mode);
     reserve(program, blocks, threads);
-    clear_shared_gradients(call, program, threads);
+    clear_shared_gradients(call, program, sums);
     run_on_threads(threads, [&](int thread, int count) {
         for (std::size_t op = 0; op < graph_.ops.size(); ++op)
             graph_.ops[op]->prepare(call.parameters, packed_.data() + packed_offset_[op], mode.backward, thread, count);
     });
     for (const Segment& segment : program.segments) {
-        run_on_threads(threads,
-                       [&](int thread, int count) { run_segment(call, program, segment, blocks, thread, count); });
+        if (together < blocks)
+            run_on_threads(threads, [&](int thread, int count) {
+                run_segment(call, program, segment, blocks - together, thread, count);
+            });
+        for (Index block = blocks - together; block < blocks; ++block)
+            run_together(call, program, segment, block, threads, block == 0);
         if (segment.settled_op < 0) continue;
         const auto op = at(segment.settled_op);
         Batch batch;
@@ -76,7 +103,7 @@ double Network::run(const Call& call, Mode mode) {
         if (segment.settles_backward) graph_.ops[op]->settle_backward(batch);
         else graph_.ops[op]->settle(batch);
     }
-    if (mode.backward) add_and_descend(call, program, threads);
+    if (mode.backward) add_and_descend(call, program, threads, sums);
     double loss = 0;
     if (mode.losses)
         for (std::size_t op = 0; op < graph_.ops.size(); ++op) {
@@ -94,11 +121,44 @@ void Network::run_segment(const Call& call, const Program& program, const Segmen
     const Index first = blocks * thread / threads;
     const Index last = blocks * (thread + 1) / threads;
     for (Index block = first; block < last; ++block)
-        for (const Step& step : segment.steps) run_step(call, program, step, block, thread, block == first);
+        for (const Step& step : segment.steps)
+            for (int phase = 0; phase < phases_of(step); ++phase)
+                run_step(call, program, step, {block, thread, phase, {}, block == first});
 }
 
-void Network::run_step(const Call& call, const Program& program, const Step& step, Index number, int thread,
-                       bool first_block) {
+// Of so many blocks those that a team passes: what is left when each thread has had as many, where a block is much more
+// work than the meetings. CONVSCOPE_TEAM says always (for tests) or never.
+Index Network::blocks_together(Index blocks, int threads) const {
+    constexpr double kLeastCycles = 2e6;  // of a block's forward pass: LeNet-5 has 0.5 million, MobileNetV2 at 64×64 30
+    if (threads <= 1 || team_use() == TeamUse::never) return 0;
+    return team_use() == TeamUse::always || block_cycles_ > kLeastCycles ? blocks % threads : 0;
+}
+
+int Network::phases_of(const Step& step) const {
+    if (step.phase != Phase::forward && step.phase != Phase::backward) return 1;
+    return graph_.ops[at(step.op)]->phases(step.phase == Phase::backward);
+}
+
+// Memory of the block is thread 0's. What is a few microseconds' work is not worth a meeting.
+void Network::run_together(const Call& call, const Program& program, const Segment& segment, Index block, int threads,
+                           bool first_block) {
+    for (const Step& step : segment.steps) {
+        const bool shared = step.op >= 0 && graph_.ops[at(step.op)]->shares() &&
+                            (op_cycles_[at(step.op)] > kSharedCycles || team_use() == TeamUse::always);
+        for (int phase = 0; phase < phases_of(step); ++phase) {
+            if (!shared) {
+                run_step(call, program, step, {block, 0, phase, {}, first_block});
+                continue;
+            }
+            run_on_threads(threads, [&](int thread, int count) {
+                run_step(call, program, step, {block, 0, phase, {thread, count}, first_block});
+            });
+        }
+    }
+}
+
+void Network::run_step(const Call& call, const Program& program, const Step& step, const Turn& turn_of) {
+    const auto [number, thread, phase, team, first_block] = turn_of;
     const Index first_image = number * kBlock;
     const Index present = std::min(kBlock, call.images.count - first_image);
     const Shape& picture = input_shape();
@@ -140,7 +200,10 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
     block.state = call.state;
     block.packed = packed_.data() + packed_offset_[op_number];
     block.saved = reinterpret_cast<std::byte*>(place(program, program.saved[op_number], number, thread));
-    block.scratch = place(program, step.scratch, number, thread);
+    block.common = place(program, step.scratch, number, thread);
+    block.scratch = place(program, step.scratch, number, thread + team.part);
+    block.team = team;
+    block.phase = phase;
     block.statistics = statistics_.data() + statistics_offset_[op_number] * blocks + number * op.statistics_count();
     block.inputs = views.inputs.data();
     block.input_deltas = views.deltas.data();
@@ -163,7 +226,9 @@ void Network::run_step(const Call& call, const Program& program, const Step& ste
     switch (step.phase) {
         case Phase::measure: return op.measure(block);
         case Phase::measure_backward: return op.measure_backward(block);
-        case Phase::forward: clear_border(block.output, graph_.values[at(op.output)].border); return op.forward(block);
+        case Phase::forward:
+            if (phase == 0) clear_border(own_maps(block, block.output), graph_.values[at(op.output)].border);
+            return op.forward(block);
         default: break;
     }
     if (op.is_loss()) {
@@ -208,13 +273,13 @@ void Network::clear_shared_gradients(const Call& call, const Program& program, i
 
 // Each thread adds up its share of the places, always in the order of the threads, and at once moves the parameters
 // there: the sum is in a register, and half of the buffers in its own cache.
-void Network::add_and_descend(const Call& call, const Program& program, int threads) {
+void Network::add_and_descend(const Call& call, const Program& program, int threads, int sums) {
     static const std::vector<Rule> nothing_moves;
     const std::vector<Rule>& rules = call.rules ? *call.rules : nothing_moves;
-    if (threads == 1 && rules.empty()) return;
+    if (sums == 1 && rules.empty()) return;
     const std::vector<Piece> pieces = cut_pieces(program.summed, rules);
     std::vector<const float*> others;
-    for (int thread = 1; thread < threads; ++thread) others.push_back(gradients_of(call, thread));
+    for (int thread = 1; thread < sums; ++thread) others.push_back(gradients_of(call, thread));
     run_on_threads(threads, [&](int thread, int count) {
         for (const Piece& whole : pieces) {
             Piece piece = whole;

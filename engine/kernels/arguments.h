@@ -141,7 +141,8 @@ struct Linear {
     float* weight_gradient = nullptr;
     float* bias_gradient = nullptr;
     float* transposed = nullptr;  // scratch, 16 × round_up(inputs, 16)
-    bool accumulate = false;      // input_delta
+    Index first_input = 0, last_input = 0;  // of input_delta
+    bool accumulate = false;                // input_delta
     bool accumulate_gradient = false;
 };
 

@@ -63,8 +63,8 @@ void delta_rows(const Linear& a, Index output, Index first, Index last, bool acc
 void linear_input_delta(const Linear& a) {
     constexpr Index kStretch = 1024;
     constexpr int kOutputs = 16;
-    for (Index first = 0; first < a.inputs; first += kStretch) {
-        const Index last = first + kStretch < a.inputs ? first + kStretch : a.inputs;
+    for (Index first = a.first_input; first < a.last_input; first += kStretch) {
+        const Index last = first + kStretch < a.last_input ? first + kStretch : a.last_input;
         Index output = 0;
         for (; output + kOutputs <= a.outputs; output += kOutputs)
             delta_rows<kOutputs>(a, output, first, last, a.accumulate || output > 0);

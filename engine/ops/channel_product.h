@@ -14,11 +14,11 @@ public:
     ChannelProduct(const Shape& input, Index output_maps) : input_(input), maps_(output_maps) {}
 
     // `call.packed` are the layer's weights themselves; no floor is taken.
-    void forward(const CorrelationCall& call) const;
-    void input_delta(const CorrelationCall& call) const;
+    void forward(const CorrelationCall& call, const Team& team) const;
+    void input_delta(const CorrelationCall& call, const Team& team) const;
     // Input maps are a multiple of 16; `delta` and `input` hold the same rows.
     void gradient(const KernelTable& kernels, Maps input, Maps delta, float* gradient, bool accumulate,
-                  float* scratch) const;
+                  float* scratch, const Team& team) const;
     Index gradient_floats() const { return rows_at_once() * input_.width * kBlock * turned_step(); }
 
 private:

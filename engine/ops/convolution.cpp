@@ -284,7 +284,19 @@ void Convolution::prepare(const float* parameters, float* packed, bool backward,
     }
 }
 
+bool Convolution::activates_apart() const {
+    const bool bounded = activation_.kind == Activation::relu && !by_product_.forward;
+    return activation_.kind != Activation::identity && !bounded && !pooled();
+}
+
+int Convolution::phases(bool backward) const { return backward || activates_apart() ? 2 : 1; }
+
 void Convolution::forward(const Block& block) const {
+    if (block.phase == 1)
+        return for_own_rows(block, block.output, [&](Index map, Index row) {
+            float* at = row_of(block.output, map, row);
+            block.kernels->activate(activation_, at, at, conv_.width * kBlock);
+        });
     CorrelationCall call;
     call.kernels = block.kernels;
     call.source = block.inputs[0];
@@ -294,15 +306,9 @@ void Convolution::forward(const Block& block) const {
     call.floor = activation_.kind == Activation::relu ? 0.0f : -std::numeric_limits<float>::infinity();
     if (pooled()) return forward_pooled(block, call);
     if (!packs_forward()) call.packed = block.parameters + weight_.offset;
-    if (by_square_.forward) square_.forward(call, block.scratch);
-    else if (by_product_.forward) product_.forward(call);
-    else forward_.run(call, block.scratch);
-    const bool bounded = activation_.kind == Activation::relu && !by_product_.forward;
-    if (activation_.kind != Activation::identity && !bounded)
-        for_rows(block.output, [&](Index map, Index row) {
-            float* at = row_of(block.output, map, row);
-            block.kernels->activate(activation_, at, at, conv_.width * kBlock);
-        });
+    if (by_square_.forward) square_.forward(call, block.scratch, block.team);
+    else if (by_product_.forward) product_.forward(call, block.team);
+    else forward_.run(call, block.scratch, block.team);
 }
 
 // The rows under one row of windows are computed into scratch, activated and pooled while they are in the first-level
@@ -310,12 +316,13 @@ void Convolution::forward(const Block& block) const {
 void Convolution::forward_pooled(const Block& block, const CorrelationCall& outer) const {
     CorrelationCall call = outer;
     const Index row_step = conv_.width * kBlock, map_step = pool_.y * row_step;
+    const Team::Own own = block.team.of(output_shape.height);  // rows of windows
     if (forward_.by_winograd()) {
         const WinogradCorrelation& winograd = forward_.winograd();
         float* const more = block.scratch + own_scratch_floats(false, false);
-        const Index rows = output_shape.height * pool_.y;
-        for (Index first = 0; first < rows; first += winograd.band()) {
-            const Index count = std::min(winograd.band(), rows - first);
+        const Index begin = own.begin * pool_.y, end = own.end * pool_.y;
+        for (Index first = begin; first < end; first += winograd.band()) {
+            const Index count = std::min(winograd.band(), end - first);
             winograd.multiply(call, more, first, count);
             for (Index row = 0; row < count; row += pool_.y)
                 for (Index map = 0; map < conv_.channels; map += kMostMaps) {
@@ -329,7 +336,7 @@ void Convolution::forward_pooled(const Block& block, const CorrelationCall& oute
         return;
     }
     const Correlation& direct = forward_.direct();
-    for (Index row = 0; row < output_shape.height; ++row)
+    for (Index row = own.begin; row < own.end; ++row)
         for (Index part = 0; part < direct.block_count(); ++part) {
             const Index first = direct.block_first(part), maps = direct.block_maps(part);
             // run_rows places by map and row of the whole picture: shift so that this block's rows start at the

@@ -26,6 +26,8 @@ public:
     // Sums are taken as a fused pooling would have them, a row of windows at a time.
     void sum_by_rows();
 
+    bool shares() const override { return true; }
+    int phases(bool backward) const override;
     Size input_border() const override;
     std::vector<Place> parameter_places() const override { return {weight_, bias_}; }
     bool reads_input_in_backward() const override { return trainable; }
@@ -64,6 +66,10 @@ private:
     bool packs_forward() const { return !by_square_.forward && !by_product_.forward; }
     bool packs_delta() const { return !by_square_.delta && !by_product_.delta; }
     Index forward_packed_floats() const { return packs_forward() ? forward_.packed_floats() : 0; }
+    // Whether f is taken when all sums are there.
+    bool activates_apart() const;
+    Unpool unpooling(const Block& block) const;
+    void pass_back(const Block& block) const;
     void input_delta(const Block& block, const Maps& delta) const;
     Index band_rows() const;
     Index own_scratch_floats(bool backward, bool wants_input_delta) const;

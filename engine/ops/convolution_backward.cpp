@@ -36,45 +36,57 @@ Index Convolution::delta_map_step() const {
 // δ of the sums with its border of zeros.
 Maps Convolution::delta_scratch(const Block& block) const {
     const Index row = (conv_.width + 2 * delta_border_.x) * kBlock;
-    float* data = block.scratch ? block.scratch + delta_border_.y * row + delta_border_.x * kBlock : nullptr;
+    float* data = block.common ? block.common + delta_border_.y * row + delta_border_.x * kBlock : nullptr;
     return {data, conv_.channels, conv_.height, conv_.width, row, delta_map_step()};
 }
 
+// First δ of the sums, each thread of a team of its own maps, then what they are for.
 void Convolution::backward(const Block& block) const {
-    const bool wants_input_delta = block.input_deltas[0].data != nullptr;
+    if (block.phase == 1) return pass_back(block);
     if (activation_.kind != Activation::identity)
-        for_rows(block.output, [&](Index map, Index row) {
+        for_own_rows(block, block.output, [&](Index map, Index row) {
             float* delta = row_of(block.delta, map, row);
             block.kernels->differentiate(activation_, nullptr, row_of(block.output, map, row), delta, delta,
                                          output_shape.width, false);
         });
     if (block.gradients && bias_.present()) bias_gradients(block, block.delta);
+    if (!block.input_deltas[0].data || !copies_delta()) return;
+    const Maps delta = delta_scratch(block), own = own_maps(block, delta);
+    clear_border(own, delta_border_);
+    if (!pooled())
+        return for_own_rows(block, delta, [&](Index map, Index row) {
+            std::memcpy(row_of(delta, map, row), row_of(block.delta, map, row),
+                        static_cast<std::size_t>(conv_.width * kBlock) * sizeof(float));
+        });
+    Unpool unpool = unpooling(block);
+    const Index first = block.team.of(conv_.channels).begin;
+    unpool.delta.data += first * unpool.delta.map_step;
+    unpool.winner += first * unpool.winner_map_step;
+    unpool.rows = conv_.height;
+    unpool.result = own;
+    block.kernels->unpool(unpool);
+}
 
+Unpool Convolution::unpooling(const Block& block) const {
     Unpool unpool;
     unpool.delta = block.delta;
     unpool.winner = reinterpret_cast<const std::uint8_t*>(block.saved);
     unpool.winner_map_step = output_shape.height * output_shape.width * kBlock;
     unpool.kernel_height = pool_.y;
     unpool.kernel_width = pool_.x;
-    if (wants_input_delta) {
+    return unpool;
+}
+
+void Convolution::pass_back(const Block& block) const {
+    if (block.input_deltas[0].data) {
         const Maps delta = copies_delta() ? delta_scratch(block) : block.delta;
-        if (copies_delta()) clear_border(delta, delta_border_);
-        if (pooled()) {
-            unpool.rows = conv_.height;
-            unpool.result = delta;
-            block.kernels->unpool(unpool);
-        } else if (copies_delta()) {
-            for_rows(delta, [&](Index map, Index row) {
-                std::memcpy(row_of(delta, map, row), row_of(block.delta, map, row),
-                            static_cast<std::size_t>(conv_.width * kBlock) * sizeof(float));
-            });
-        }
         if (block.gradients) weight_gradients(block, delta, 0, conv_.height, block.accumulate_gradient);
         input_delta(block, delta);
     } else if (block.gradients && !pooled()) {
         weight_gradients(block, block.delta, 0, conv_.height, block.accumulate_gradient);
     } else if (block.gradients) {
         const Index band = band_rows();
+        Unpool unpool = unpooling(block);
         for (Index first = 0; first < conv_.height; first += band) {
             unpool.first_row = first;
             unpool.rows = std::min(band, conv_.height - first);
@@ -94,13 +106,14 @@ void Convolution::weight_gradients(const Block& block, const Maps& delta, Index 
     float* const gradient = block.gradients + weight_.offset;
     float* const more = block.scratch + own_scratch_floats(true, block.input_deltas[0].data != nullptr);
     if (by_square_.gradient && rows == conv_.height)
-        return square_.gradient(*block.kernels, block.inputs[0], band, gradient, accumulate, more);
+        return square_.gradient(*block.kernels, block.inputs[0], band, gradient, accumulate, more, block.team);
     if (by_product_.gradient) {
         Maps input = block.inputs[0];
         input.data += first_row * input.row_step;
-        return product_.gradient(*block.kernels, input, band, gradient, accumulate, more);
+        return product_.gradient(*block.kernels, input, band, gradient, accumulate, more, block.team);
     }
-    if (gradients_by_winograd()) {
+    if (gradients_by_winograd()) {  // one thread's: its sums at the points are of all maps
+        if (block.team.part > 0) return;
         return winograd_gradients_.run(*block.kernels, block.inputs[0], band, first_row, gradient, accumulate, more);
     }
     WeightCorrelation::Call call;
@@ -112,11 +125,12 @@ void Convolution::weight_gradients(const Block& block, const Maps& delta, Index 
     call.delta = band;
     call.gradient = gradient;
     call.accumulate = accumulate;
-    gradients_.run(call);
+    gradients_.run(call, block.team);
 }
 
 void Convolution::bias_gradients(const Block& block, const Maps& delta) const {
-    for (Index map = 0; map < delta.count; ++map) {
+    const Team::Own own = block.team.of(delta.count);
+    for (Index map = own.begin; map < own.end; ++map) {
         double total = 0;
         for (Index row = 0; row < delta.height; ++row) {
             Moments sums;
@@ -141,10 +155,10 @@ void Convolution::input_delta(const Block& block, const Maps& delta) const {
     call.accumulate = block.accumulate_input_delta[0];
     float* const more = block.scratch + own_scratch_floats(true, true);
     if (!packs_delta()) call.packed = block.parameters + weight_.offset;
-    if (by_square_.delta) return square_.input_delta(call, more);
-    if (by_product_.delta) return product_.input_delta(call);
+    if (by_square_.delta) return square_.input_delta(call, more, block.team);
+    if (by_product_.delta) return product_.input_delta(call, block.team);
     for (const CorrelationPass& each : input_deltas_) {
-        each.run(call, more);
+        each.run(call, more, block.team);
         call.packed += each.packed_floats();
     }
 }

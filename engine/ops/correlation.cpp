@@ -318,11 +318,14 @@ void Correlation::run_rows(const CorrelationCall& call, Index block_number, Inde
     }
 }
 
-void Correlation::run(const CorrelationCall& call) const {
+void Correlation::run(const CorrelationCall& call, const Team& team) const {
+    const bool by_blocks = team.most(block_count()) * rows_.count <= team.most(rows_.count) * block_count();
+    const Team::Own rows = by_blocks ? Team::Own{0, rows_.count} : team.of(rows_.count);
+    const Team::Own blocks = by_blocks ? team.of(block_count()) : Team::Own{0, block_count()};
     for (Index chunk = 0; chunk < chunks_; ++chunk)
-        for (Index first = 0; first < rows_.count; first += band_)
-            for (Index block = 0; block < block_count(); ++block)
-                run_rows(call, block, chunk, first, std::min(band_, rows_.count - first));
+        for (Index first = rows.begin; first < rows.end; first += band_)
+            for (Index block = blocks.begin; block < blocks.end; ++block)
+                run_rows(call, block, chunk, first, std::min(band_, rows.end - first));
 }
 
 std::string Correlation::describe() const {

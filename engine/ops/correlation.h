@@ -14,6 +14,7 @@
 #include "kernels/table.h"
 #include "ops/connections.h"
 #include "ops/record.h"
+#include "ops/team.h"
 
 namespace convscope {
 
@@ -79,7 +80,8 @@ public:
     // Destination rows first … first+count−1 of one block, one chunk of its source maps.
     void run_rows(const CorrelationCall& call, Index block, Index chunk, Index first, Index count) const;
     // Everything, in an order that keeps source rows and weights in cache.
-    void run(const CorrelationCall& call) const;
+    // A team shares out destination maps, or rows where those are too few.
+    void run(const CorrelationCall& call, const Team& team) const;
 
     const Axis& rows() const { return rows_; }
     const Axis& columns() const { return columns_; }

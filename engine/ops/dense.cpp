@@ -16,14 +16,16 @@ Index Dense::scratch_floats(bool backward, bool) const {
     return backward && trainable ? (input_shapes[0].positions() + kBlock) * kBlock : 0;
 }
 
+// Of the outputs that are this thread's.
 Linear Dense::arguments(const Block& block) const {
+    const Team::Own own = block.team.of(output_shape.channels, 4);
     Linear a;
-    a.weights = block.parameters + weight_.offset;
-    a.bias = bias_.present() ? block.parameters + bias_.offset : nullptr;
-    a.inputs = input_shapes[0].positions();
-    a.outputs = output_shape.channels;
+    a.inputs = a.last_input = input_shapes[0].positions();
+    a.weights = block.parameters + weight_.offset + own.begin * a.inputs;
+    a.bias = bias_.present() ? block.parameters + bias_.offset + own.begin : nullptr;
+    a.outputs = own.size();
     a.input = block.inputs[0].data;
-    a.output = block.output.data;
+    a.output = block.output.data + own.begin * kBlock;
     return a;
 }
 
@@ -35,23 +37,32 @@ void Dense::forward(const Block& block) const {
 }
 
 void Dense::backward(const Block& block) const {
+    if (block.phase == 1) return input_delta(block);
+    const Team::Own own = block.team.of(output_shape.channels, 4);
     Linear a = arguments(block);
-    a.delta = block.delta.data;
+    float* const delta = block.delta.data + own.begin * kBlock;
+    a.delta = delta;
     if (activation_.kind != Activation::identity)
-        block.kernels->differentiate(activation_, nullptr, block.output.data, a.delta, block.delta.data, a.outputs,
-                                     false);
-    if (block.gradients) {
-        a.weight_gradient = block.gradients + weight_.offset;
-        a.bias_gradient = bias_.present() ? block.gradients + bias_.offset : nullptr;
-        a.accumulate_gradient = block.accumulate_gradient;
-        a.transposed = block.scratch;
-        block.kernels->linear_weight_gradient(a);
-    }
-    if (block.input_deltas[0].data) {
-        a.input_delta = block.input_deltas[0].data;
-        a.accumulate = block.accumulate_input_delta[0];
-        block.kernels->linear_input_delta(a);
-    }
+        block.kernels->differentiate(activation_, nullptr, a.output, delta, delta, a.outputs, false);
+    if (!block.gradients) return;
+    a.weight_gradient = block.gradients + weight_.offset + own.begin * a.inputs;
+    a.bias_gradient = bias_.present() ? block.gradients + bias_.offset + own.begin : nullptr;
+    a.accumulate_gradient = block.accumulate_gradient;
+    a.transposed = block.scratch;
+    block.kernels->linear_weight_gradient(a);
+}
+
+void Dense::input_delta(const Block& block) const {
+    if (!block.input_deltas[0].data) return;
+    Block all = block;
+    all.team = {};
+    Linear a = arguments(all);
+    const Team::Own own = block.team.of(a.inputs, 64);
+    a.first_input = own.begin, a.last_input = own.end;
+    a.delta = block.delta.data;
+    a.input_delta = block.input_deltas[0].data;
+    a.accumulate = block.accumulate_input_delta[0];
+    block.kernels->linear_input_delta(a);
 }
 
 namespace {

@@ -30,12 +30,15 @@ public:
     Index scratch_floats(bool backward, bool wants_input_delta) const override;
     void forward(const Block& block) const override;
     void backward(const Block& block) const override;
+    bool shares() const override { return true; }
+    int phases(bool backward) const override { return backward ? 2 : 1; }
     double cycles(int lanes, double) const override {
         return 0.8 * static_cast<double>(input_shapes[0].positions() * output_shape.channels * kBlock) / lanes;
     }
 
 private:
     Linear arguments(const Block& block) const;
+    void input_delta(const Block& block) const;
     Place weight_, bias_;
     ActivationSpec activation_;
 };

@@ -65,10 +65,12 @@ public:
     std::vector<Place> state_places() const override { return {mean_, variance_}; }
     bool reads_input_in_backward() const override { return true; }
     bool cuts() const override { return true; }
+    bool shares() const override { return true; }
     Index statistics_count() const override { return kValues * output_shape.channels; }
 
     void measure(const Block& block) const override {
-        for (Index map = 0; map < maps(); ++map) {
+        const Team::Own own = block.team.of(maps());
+        for (Index map = own.begin; map < own.end; ++map) {
             double* values = block.statistics + map * kValues;
             values[0] =
                 over_rows(block, map, [&](Index row, Moments& a) { a.x = row_of(block.inputs[0], map, row); }).sum;
@@ -109,7 +111,8 @@ public:
     }
 
     void forward(const Block& block) const override {
-        for (Index map = 0; map < maps(); ++map) {
+        const Team::Own own = block.team.of(maps());
+        for (Index map = own.begin; map < own.end; ++map) {
             const Normal normal = normal_of(block, map);
             const double scale = gamma(block, map) * normal.inverse;
             const auto centre = static_cast<float>(normal.mean);
@@ -122,7 +125,8 @@ public:
     }
 
     void measure_backward(const Block& block) const override {
-        for (Index map = 0; map < maps(); ++map) {
+        const Team::Own own = block.team.of(maps());
+        for (Index map = own.begin; map < own.end; ++map) {
             double* values = block.statistics + map * kValues;
             const Moments sums = over_rows(block, map, [&](Index row, Moments& a) {
                 a.x = row_of(block.inputs[0], map, row);
@@ -157,7 +161,8 @@ public:
     void backward(const Block& block) const override {
         if (!block.training) measure_backward(block);
         if (!block.input_deltas[0].data) return;
-        for (Index map = 0; map < maps(); ++map) {
+        const Team::Own own = block.team.of(maps());
+        for (Index map = own.begin; map < own.end; ++map) {
             const Normal normal = normal_of(block, map);
             const double scale = gamma(block, map) * normal.inverse;
             Combine a;

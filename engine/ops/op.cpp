@@ -28,7 +28,7 @@ void clear_maps(const Maps& maps) {
 
 void clear_absent(const Block& block, const Maps& maps) {
     if (block.images_present == kBlock) return;
-    for_rows(maps, [&](Index map, Index row) {
+    for_own_rows(block, maps, [&](Index map, Index row) {
         block.kernels->clear_absent(row_of(maps, map, row), maps.width, block.images_present);
     });
 }

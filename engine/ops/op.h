@@ -9,6 +9,7 @@
 
 #include "kernels/table.h"
 #include "ops/record.h"
+#include "ops/team.h"
 
 namespace convscope {
 
@@ -22,6 +23,9 @@ struct Block {
     const float* packed = nullptr;  // this op's packed weights
     std::byte* saved = nullptr;     // this op's memory from forward to backward
     float* scratch = nullptr;       // this thread's
+    Team team;                      // who passes it; for an op that shares, `phase` of the pass, and scratch of them all
+    int phase = 0;
+    float* common = nullptr;
     double* statistics = nullptr;   // this op's and block's, for cuts
 
     const Maps* inputs = nullptr;        // as many as the op has inputs
@@ -110,6 +114,14 @@ public:
     virtual void forward(const Block& block) const = 0;
     virtual void backward(const Block& block) const = 0;
 
+    // Whether a team of threads may pass a block together: each calls it with its share. Else one of them does all of it.
+    virtual bool shares() const { return false; }
+    // Of a pass, `block.phase` one after the other; a team meets after each.
+    virtual int phases(bool backward) const {
+        static_cast<void>(backward);
+        return 1;
+    }
+
     // Layers that need the whole batch before they can go on (batch normalisation in training).
     virtual bool cuts() const { return false; }
     virtual Index statistics_count() const { return 0; }
@@ -163,14 +175,28 @@ void clear_border(const Maps& maps, Size border);
 void clear_maps(const Maps& maps);
 
 // Zeros in the lanes that no image of the block has: what divides or takes logarithms may leave infinities there, which times
-// a δ of 0 would be NaN in the sum of a gradient.
+// a δ of 0 would be NaN in the sum of a gradient. This thread's maps.
 void clear_absent(const Block& block, const Maps& maps);
 
-// Calls visit(map, row) for all rows.
+// Calls visit(map, row) for all rows, or for those of this thread's maps.
 template <class Visit>
 void for_rows(const Maps& maps, Visit visit) {
     for (Index map = 0; map < maps.count; ++map)
         for (Index row = 0; row < maps.height; ++row) visit(map, row);
+}
+template <class Visit>
+void for_own_rows(const Block& block, const Maps& maps, Visit visit) {
+    const Team::Own own = block.team.of(maps.count);
+    for (Index map = own.begin; map < own.end; ++map)
+        for (Index row = 0; row < maps.height; ++row) visit(map, row);
+}
+
+// This thread's maps.
+inline Maps own_maps(const Block& block, Maps maps) {
+    const Team::Own own = block.team.of(maps.count);
+    if (maps.data) maps.data += own.begin * maps.map_step;
+    maps.count = own.size();
+    return maps;
 }
 
 }  // namespace convscope

@@ -9,10 +9,10 @@ namespace {
 
 std::size_t row_bytes(const Maps& maps) { return static_cast<std::size_t>(maps.width * kBlock) * sizeof(float); }
 
-// to = from, or to += from.
-void pass_on(const KernelTable& kernels, const Maps& from, const Maps& to, bool accumulate) {
-    for_rows(from, [&](Index map, Index row) {
-        if (accumulate) kernels.scale_add(1.0f, row_of(from, map, row), row_of(to, map, row), from.width);
+// to = from, or to += from, of this thread's maps.
+void pass_on(const Block& block, const Maps& from, const Maps& to, bool accumulate) {
+    for_own_rows(block, from, [&](Index map, Index row) {
+        if (accumulate) block.kernels->scale_add(1.0f, row_of(from, map, row), row_of(to, map, row), from.width);
         else std::memcpy(row_of(to, map, row), row_of(from, map, row), row_bytes(from));
     });
 }
@@ -27,16 +27,17 @@ public:
 
     bool reads_input_in_backward() const override { return !from_output_; }
     bool reads_output_in_backward() const override { return from_output_; }
+    bool shares() const override { return true; }
 
     void forward(const Block& block) const override {
-        for_rows(block.output, [&](Index map, Index row) {
+        for_own_rows(block, block.output, [&](Index map, Index row) {
             block.kernels->activate(spec_, row_of(block.inputs[0], map, row), row_of(block.output, map, row),
                                     output_shape.width * kBlock);
         });
         if (unbounded_) clear_absent(block, block.output);
     }
     void backward(const Block& block) const override {
-        for_rows(block.delta, [&](Index map, Index row) {
+        for_own_rows(block, block.delta, [&](Index map, Index row) {
             const float* u = from_output_ ? nullptr : row_of(block.inputs[0], map, row);
             const float* y = from_output_ ? row_of(block.output, map, row) : nullptr;
             block.kernels->differentiate(spec_, u, y, row_of(block.delta, map, row),
@@ -76,7 +77,7 @@ public:
 
 private:
     void drop(const Block& block, const Maps& from, const Maps& to, bool accumulate) const {
-        if (!block.training || p_ == 0) return pass_on(*block.kernels, from, to, accumulate);
+        if (!block.training || p_ == 0) return pass_on(block, from, to, accumulate);
         Dropout a;
         // Neighbouring seeds, steps and layers differ in every bit of the key after the generator's 20 rounds.
         a.key[0] = static_cast<std::uint32_t>(block.seed ^ (block.seed >> 32)) +
@@ -121,13 +122,14 @@ private:
 class Add final : public Op {
 public:
     Add(const Record& record, const std::vector<Shape>& shapes) : Op(record, shapes, shapes[0]) {}
+    bool shares() const override { return true; }
     void forward(const Block& block) const override {
-        for (std::size_t i = 0; i < inputs.size(); ++i) pass_on(*block.kernels, block.inputs[i], block.output, i > 0);
+        for (std::size_t i = 0; i < inputs.size(); ++i) pass_on(block, block.inputs[i], block.output, i > 0);
     }
     void backward(const Block& block) const override {
         for (std::size_t i = 0; i < inputs.size(); ++i)
             if (block.input_deltas[i].data)
-                pass_on(*block.kernels, block.delta, block.input_deltas[i], block.accumulate_input_delta[i]);
+                pass_on(block, block.delta, block.input_deltas[i], block.accumulate_input_delta[i]);
     }
 };
 
@@ -135,12 +137,13 @@ class Concatenate final : public Op {
 public:
     Concatenate(const Record& record, const std::vector<Shape>& shapes, const Shape& joined)
         : Op(record, shapes, joined) {}
+    bool shares() const override { return true; }
     void forward(const Block& block) const override {
         Index first = 0;
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             Maps part = block.output;
             part.data = row_of(block.output, first, 0);
-            pass_on(*block.kernels, block.inputs[i], part, false);
+            pass_on(block, block.inputs[i], part, false);
             first += input_shapes[i].channels;
         }
     }
@@ -151,7 +154,7 @@ public:
             part.data = row_of(block.delta, first, 0);
             part.count = input_shapes[i].channels;
             if (block.input_deltas[i].data)
-                pass_on(*block.kernels, part, block.input_deltas[i], block.accumulate_input_delta[i]);
+                pass_on(block, part, block.input_deltas[i], block.accumulate_input_delta[i]);
             first += input_shapes[i].channels;
         }
     }
@@ -163,10 +166,10 @@ public:
     Flatten(const Record& record, const Shape& input) : Op(record, {input}, {input.positions(), 1, 1}) {}
     bool writes_dense_output() const override { return true; }
     void forward(const Block& block) const override {
-        pass_on(*block.kernels, block.inputs[0], dense_maps(input_shapes[0], block.output.data), false);
+        pass_on(block, block.inputs[0], dense_maps(input_shapes[0], block.output.data), false);
     }
     void backward(const Block& block) const override {
-        pass_on(*block.kernels, dense_maps(input_shapes[0], block.delta.data), block.input_deltas[0],
+        pass_on(block, dense_maps(input_shapes[0], block.delta.data), block.input_deltas[0],
                 block.accumulate_input_delta[0]);
     }
 };

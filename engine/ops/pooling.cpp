@@ -26,14 +26,15 @@ public:
 
     bool reads_input_in_backward() const override { return kind_ == PoolKind::l2; }
     bool reads_output_in_backward() const override { return kind_ == PoolKind::l2; }
+    bool shares() const override { return true; }
     Index saved_bytes() const override { return kind_ == PoolKind::max ? output_shape.positions() * kBlock : 0; }
 
     void forward(const Block& block) const override { block.kernels->pool_forward(arguments(block)); }
 
     void backward(const Block& block) const override {
         Pool a = arguments(block);
-        a.delta = block.delta;
-        a.input_delta = block.input_deltas[0];
+        a.delta = own_maps(block, block.delta);
+        a.input_delta = own_maps(block, block.input_deltas[0]);
         if (!block.accumulate_input_delta[0]) clear_maps(a.input_delta);
         block.kernels->pool_backward(a);
     }
@@ -48,12 +49,13 @@ private:
         a.stride_x = window_.stride.x;
         a.pad_y = window_.padding.y;
         a.pad_x = window_.padding.x;
-        a.input = block.inputs[0];
+        a.input = own_maps(block, block.inputs[0]);
         a.input.height = input_shapes[0].height;
-        a.output = block.output;
+        a.output = own_maps(block, block.output);
         if (kind_ == PoolKind::max) {
-            a.winner = reinterpret_cast<std::uint8_t*>(block.saved);
             a.winner_map_step = output_shape.height * output_shape.width * kBlock;
+            a.winner = reinterpret_cast<std::uint8_t*>(block.saved) +
+                       block.team.of(output_shape.channels).begin * a.winner_map_step;
         }
         return a;
     }

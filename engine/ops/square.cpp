@@ -56,12 +56,12 @@ WinogradSquare::WinogradSquare(const Shape& input, const Shape& output, Size pad
     gradient_band_ = even(forward_.tiles, kGradientBytes / (points_ * (turned_sources() + delta_step()) * kBlock * 4));
 }
 
-double WinogradSquare::cycles_of(const Pass& pass) {
-    const auto from = static_cast<double>(pass.from), to = static_cast<double>(up(pass.to, kBlock) * kBlock);
-    const auto bands = static_cast<double>(up(pass.tiles, pass.band));
+double WinogradSquare::cycles_of(const Pass& pass, Index tiles, Index to) {
+    const auto from = static_cast<double>(pass.from), sums = static_cast<double>(up(to, kBlock) * kBlock);
+    const auto bands = static_cast<double>(up(tiles, pass.band));
     return static_cast<double>(pass.points()) / 36 *
-           (static_cast<double>(pass.tiles) * (from * kCyclesIn + to * kCyclesOut + 36 * from * to) +
-            bands * kCyclesKernel * from * to);
+           (static_cast<double>(tiles) * (from * kCyclesIn + sums * kCyclesOut + 36 * from * sums) +
+            bands * kCyclesKernel * from * sums);
 }
 
 double WinogradSquare::gradient_cycles() const {
@@ -94,7 +94,14 @@ void WinogradSquare::turn_weights(const CorrelationCall& call, const Pass& pass,
     }
 }
 
-void WinogradSquare::run(const CorrelationCall& call, const Pass& pass, float* scratch) const {
+// A team shares out tiles, where each thread turns all kernels, or maps, where each turns all of the source: whichever is
+// the quicker.
+void WinogradSquare::run(const CorrelationCall& call, const Pass& pass, float* scratch, const Team& team) const {
+    const bool by_tiles = cycles_of(pass, team.most(pass.tiles), pass.to) <
+                          cycles_of(pass, pass.tiles, team.most(pass.to, kBlock));
+    const Team::Own tiles = by_tiles ? team.of(pass.tiles) : Team::Own{0, pass.tiles};
+    const Team::Own maps = by_tiles ? Team::Own{0, pass.to} : team.of(pass.to, kBlock);
+    if (maps.size() == 0) return;
     float* const planes = scratch;
     float* const sums = planes + points_ * pass.source_point();
     float* const panels = sums + points_ * pass.sum_point();
@@ -120,13 +127,13 @@ void WinogradSquare::run(const CorrelationCall& call, const Pass& pass, float* s
     product.a_jump = points_ * pass.panel_floats();
     product.b_step = pass.source_map();
     product.c_step = pass.source_map();
-    for (Index first = 0; first < pass.tiles; first += pass.band) {
+    for (Index first = tiles.begin; first < tiles.end; first += pass.band) {
         in.first = out.first = first;
-        in.count = out.count = std::min(pass.band, pass.tiles - first);
+        in.count = out.count = std::min(pass.band, tiles.end - first);
         product.columns = in.count * kBlock;
         call.kernels->square_input[side_](in);
-        for (Index to = 0; to < pass.to; to += kBlock) {
-            product.maps = std::min(kBlock, pass.to - to);
+        for (Index to = maps.begin; to < maps.end; to += kBlock) {
+            product.maps = std::min(kBlock, maps.end - to);
             for (Index from = 0; from < pass.from; from += pass.chunk) {
                 product.depth = std::min(pass.chunk, pass.from - from);
                 product.accumulate = from > 0;
@@ -161,9 +168,9 @@ Index WinogradSquare::gradient_floats() const {
     return points_ * (turned_point() + delta_point() + kept * piece_point());
 }
 
-// A band's positions of all input maps, and its δ of all output maps.
-void WinogradSquare::turn_band(const KernelTable& kernels, const Maps& input, const Maps& delta, Index first,
-                               Index count, float* turned, float* turned_delta) const {
+// A band's positions of all input maps, and its δ of a thread's own output maps.
+void WinogradSquare::turn_band(const KernelTable& kernels, const Maps& input, const Maps& delta, const Team::Own& own,
+                               Index first, Index count, float* turned, float* turned_delta) const {
     SquareTiles tiles;
     tiles.maps = input;
     tiles.top = forward_.top;
@@ -182,17 +189,19 @@ void WinogradSquare::turn_band(const KernelTable& kernels, const Maps& input, co
     tiles.top = tiles.left = 0;
     tiles.point_step = delta_point();
     tiles.map_step = delta_step();
-    for (Index map = 0; map < conv_.channels; map += kBlock) {
+    for (Index map = own.begin; map < own.end; map += kBlock) {
         tiles.maps = delta;
         tiles.maps.data += map * delta.map_step;
-        tiles.maps.count = std::min(kBlock, conv_.channels - map);
+        tiles.maps.count = std::min(kBlock, own.end - map);
         tiles.planes = turned_delta + map;
         kernels.square_delta[side_](tiles);
     }
 }
 
 void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, const Maps& delta, float* gradient,
-                              bool accumulate, float* scratch) const {
+                              bool accumulate, float* scratch, const Team& team) const {
+    const Team::Own own = team.of(conv_.channels, kBlock);
+    if (own.size() == 0) return;
     float* const turned = scratch;
     float* const turned_delta = turned + points_ * turned_point();
     float* const sums = turned_delta + points_ * delta_point();
@@ -212,14 +221,14 @@ void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, con
     out.accumulate = accumulate;
     for (Index first = 0; first < forward_.tiles; first += gradient_band_) {
         const Index count = std::min(gradient_band_, forward_.tiles - first);
-        turn_band(kernels, input, delta, first, count, turned, turned_delta);
+        turn_band(kernels, input, delta, own, first, count, turned, turned_delta);
         product.depth = count * kBlock;
         product.accumulate = first > 0;
         float* piece = sums;
         for (Index from = 0; from < input_.channels; from += piece_sources())
-            for (Index to = 0; to < conv_.channels; to += piece_maps()) {
+            for (Index to = own.begin; to < own.end; to += piece_maps()) {
                 product.maps = std::min(piece_sources(), turned_sources() - from);
-                product.columns = std::min(piece_maps(), up(conv_.channels - to, kBlock) * kBlock);
+                product.columns = std::min(piece_maps(), up(own.end - to, kBlock) * kBlock);
                 for (Index point = 0; point < points_; ++point) {
                     product.a = turned + point * turned_point() + from * source_step;
                     product.b = turned_delta + point * delta_point() + to;
@@ -227,10 +236,10 @@ void WinogradSquare::gradient(const KernelTable& kernels, const Maps& input, con
                     kernels.product(product);
                 }
                 if (first + count == forward_.tiles)
-                    for (Index map = to; map < std::min(to + piece_maps(), conv_.channels); map += kBlock) {
+                    for (Index map = to; map < std::min(to + piece_maps(), own.end); map += kBlock) {
                         out.panel = piece + (map - to);
                         out.gradient = gradient + map * out.row_step + from * kArea;
-                        out.rows = std::min(kBlock, conv_.channels - map);
+                        out.rows = std::min(kBlock, own.end - map);
                         out.sources = std::min(piece_sources(), input_.channels - from);
                         kernels.square_gradient[side_](out);
                     }

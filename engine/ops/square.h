@@ -20,11 +20,15 @@ public:
     bool exists() const { return input_.channels > 0; }
 
     // `call.packed` are the layer's weights themselves.
-    void forward(const CorrelationCall& call, float* scratch) const { run(call, forward_, scratch); }
-    void input_delta(const CorrelationCall& call, float* scratch) const { run(call, backward_, scratch); }
+    void forward(const CorrelationCall& call, float* scratch, const Team& team) const {
+        run(call, forward_, scratch, team);
+    }
+    void input_delta(const CorrelationCall& call, float* scratch, const Team& team) const {
+        run(call, backward_, scratch, team);
+    }
     // `delta` holds all rows.
     void gradient(const KernelTable& kernels, const Maps& input, const Maps& delta, float* gradient, bool accumulate,
-                  float* scratch) const;
+                  float* scratch, const Team& team) const;
 
     Index forward_floats() const { return exists() ? forward_.floats() : 0; }
     Index input_delta_floats() const { return exists() ? backward_.floats() : 0; }
@@ -56,11 +60,12 @@ private:
     };
 
     static Pass pass_of(const Shape& source, const Shape& destination, Size corner, int side, bool back);
-    void run(const CorrelationCall& call, const Pass& pass, float* scratch) const;
+    void run(const CorrelationCall& call, const Pass& pass, float* scratch, const Team& team) const;
     // Weights of maps `to` … to + 15 and of a chunk of source maps, into panels.
     void turn_weights(const CorrelationCall& call, const Pass& pass, Index to, Index from, Index sources,
                       float* panels) const;
-    static double cycles_of(const Pass& pass);
+    static double cycles_of(const Pass& pass) { return cycles_of(pass, pass.tiles, pass.to); }
+    static double cycles_of(const Pass& pass, Index tiles, Index to);
 
     // Of weight gradients: a piece is some input maps times some output maps.
     Index piece_sources() const;
@@ -71,8 +76,8 @@ private:
     Index turned_sources() const { return (input_.channels + kBlock - 1) / kBlock * kBlock; }
     Index turned_point() const { return ((turned_sources() * (gradient_band_ | 1)) | 1) * kBlock; }
     Index piece_point() const { return piece_sources() * piece_maps() + kBlock; }
-    void turn_band(const KernelTable& kernels, const Maps& input, const Maps& delta, Index first, Index count,
-                   float* turned, float* turned_delta) const;
+    void turn_band(const KernelTable& kernels, const Maps& input, const Maps& delta, const Team::Own& own, Index first,
+                   Index count, float* turned, float* turned_delta) const;
 
     Shape input_, conv_;
     int side_ = 0;  // m

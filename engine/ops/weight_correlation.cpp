@@ -95,7 +95,8 @@ void WeightCorrelation::arrange(const Maps& input) {
     }
 }
 
-void WeightCorrelation::run(const Call& call) const {
+void WeightCorrelation::run(const Call& call, const Team& team) const {
+    const Team::Own own = team.of(static_cast<Index>(blocks_.size()));
     WeightGradient a;
     a.delta_map_step = call.delta.map_step;
     a.delta_row_step = call.delta.row_step;
@@ -108,7 +109,8 @@ void WeightCorrelation::run(const Call& call) const {
         a.accumulate = call.accumulate || first > 0;
         a.input = call.input.data + first * a.input_row_step;
         for (Index tap = 0; tap < longest_; tap += tiles.taps)
-            for (const Block& block : blocks_) {
+            for (Index number = own.begin; number < own.end; ++number) {
+                const Block& block = blocks_[static_cast<std::size_t>(number)];
                 a.delta = call.delta.data + block.first * call.delta.map_step + first * call.delta.row_step;
                 run_tiles(call, block, tap, tap + tiles.taps, a);
             }

@@ -6,6 +6,7 @@
 #include "kernels/table.h"
 #include "ops/connections.h"
 #include "ops/record.h"
+#include "ops/team.h"
 
 namespace convscope {
 
@@ -32,7 +33,8 @@ public:
 
     // Told how the input lies in memory.
     void arrange(const Maps& input);
-    void run(const Call& call) const;
+    // A team shares out blocks of output maps.
+    void run(const Call& call, const Team& team = {}) const;
 
     Index gradient_count() const { return connections_ * static_cast<Index>(taps_.size()); }
     // Of one position of all maps, by the model.

@@ -198,9 +198,10 @@ void WinogradCorrelation::finish(const CorrelationCall& call, float* scratch, In
     call.kernels->winograd_output[form_.points][form_.outputs](out);
 }
 
-void WinogradCorrelation::run(const CorrelationCall& call, float* scratch) const {
-    for (Index first = 0; first < rows_.count; first += band_) {
-        const Index count = std::min(band_, rows_.count - first);
+void WinogradCorrelation::run(const CorrelationCall& call, float* scratch, const Team& team) const {
+    const Team::Own own = team.of(rows_.count);
+    for (Index first = own.begin; first < own.end; first += band_) {
+        const Index count = std::min(band_, own.end - first);
         multiply(call, scratch, first, count);
         for (Index map = 0; map < maps_; ++map)
             for (Index row = 0; row < count; ++row)
@@ -230,9 +231,9 @@ CorrelationPass::CorrelationPass(const KernelTable& kernels, Axis rows, Axis col
         winograd_ = std::move(winograd);
 }
 
-void CorrelationPass::run(const CorrelationCall& call, float* scratch) const {
-    if (winograd_.exists()) winograd_.run(call, scratch);
-    else direct_.run(call);
+void CorrelationPass::run(const CorrelationCall& call, float* scratch, const Team& team) const {
+    if (winograd_.exists()) winograd_.run(call, scratch, team);
+    else direct_.run(call, team);
 }
 
 }  // namespace convscope

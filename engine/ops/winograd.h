@@ -51,7 +51,7 @@ public:
     void multiply(const CorrelationCall& call, float* scratch, Index first, Index count) const;
     // One row of the last multiply(), `row` of its band, with bias and floor.
     void finish(const CorrelationCall& call, float* scratch, Index map, Index row, float* to) const;
-    void run(const CorrelationCall& call, float* scratch) const;
+    void run(const CorrelationCall& call, float* scratch, const Team& team) const;
     std::string describe() const;
 
 private:
@@ -91,7 +91,7 @@ public:
     }
     Index scratch_floats() const { return winograd_.scratch_floats(); }
     double cycles() const { return by_winograd() ? winograd_.cycles() : direct_.cycles(); }
-    void run(const CorrelationCall& call, float* scratch) const;
+    void run(const CorrelationCall& call, float* scratch, const Team& team = {}) const;
     std::string describe() const { return by_winograd() ? winograd_.describe() : direct_.describe(); }
 
 private:
