@@ -167,3 +167,38 @@ def test_loaded_after_a_fork() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def deep() -> nn.Module:
+    """So much work in a block of 16 images that threads share it: every way of a convolution, and what is between."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),  # pooled by rows
+        nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU6(),  # F(4×4)
+        nn.Conv2d(64, 64, 3, padding=1, groups=64), nn.Hardtanh(), nn.Conv2d(64, 96, 1), nn.SiLU(),
+        nn.Conv2d(96, 64, 3, stride=2, padding=1), nn.Tanh(), nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(64, 96, 3, padding=1), nn.Dropout(0.3), nn.AvgPool2d(2), nn.Flatten(),  # F(2×2)
+        nn.Linear(96 * 4, 200), nn.Sigmoid(), nn.Linear(200, 10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [2, 16, 33])
+def test_threads_that_share_a_block_answer_as_one_does(count: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(count, 3, 32, 32, generator=generator)
+    labels = torch.randint(10, (count,), generator=generator)
+    found = []
+    for threads in (1, 2, 2, 3):
+        model = deep().train()
+        loss, _ = NativeNetwork(model, (3, 32, 32), "cross_entropy", threads=threads).loss_and_grad(x, labels, seed=1)
+        found.append((loss, {name: p.grad for name, p in model.named_parameters()}))
+    (loss, alone), (_, once), (_, again), _ = found
+    for other, shared in found:
+        assert other == loss
+        for name, gradient in alone.items():
+            assert gradient is not None
+            if count <= 16:  # one block: the same sums in the same order
+                assert torch.equal(shared[name], gradient), name
+            else:
+                assert (shared[name] - gradient).abs().max() <= 1e-5 * max(float(gradient.abs().max()), 1e-3), name
+    assert all(torch.equal(once[name], again[name]) for name in once)
