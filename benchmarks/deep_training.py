@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from whole_job import timed
+from whole_job import timed  # type: ignore[import-not-found]  # beside this file
 
 TESTED = 64  # pictures of the test at the end
 RATE, MOMENTUM, DECAY = 0.02, 0.9, 5e-4
@@ -57,7 +57,8 @@ def plain_script(path: Path, steps: int, batch: int, threads: int, channels_last
         pictures = torch.from_numpy(content[f"x_{name}"]).float() / 255
         return TensorDataset((pictures - 0.47) / 0.25, torch.from_numpy(content[f"y_{name}"]).long())
 
-    model = create_model("resnet18", small=True, classes=10).to(memory_format=order)
+    model = create_model("resnet18", small=True, classes=10)
+    model.to(memory_format=order)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     loss_of = nn.CrossEntropyLoss()
     done = 0
