@@ -247,7 +247,6 @@ void Correlation::pack(const float* weights, float* packed, int part, int parts)
 
 void Correlation::pack_points(const float* weights, float* packed, int part, int parts,
                               const PointFilter& filter) const {
-    constexpr int kTaps = 8;  // more than Winograd's forms have
     for_tap_rows(part, parts, [&](const DestinationBlock& block, const Chunk& chunk, Index begin, Index end) {
         const Index row_weights = columns_.taps * block.maps;
         float* to = packed + chunk.weights + begin * row_weights;
@@ -264,7 +263,7 @@ void Correlation::pack_points(const float* weights, float* packed, int part, int
         }
         const WeightSteps steps = block.steps;
         with_constant(block.maps, [&](auto maps) {
-            float taps[kTaps][maps()];
+            float taps[kMostPoints][maps()];  // a form has fewer taps than points (WinogradForm::cheapest)
             for (Index row = begin; row < end; ++row) {
                 const float* from = weights + steps.at(chunk.first + row % chunk.maps, row / chunk.maps);
                 for (Index j = 0; j < columns_.taps; ++j, from += steps.column, to += maps()) {

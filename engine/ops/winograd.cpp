@@ -37,9 +37,12 @@ WinogradUse winograd_use() {
 WinogradForm WinogradForm::cheapest(const KernelTable& kernels, Index columns, Index taps) {
     WinogradForm best;
     double least = std::numeric_limits<double>::infinity();
-    for (const int points : {6, 8}) {
+    constexpr int kPoints[] = {6, 8}, kLeastOutputs = 2;
+    // So that taps, points + 1 − outputs, stay below kMostPoints, the room that Correlation::pack_points has for them.
+    static_assert(std::ranges::max(kPoints) <= kMostPoints && kLeastOutputs >= 2);
+    for (const int points : kPoints) {
         const auto outputs = points + 1 - static_cast<int>(taps);
-        if (taps < 3 || outputs < 2 || !kernels.winograd_output[points][outputs]) continue;
+        if (taps < 3 || outputs < kLeastOutputs || !kernels.winograd_output[points][outputs]) continue;
         const Index tiles = (columns + outputs - 1) / outputs;
         // Fewer points change form more cheaply and round less.
         const double cost = static_cast<double>(points * tiles) * (points == 6 ? 1.0 : 1.05);

@@ -159,6 +159,21 @@ std::vector<Case> cases() {
                       .add("max_pool", {{"kernel_size", list({3, 1})}})
                       .linear(4 * 8, 3)
                       .loss());
+    // 1 × 1 and 3 × 3 kernels of many maps, too small for a tile of 4 × 4: products whose input has a border, since a
+    // 3 × 3 kernel reads it too, and whose output has one for the next.
+    Case products = Draft("products beside borders", {2, 2, 3})
+                        .convolution(2, 16, 3, 3, {{"padding", one}})
+                        .add("relu")
+                        .convolution(16, 16, 3, 3, {{"padding", one}})
+                        .convolution(16, 16, 1, 1)
+                        .join("add", 3)
+                        .convolution(16, 19, 1, 1)
+                        .add("relu")
+                        .convolution(19, 9, 3, 3, {{"padding", one}, {"flip_kernel", yes}})
+                        .linear(54, 3)
+                        .loss();
+    products.records[3].inputs = {2};
+    all.push_back(products);
     for (const char* each : {"squared_error", "binary_cross_entropy", "hinge"})
         all.push_back(Draft(each, {2, 4, 3}).linear(24, 7).add("tanh").linear(7, 5).loss(each));
     all.push_back(Draft("smoothed", {2, 4, 3})

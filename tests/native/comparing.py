@@ -39,6 +39,18 @@ def pictures(count: int, shape: tuple[int, ...], seed: int = 1) -> Tensor:
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
+def smooth(model: nn.Module) -> nn.Module:
+    """Without kinks: SiLU in place of rectifiers, means in place of maxima."""
+    for module in list(model.modules()):
+        for child_name, child in module.named_children():
+            if isinstance(child, nn.ReLU | nn.ReLU6):
+                setattr(module, child_name, nn.SiLU())
+            elif isinstance(child, nn.MaxPool2d):
+                sizes = (child.kernel_size, child.stride, child.padding)
+                setattr(module, child_name, nn.AvgPool2d(*sizes, ceil_mode=child.ceil_mode))
+    return model
+
+
 def relative(got: Tensor, wanted: Tensor, least: float = 1e-3) -> float:
     """The largest difference, in parts of the largest number wanted (at least ``least``)."""
     assert got.shape == wanted.shape, f"{tuple(got.shape)} instead of {tuple(wanted.shape)}"
@@ -111,7 +123,7 @@ def _compare(
     assert exact.keys() == got.keys()
     if not gradients:
         exact = {name: each for name, each in exact.items() if "gradient" not in name}
-    scales = _scales(exact)
+    scales = scales_of(exact)
     found = {name: relative(got[name], right, scales[name]) for name, right in exact.items()}
     turned = 0
     if not worst(found)[1] <= tolerance and math.isfinite(worst(found)[1]):
@@ -141,7 +153,7 @@ def conditioning(model: nn.Module, x: Tensor, objective: Objective, exact: Resul
     return min(moved)
 
 
-def _scales(exact: Results) -> dict[str, float]:
+def scales_of(exact: Results) -> dict[str, float]:
     """What each difference is measured in: the largest number, or that of the other gradients if it is far smaller."""
     sizes = {name: float(each.abs().max()) if each.numel() else 0.0 for name, each in exact.items()}
     largest = max((size for name, size in sizes.items() if name.startswith("gradient of")), default=0.0)

@@ -79,6 +79,41 @@ def test_statistics_that_change_in_between_are_noticed() -> None:
         y.backward()
 
 
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_frozen_parameters_that_change_in_between_are_noticed(part: str) -> None:
+    """The backward pass reads them, as it repeats the forward pass."""
+    model = net()
+    model[4].requires_grad_(False)
+    y = accelerate(model)(pictures(3, SHAPE)).sum()
+    with torch.no_grad():
+        getattr(model[4], part).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.backward()
+
+
+class Scaled(nn.Module):
+    """Holds a tensor that is neither a parameter nor a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 5, 3)
+        self.scale = torch.full((5, 1, 1), 1.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.a(x) * self.scale)
+
+
+def test_other_tensors_that_change_in_between_are_noticed() -> None:
+    model, x = Scaled(), pictures(3, SHAPE)
+    fast = accelerate(model)
+    fast(x).sum().backward()
+    y = fast(x).sum()
+    model.scale.mul_(2)
+    with pytest.raises(ConvscopeError, match="given other numbers"):
+        y.backward()
+    assert relative(fast(x), model(x)) < 1e-5
+
+
 def _gradient(model: nn.Module, x: Tensor) -> Any:
     parameters = {name: each.detach() for name, each in model.named_parameters()}
     found = torch.func.grad(lambda given: torch.func.functional_call(model, given, (x,)).square().sum())(parameters)

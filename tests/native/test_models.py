@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.contracts.model_tasks import TASKS, asked
-from tests.native.comparing import WHOLE_NETWORK, check, check_step, pictures, randomised, relative
+from tests.native.comparing import WHOLE_NETWORK, check, check_step, pictures, randomised, relative, smooth
 from tests.tiers import by_family
 from torch import nn
 
@@ -141,14 +141,3 @@ def smallest_that_lowers(name: str) -> nn.Module:
             continue
         return model
     raise AssertionError("; ".join(problems))
-
-
-def smooth(model: nn.Module) -> nn.Module:
-    for module in list(model.modules()):
-        for child_name, child in module.named_children():
-            if isinstance(child, nn.ReLU | nn.ReLU6):
-                setattr(module, child_name, nn.SiLU())
-            elif isinstance(child, nn.MaxPool2d):
-                sizes = (child.kernel_size, child.stride, child.padding)
-                setattr(module, child_name, nn.AvgPool2d(*sizes, ceil_mode=child.ceil_mode))
-    return model

@@ -13,8 +13,8 @@ from convscope.graph import structure
 from convscope.native.network import Compiled, NativeNetwork
 
 _EXCHANGED = (
-    "parameters of the model were given other numbers (p.data = …) between its forward and its backward pass; the "
-    "engine has not kept those before"
+    "parameters or other tensors of the model were given other numbers (p.data = …) between its forward and its "
+    "backward pass; the engine has not kept those before"
 )
 _SECOND = "no second derivatives (create_graph=True)"
 
@@ -32,7 +32,7 @@ def call(
         trained = [network.memory.slices[name] for name in compiled.trained]
         if trained or x.requires_grad:
             parameters = [each.parameter for each in trained]
-            now = _Call(network, compiled, seed, network.memory.exchanges)
+            now = _Call(network, compiled, seed, network.memory.exchanges, _numbers(compiled))
             return compiled, _Run.apply(now, x, *parameters)  # type: ignore[no-untyped-call]
     return compiled, network.run(compiled, x, seed, 0)
 
@@ -56,6 +56,12 @@ class _Call:
     compiled: Compiled
     seed: int
     exchanges: int  # the memory's, until then
+    numbers: list[torch.Tensor]  # tensors of the model that are neither parameters nor buffers
+
+
+def _numbers(compiled: Compiled) -> list[torch.Tensor]:
+    """What the plan's constants are now, where they may become others."""
+    return [each.value().clone() for each in compiled.plan.constants if not each.fixed]
 
 
 class _Run(torch.autograd.Function):
@@ -65,7 +71,7 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, x: torch.Tensor, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ctx.call = call
         # so that torch notices changes in place before the backward pass
-        ctx.save_for_backward(x, *parameters, *call.network.memory.buffers(call.compiled.constant))
+        ctx.save_for_backward(x, *parameters, *call.network.memory.tensors(call.compiled.constant))
         return tuple(call.network.run(call.compiled, x, call.seed, 0))
 
     @staticmethod
@@ -79,7 +85,8 @@ class _Run(torch.autograd.Function):
             return None, torch.zeros_like(x), *map(torch.zeros_like, parameters)
         x_delta = torch.empty(x.shape) if ctx.needs_input_grad[1] else None
         gradients = call.network.run_backward(call.compiled, x, deltas, call.seed, 0, x_delta)
-        if call.network.memory.exchanges != call.exchanges:  # which it has looked at, to read them
+        exchanged = call.network.memory.exchanges != call.exchanges  # which it has looked at, to read them
+        if exchanged or not all(map(torch.equal, _numbers(call.compiled), call.numbers)):
             raise ConvscopeError(_EXCHANGED)
         return None, x_delta, *gradients
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -109,7 +110,12 @@ class SharedMemory:
             self._others += [(module._modules, attribute, held) for attribute, held in module._modules.items()]
         self._owners = [each for module in self.modules for each in (module._parameters, module._modules)]
         self._contents = [[*itertools.chain.from_iterable(each.items())] for each in self._owners]
+        self._noted = self._dictionaries()
         self._unchanged = engine().unchanged
+
+    def _dictionaries(self) -> list[dict[str, Any]]:
+        """Where the modules hold what they hold."""
+        return [each for m in self.modules for each in (m._parameters, m._modules, m._buffers)]
 
     @property
     def borrowed(self) -> bool:
@@ -128,6 +134,10 @@ class SharedMemory:
         guard = self._guards.get(modes)
         if guard is not None and guard.holds():
             return modes
+        if not all(map(operator.is_, self._dictionaries(), self._noted)):  # a module has others altogether
+            self._rebuild()
+            self._read_state()
+            modes = self.modes()
         if guard is not None:
             self._guards.clear()
             self.structure += 1
@@ -261,10 +271,13 @@ class SharedMemory:
                 self.exchanges += 1
             where.copy_(place.parameter)
 
-    def buffers(self, names: Iterable[str]) -> list[torch.Tensor]:
-        """The model's buffers of these names."""
+    def tensors(self, names: Iterable[str]) -> list[torch.Tensor]:
+        """The model's parameters and buffers of these names."""
         wanted = frozenset(names)
-        return [each.owner[each.attribute] for each in self._state if each.name in wanted] if wanted else []
+        if not wanted:
+            return []
+        found = [each.owner[each.attribute] for each in self._state if each.name in wanted]
+        return [*(self.slices[name].parameter for name in wanted & self.slices.keys()), *found]
 
     def _read_state(self) -> bool:
         """Copy the model's buffers in; False where it has others than before."""

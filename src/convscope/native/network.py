@@ -46,7 +46,7 @@ class Compiled:
     version: int  # of the memory it is bound to
     trained: list[str]  # parameters that get a gradient
     changed: list[str]  # buffers of the model that a pass changes
-    constant: list[str]  # and those that it reads alone
+    constant: list[str]  # and those that it reads alone, with the parameters that get no gradient
 
 
 class NativeNetwork:
@@ -326,7 +326,8 @@ class NativeNetwork:
         norms = [record for record in plan.records if record.kind == "batch_norm" and plan.training]
         changed = [name for record in norms for name in record.state.values() if name in memory.state_places]
         read = {name for record in plan.records for name in record.state.values() if name in memory.state_places}
-        return Compiled(plan, network, memory.version, trained, changed, sorted(read.difference(changed)))
+        read |= plan.parameter_names & memory.slices.keys()
+        return Compiled(plan, network, memory.version, trained, changed, sorted(read.difference(changed, trained)))
 
     def _low_options(self, plan: Plan) -> dict[str, Any]:
         if self.low is None or plan.training:
