@@ -12,7 +12,6 @@ from torch import nn
 
 from convscope.data import Dataset, load_dataset
 from convscope.errors import ArgumentError
-from convscope.explorer import learning
 from convscope.explorer.learning import ENDING, IDLE, KEPT, RECENT, RUNNING, Learner
 from convscope.explorer.protocol import Arguments
 from convscope.explorer.session import Session
@@ -209,27 +208,6 @@ def test_a_brief_look_says_where_it_stands_and_no_more(session: Session) -> None
     assert "mixed" in ask(session, "learning", brief=True, run=run + 1)["learning"]  # another page
     learner.rest()
     assert ask(session, "learning", brief=True, run=run)["learning"]["losses"]  # it has ended: the rest is told
-
-
-def test_a_look_at_a_small_model_is_made_between_two_steps(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of both at once each would keep the other waiting, at every operation."""
-    monkeypatch.setattr(learning, "TURN", 60.0)
-    monkeypatch.setattr(learning, "HELD", 60.0)
-    learner, made = session.learner, session.make_snapshot
-    steps: list[tuple[int, int]] = []
-
-    def make_snapshot(*args: Any, **options: Any) -> Any:
-        before = learner.made
-        time.sleep(0.05)  # many steps, were any made
-        steps.append((before, learner.made))
-        return made(*args, **options)
-
-    monkeypatch.setattr(session, "make_snapshot", make_snapshot)
-    ask(session, "learn", batch=4)
-    until(lambda: ask(session, "look") and len(steps) == 3)
-    assert all(before == after for before, after in steps)
-    assert steps[0] < steps[1] < steps[2]  # and it goes on after each
-    learner.rest()
 
 
 def test_no_step_waits_for_a_look_that_takes_long(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
