@@ -123,9 +123,7 @@ private:
     // Takes the activation, and the max pooling, that alone reads the op's output into the op, unless somebody wants to
     // see what is between them.
     void fuse(Op& op, std::vector<bool>& done) {
-        auto* convolution = dynamic_cast<Convolution*>(&op);
-        auto* dense = dynamic_cast<Dense*>(&op);
-        if (!convolution && !dense) return;
+        if (!op.can_take_activation()) return;
         int last = op.output;
         std::size_t next = 0;
         const Record* consumer = only_consumer(last, next);
@@ -142,10 +140,10 @@ private:
         };
         if (!consumer) return;
         if (const auto spec = activation_of(*consumer); spec && has_derivative_of_output(spec->kind)) {
-            if (!seen && convolution) convolution->fuse(*spec);
-            else if (!seen) dense->fuse(*spec);
+            if (!seen) op.take(*spec);
             take();
         }
+        auto* const convolution = dynamic_cast<Convolution*>(&op);
         if (!convolution || !consumer || consumer->kind != "max_pool") return;
         Attributes read(*consumer);
         const PoolWindow window = read_window(read, *consumer, op.output_shape);

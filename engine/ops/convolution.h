@@ -20,7 +20,8 @@ public:
     // The kernel covers the whole picture: then the layer is fully connected, with the same weights.
     static bool is_linear(const Record& record, const Shape& input);
 
-    void fuse(ActivationSpec activation) { activation_ = activation; }
+    bool can_take_activation() const override { return true; }
+    void take(ActivationSpec activation) override { activation_ = activation; }
     bool can_fuse_pool(Size kernel) const;
     void fuse_pool(Size kernel);
     // Sums are taken as a fused pooling would have them, a row of windows at a time.

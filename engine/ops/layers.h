@@ -21,7 +21,8 @@ class Dense final : public Op {
 public:
     Dense(const Record& record, const Shape& input, Index outputs);
 
-    void fuse(ActivationSpec activation) { activation_ = activation; }
+    bool can_take_activation() const override { return true; }
+    void take(ActivationSpec activation) override { activation_ = activation; }
     bool wants_dense_input() const override { return true; }
     bool writes_dense_output() const override { return true; }
     std::vector<Place> parameter_places() const override { return {weight_, bias_}; }

@@ -41,7 +41,7 @@ private:
     float alpha_ = 0, beta_ = 0, k_ = 0;
 };
 
-// y = γ (x − μ)/σ + β. In training μ and σ are the batch's, so the network is cut here: all blocks are measured, the
+// y = γ (x − μ)/σ + β, or f of it. In training μ and σ are the batch's, so the network is cut here: all blocks are measured, the
 // sums are merged in order of the blocks (Chan's update, in doubles), and then the blocks go on.
 //
 // Statistics of a block, per map: [0] Σx and [1] Σ(x − block mean)² of the forward pass, then [2] Σδ and [3] Σδ·(x −
@@ -64,6 +64,9 @@ public:
     std::vector<Place> parameter_places() const override { return {weight_, bias_}; }
     std::vector<Place> state_places() const override { return {mean_, variance_}; }
     bool reads_input_in_backward() const override { return true; }
+    bool reads_output_in_backward() const override { return activates(); }
+    bool can_take_activation() const override { return true; }
+    void take(ActivationSpec activation) override { activation_ = activation; }
     bool cuts() const override { return true; }
     bool shares() const override { return true; }
     Index statistics_count() const override { return kValues * output_shape.channels; }
@@ -118,9 +121,12 @@ public:
             const auto centre = static_cast<float>(normal.mean);
             const auto offset =
                 static_cast<float>(beta(block, map) + scale * (static_cast<double>(centre) - normal.mean));
-            for (Index row = 0; row < output_shape.height; ++row)
-                block.kernels->affine(static_cast<float>(scale), centre, offset, row_of(block.inputs[0], map, row),
-                                      row_of(block.output, map, row), output_shape.width);
+            for (Index row = 0; row < output_shape.height; ++row) {
+                float* const to = row_of(block.output, map, row);
+                block.kernels->affine(static_cast<float>(scale), centre, offset, row_of(block.inputs[0], map, row), to,
+                                      output_shape.width);
+                if (activates()) block.kernels->activate(activation_, to, to, output_shape.width * kBlock);
+            }
         }
     }
 
@@ -129,8 +135,12 @@ public:
         for (Index map = own.begin; map < own.end; ++map) {
             double* values = block.statistics + map * kValues;
             const Moments sums = over_rows(block, map, [&](Index row, Moments& a) {
+                float* const delta = row_of(block.delta, map, row);
+                if (activates())  // from here on δ is that of what f takes
+                    block.kernels->differentiate(activation_, nullptr, row_of(block.output, map, row), delta, delta,
+                                                 output_shape.width, false);
                 a.x = row_of(block.inputs[0], map, row);
-                a.y = row_of(block.delta, map, row);
+                a.y = delta;
                 a.centre = static_cast<float>(normal_of(block, map).mean);
             });
             values[2] = sums.sum;
@@ -192,6 +202,7 @@ private:
         double mean, inverse;
     };
 
+    bool activates() const { return activation_.kind != Activation::identity; }
     Index maps() const { return output_shape.channels; }
     Index area() const { return output_shape.height * output_shape.width; }
     double gamma(const Block& block, Index map) const {
@@ -235,6 +246,7 @@ private:
 
     double eps_ = 0, momentum_ = 0;
     Place weight_, bias_, mean_, variance_;
+    ActivationSpec activation_;  // y = f(γ (x − μ)/σ + β)
 };
 
 }  // namespace

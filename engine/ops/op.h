@@ -114,6 +114,10 @@ public:
     virtual void forward(const Block& block) const = 0;
     virtual void backward(const Block& block) const = 0;
 
+    // Takes the activation that alone reads its output, f with a derivative by its own value, into itself; false: it cannot.
+    virtual bool can_take_activation() const { return false; }
+    virtual void take(ActivationSpec activation) { static_cast<void>(activation); }
+
     // Whether a team of threads may pass a block together: each calls it with its share. Else one of them does all of it.
     virtual bool shares() const { return false; }
     // Of a pass, `block.phase` one after the other; a team meets after each.
