@@ -137,6 +137,7 @@ def test_what_is_learnt(name: str, middle: nn.Module | None) -> None:
     see(MODES[name], net(middle).train(), pictures(5, SHAPE), True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize("middle", [None, Cumulated()], ids=["whole", "segments"])
 @pytest.mark.parametrize("name", EVALUATED)
