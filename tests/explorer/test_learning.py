@@ -113,6 +113,45 @@ def test_what_is_paused_goes_on_as_if_it_had_not_been(session: Session, digits: 
     assert same(weights(other), weights(session))
 
 
+class Bare(nn.Module):
+    """Weights outside any layer: not for the engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(0.1 * torch.randn(64, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("np,pk->nk", x.flatten(1).cos(), self.weight)
+
+
+@pytest.mark.parametrize(("make", "engine"), [(small, True), (Bare, False)])
+def test_its_steps_are_those_of_torch(make: Any, engine: bool, digits: Dataset[Any]) -> None:
+    """With momentum and decay, by the engine or by torch, over an epoch's end: the last batch is smaller."""
+    session = Session(make(), digits, input_shape=(1, 8, 8))
+    learner, model = session.learner, make().double().train()
+    optimiser = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
+    ask(session, "configure", rate=0.05, momentum=0.9, decay=1e-3)
+    data = digits.train
+    for _ in range(5):
+        learner.once(512)
+        images, labels = learner._batch(data, torch.tensor(learner.progress.items))
+        loss = nn.functional.cross_entropy(model(images.double()), labels)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        assert learner.progress.losses[-1] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert learner.progress.epoch == 1
+    assert (learner._fast is not None) == engine
+    if learner._fast is not None:
+        assert "native: every layer" in learner._fast.report()
+        assert all(each.difference is None for each in learner._fast.verdicts())
+    for name, value in model.state_dict().items():
+        found = session.model.state_dict()[name]
+        torch.testing.assert_close(found.double(), value.double(), rtol=1e-4, atol=1e-6, msg=name)
+    session.close()
+
+
 def test_whatever_else_changes_the_weights_ends_it_first(session: Session) -> None:
     for op, args in (("step", {}), ("edit", {"layer": "0", "index": [0, 0, 1, 1], "value": 2.0}), ("learn_once", {})):
         ask(session, "learn", batch=4)

@@ -1,8 +1,8 @@
 """Learning from the user's own pictures while the page looks on: minibatches in a seeded order, saved at any time.
 
-The steps are made on a copy of the model, in a thread of their own: they wait for no drawing, and what the page shows
-changes only when it asks for it (``Learner.take``). Unlike the step on the one picture shown, the copy is in training
-mode (dropout on, batch normalisation by the batch).
+The steps are made on a copy of the model, in a thread of their own, by the native engine where it can run the model:
+they wait for no drawing, and what the page shows changes only when it asks for it (``Learner.take``). Unlike the step
+on the one picture shown, the copy is in training mode (dropout on, batch normalisation by the batch).
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convscope.data import Labelled, prepare
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, LoweringError
 from convscope.explorer.inputs import Desk
 from convscope.explorer.stepping import Stepper
 from convscope.inspect.attribution.subject import first_tensor
 from convscope.layers.losses import loss_for
+from convscope.native import Accelerated, accelerate, available
 
 KEPT = 2000  # steps whose loss is kept for the curve
 RECENT = 2000  # pictures that the confusion counts
-SMALL = (
-    3_000_000  # parameters; up to these one thread learns, and leaves the others to the page. On two cores a LeNet-5
-)
-# made 415 steps a second with one and 130 to 230 with two, which wait for each other
+SMALL = 3_000_000
+"""Parameters; up to these one thread learns, and leaves the others to the page. On two cores torch made 415 steps of a
+LeNet-5 a second with one and 130 to 230 with two, which wait for each other."""
 PATIENCE = 180.0  # seconds without a look; a tab in the background asks once a minute
 CLOSING = 5.0  # seconds that the server's end waits for a step
 SEED = 0
@@ -75,6 +76,7 @@ class Learner:
         self.failed: str | None = None
         self.patience = PATIENCE
         self._copy: nn.Module | None = None
+        self._fast: Accelerated | None = None  # the copy on the engine, where that can run it
         self._shown: dict[str, Tensor] = {}  # parameters and buffers by name: of the page's model,
         self._learned: dict[str, Tensor] = {}  # and of the copy; reading them from a model takes as long as a layer
         self._small = False
@@ -206,6 +208,7 @@ class Learner:
         self.stepper.remember()
         if self._copy is None:
             self._copy = copy.deepcopy(self.model)
+            self._fast = _on_the_engine(self._copy)
             self._own = Stepper(self._copy)
         else:
             with torch.no_grad():
@@ -243,9 +246,9 @@ class Learner:
         was = self._going
         rows = self._rows(was, len(chosen), batch)
         x, labels = self._batch(chosen, rows)
-        parameters = {name: value for name, value in self._copy.named_parameters() if value.requires_grad}
+        parameters = {name: value for name, value in self._learned.items() if value.requires_grad}
         with torch.enable_grad():
-            output = self._copy(x)
+            output = self._outputs(self._copy, x)
             objective = loss_for(self.loss(), self._copy)
             value = objective.value(output, labels)
             found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
@@ -265,6 +268,15 @@ class Learner:
             answers=(*was.answers, *pairs)[-RECENT:],
         )
 
+    def _outputs(self, own: nn.Module, x: Tensor) -> Any:
+        """What the copy answers: by the engine, which is compared with torch at its first step, or by torch."""
+        if self._fast is not None:
+            try:
+                return self._fast(x)
+            except (ArgumentError, LoweringError):
+                self._fast = None
+        return own(x)
+
     def _make_offer(self) -> None:
         weights = {name: value.detach().clone() for name, value in self._learned.items()}
         with self._door:
@@ -282,6 +294,14 @@ class Learner:
         pixels = prepare(some.images.cpu(), self.desk.preprocessing)
         x = self.desk.preprocessing.normalise(pixels).reshape(len(rows), *self.desk.input_shape)
         return x, some.labels.cpu().long()
+
+
+def _on_the_engine(own: nn.Module) -> Accelerated | None:
+    """The engine makes a step without the interpreter, which the page's questions need meanwhile. None: torch steps."""
+    try:
+        return accelerate(own) if available() else None
+    except (ArgumentError, LoweringError):
+        return None
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:

@@ -103,13 +103,11 @@ class Stepper:
     @torch.no_grad()
     def descend(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Change the weights; the directions v that were taken."""
-        directions = {
-            name: self._direction(name, parameter, gradients[name])
-            for name, parameter in self.model.named_parameters()
-            if name in gradients
-        }
-        for name, direction in directions.items():
-            self.model.get_parameter(name).add_(direction, alpha=-self.settings.rate)
+        directions = {}
+        for name, parameter in self.model.named_parameters():
+            if name in gradients:
+                directions[name] = self._direction(name, parameter, gradients[name])
+                parameter.add_(directions[name], alpha=-self.settings.rate)
         if self.settings.momentum:
             self.velocity.update(directions)
         self.steps += 1
@@ -164,7 +162,7 @@ class Stepper:
 
     def _direction(self, name: str, parameter: Tensor, gradient: Tensor) -> Tensor:
         """v = μ·v + g + λ·w."""
-        direction = gradient + self.settings.decay * parameter if self.settings.decay else gradient.clone()
+        direction = gradient + self.settings.decay * parameter if self.settings.decay else gradient
         if self.settings.momentum and name in self.velocity:
             direction = direction + self.settings.momentum * self.velocity[name]
         return direction
