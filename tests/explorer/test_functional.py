@@ -13,6 +13,7 @@ from tests.explorer.test_arithmetic import closes, some
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from convscope.errors import ArgumentError
 from convscope.explorer.network import Network
 from convscope.explorer.protocol import Arguments
 from convscope.explorer.session import Session
@@ -113,6 +114,87 @@ def test_sums_and_means_over_any_dimensions(over: tuple[int, ...], keepdim: bool
             closes(snapshot.forward(name, unit), float(y.detach()[(0, *unit)]))
         for unit in np.ndindex(*c.shape[1:]):
             closes(snapshot.backward("conv", unit), float(delta[(0, *unit)]))
+
+
+class Bare(nn.Module):
+    """Functions with weights of the model's own, a constant, and chunks that are put together again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(4, 2, 3, 3)), nn.Parameter(torch.randn(4))
+        self.v = nn.Parameter(torch.randn(3, 4 * 12))
+        self.mean = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = F.conv2d(x, self.w, self.b, stride=2)
+        n = F.batch_norm(c, self.mean, 2 * torch.ones_like(self.mean))
+        first, second = torch.tanh(n).chunk(2, 1)
+        return F.linear(torch.flatten(torch.cat((second, 2 * first), 1), 1), self.v)
+
+
+def test_functions_are_given_parameters_and_constants_again() -> None:
+    torch.manual_seed(3)
+    model = Bare().double()
+    snapshot = snapshot_of(model, (2, 9, 7))
+    c = F.conv2d(snapshot.question.x, model.w, model.b, stride=2).detach().requires_grad_()
+    n = F.batch_norm(c, model.mean, 2 * torch.ones_like(model.mean))
+    n.retain_grad()
+    first, second = torch.tanh(n).chunk(2, 1)
+    loss = F.cross_entropy(F.linear(torch.cat((second, 2 * first), 1).flatten(1), model.v), torch.tensor([1]))
+    torch.autograd.backward(loss)
+    for name, value in {"conv2d": c, "batch_norm": n}.items():
+        assert value.grad is not None
+        for unit in some(value.shape[1:], 12):
+            closes(snapshot.forward(name, unit), float(value.detach()[(0, *unit)]))
+            closes(snapshot.backward(name, unit), float(value.grad[(0, *unit)]))
+    for name, layer in snapshot.layers.items():  # a chunk's part is refused, and none is an internal error
+        unit = (0,) * len(layer.shape)
+        if layer.kind == "getitem":
+            with pytest.raises(ArgumentError, match=name):
+                snapshot.forward(name, unit)
+        else:
+            closes(snapshot.forward(name, unit), float(layer.y[(0, *unit)]))
+        if snapshot.network.readers[name]:
+            assert np.isfinite(snapshot.backward(name, unit).value)
+    with pytest.raises(ArgumentError, match="parameters are a module's"):
+        snapshot.gradient("conv2d", "weight", (0, 0, 0, 0))
+
+
+def test_a_weight_that_the_network_computes_is_a_constant() -> None:
+    torch.manual_seed(4)
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 3, 3))
+    model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Tanh(), normed, nn.Flatten(), nn.Linear(3 * 15, 3)).double()
+    snapshot = snapshot_of(model, (2, 9, 7))
+    first = model[0](snapshot.question.x).detach().requires_grad_()
+    second = model[2](model[1](first))
+    torch.autograd.backward(F.cross_entropy(model[4](model[3](second)), torch.tensor([1])))
+    assert first.grad is not None
+    for unit in some(first.shape[1:], 12):
+        closes(snapshot.backward("0", unit), float(first.grad[(0, *unit)]))
+    for unit in some(second.shape[1:], 12):
+        closes(snapshot.forward("conv2d", unit), float(second.detach()[(0, *unit)]))
+
+
+@pytest.mark.parametrize("maps", [1, 4])
+@pytest.mark.parametrize("straight", [True, False])
+def test_the_slope_of_a_rectifier_is_a_sum_over_what_comes_back_behind_it(maps: int, straight: bool) -> None:
+    class Sloped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.fc = nn.Conv2d(2, 4, 3), nn.PReLU(maps), nn.Linear(4 * 35, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.act(self.conv(x))
+            out: Tensor = self.fc((y if straight else torch.cat(y.chunk(2, 1), 1) + y).flatten(1))
+            return out
+
+    torch.manual_seed(5)
+    model = Sloped().double()
+    snapshot = snapshot_of(model, (2, 9, 7))
+    torch.autograd.backward(F.cross_entropy(model(snapshot.question.x), torch.tensor([1])))
+    assert model.act.weight.grad is not None
+    for index in range(maps):
+        closes(snapshot.gradient("act", "weight", (index,)), float(model.act.weight.grad[index]))
 
 
 @pytest.mark.parametrize("end", ["softmax", "log_softmax"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from convscope.explorer.arithmetic import FAMILIES, Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
@@ -18,6 +19,7 @@ from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
 from convscope.layers import RecurrentLayers
 from convscope.rules.regions import RoIAlign, RoIPool
+from convscope.rules.tape import Tape
 
 INPUT = "input"
 
@@ -74,6 +76,7 @@ class Network:
         self.model = model
         self.input_shape = tuple(input_shape)
         self.graph = capture(model, example(model, (1, *self.input_shape)))
+        self._constant = _constant(self.graph)
         steps, records = walk(model, self.input_shape), self._records()
         ways = _Ways(steps.input_name)
         self.nodes: dict[str, Node] = {}
@@ -103,8 +106,19 @@ class Network:
             if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
         }
 
-    def layer(self, record: LayerTrace, upstream: torch.Tensor | None) -> Layer:
-        """A call with the values of one trace; ``upstream`` is ∂J/∂y. δ = ∂J/∂u with u = x for every activation."""
+    def held(self, ran: Tape) -> dict[str, torch.Tensor]:
+        """What functions of torch are given beside values of the picture, by the names of their calls: parameters,
+        constants, and what the network computes from these alone, such as normed weights."""
+        found = {
+            node.name: attrgetter(str(node.target))(self.graph) for node in self._constant if node.op == "get_attr"
+        }
+        names = {node.name for node in self._constant}
+        found |= {step.node.name: step.output for step in ran.steps if step.node.name in names}
+        return {name: value.detach() for name, value in found.items() if isinstance(value, torch.Tensor)}
+
+    def layer(self, record: LayerTrace, upstream: torch.Tensor | None, held: Mapping[str, torch.Tensor]) -> Layer:
+        """A call with the values of one trace; ``upstream`` is ∂J/∂y, ``held`` what it holds beside. δ = ∂J/∂u
+        with u = x for every activation."""
         node = self.nodes[record.name]
         u, delta = record.u, record.delta
         if node.family == "activation" and u is record.y:
@@ -127,6 +141,7 @@ class Network:
             delta=delta,
             upstream=upstream,
             gradients=record.gradients,
+            held=held,
         )
 
     def activation_after(self, name: str) -> str | None:
@@ -156,6 +171,15 @@ class Network:
                 }
             )
         return described
+
+
+def _constant(graph: fx.GraphModule) -> list[fx.Node]:
+    """The calls that no input of the model has a part in."""
+    found: dict[fx.Node, None] = {}
+    for node in graph.graph.nodes:
+        if node.op != "placeholder" and all(each in found for each in node.all_input_nodes):
+            found[node] = None
+    return list(found)
 
 
 def _node(step: Step, record: LayerTrace, above: tuple[str, ...], direct: bool) -> Node:

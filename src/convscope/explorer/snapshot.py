@@ -71,6 +71,7 @@ class Snapshot:
         self.loss: float | None = None
         self.delta_logits: Tensor | None = None
         self._ran: Trace = forward._ran if forward is not None else trace(network.graph, question.x)
+        self._held = network.held(self._ran.ran)
         self.logits = self._ran.logits
         self._last = last_step(self._ran.ran, self.logits)
         self.end = None if self._last is None else self._last.rule
@@ -87,7 +88,9 @@ class Snapshot:
             self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
         if lazy or self._whole:
             self.layers = {
-                record.name: network.layer(record, None) for record in self._ran if record.name in network.nodes
+                record.name: network.layer(record, None, self._held)
+                for record in self._ran
+                if record.name in network.nodes
             }
         else:
             self._complete()
@@ -125,7 +128,7 @@ class Snapshot:
             for source, place in reads.get(record.name, ()):
                 part = record.grad_x[place]
                 upstream[source] = upstream[source] + part if source in upstream else part
-        return {record.name: self.network.layer(record, upstream.get(record.name)) for record in records}
+        return {record.name: self.network.layer(record, upstream.get(record.name), self._held) for record in records}
 
     def _target(self) -> Tensor:
         return torch.tensor([self.question.target])
@@ -207,7 +210,7 @@ class Snapshot:
         if behind is not None and behind == self.network.output and last:
             assert self.delta_logits is not None
             return self._through_output(layer, self.layers[behind], at, float(deltas[name][(0, *at)]))
-        if not self.network.readers[name] and not last:
+        if not self.network.readers[name] and name not in self.network.hidden and not last:
             raise ArgumentError("layer", name, "a layer that the loss depends on")
         partly = name in self.network.hidden or behind in self.network.hidden
         return arithmetic.explain_backward(layer, at, self._readers, deltas, rule, partly)
@@ -234,7 +237,9 @@ class Snapshot:
         if parameter not in layer.gradients:
             raise UnknownNameError("parameter", parameter, layer.gradients)
         check_index("index", tuple(index), tuple(layer.gradients[parameter].shape))
-        return arithmetic.explain_gradient(layer, parameter, tuple(index), layer.delta)
+        if layer.module is None:
+            raise ArgumentError("layer", name, "a layer whose parameters are a module's")
+        return arithmetic.explain_gradient(layer, parameter, tuple(index), layer.delta, name in self.network.hidden)
 
     def _readers(self, name: str) -> list[tuple[Layer, int]]:
         return [(self.layers[reader], place) for reader, place in self.network.readers[name] if reader in self.layers]

@@ -354,7 +354,8 @@ def concat_axis(layer: Layer) -> int:
 def linearised(layer: Layer, unit: Index) -> Explanation:
     """Σ ∂y/∂x·x over the inputs with a derivative; exact for a layer that is linear, else the rest is said."""
     parts = []
-    for gradient, value in zip(local.row(layer, unit), layer.inputs, strict=True):
+    rows = local.row(layer, unit) if layer.inputs else []  # none where it reads a tuple, such as a chunk's
+    for gradient, value in zip(rows, layer.inputs, strict=True):
         if not value.ndim:  # a number without places, such as a mean over everything: part of c
             continue
         index = np.argwhere(gradient != 0)

@@ -14,9 +14,14 @@ from convscope.explorer.arithmetic.windows import window_of
 XD = ("x", "δ", "x·δ")
 
 
-def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor) -> Explanation:
-    """The arithmetic of ∂J/∂w for one entry of ``parameter`` ("weight", "bias" …); ``delta`` is the layer's ∂J/∂u."""
+def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor, partly: bool = False) -> Explanation:
+    """The arithmetic of ∂J/∂w for one entry of ``parameter`` ("weight", "bias" …); ``delta`` is the layer's ∂J/∂u.
+
+    An activation's own parameter acts behind u: its sum is over ∂J/∂y, of which, with ``partly``, some comes by ways
+    that are not shown and is a constant.
+    """
     values = doubles(delta[0])
+    steps: tuple[Line, ...] = ()
     if layer.family == "conv" and parameter == "weight":
         terms, formula, headings = _kernel(layer, index, values), "∂J/∂w = Σ x·δ", XD
     elif layer.family == "conv" and parameter == "bias":
@@ -27,6 +32,13 @@ def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor) -> 
         terms, formula, headings = _map_sum(values, index), "∂J/∂b = Σ δ", ("", "δ", "δ")
     elif layer.family == "batch_norm" and parameter == "bias":
         terms, formula, headings = _map_sum(values, index), "∂J/∂β = Σ δ", ("", "δ", "δ")
+    elif layer.family == "activation":
+        back = np.zeros(layer.shape) if layer.upstream is None else doubles(layer.upstream[0])
+        terms, formula, headings = (
+            _by_column(layer, parameter, index, back),
+            "∂J/∂w = Σ ∂y/∂w·∂J/∂y",
+            ("∂y/∂w", "∂J/∂y", "∂y/∂w·∂J/∂y"),
+        )
     else:
         terms, formula, headings = (
             _by_column(layer, parameter, index, values),
@@ -34,8 +46,11 @@ def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor) -> 
             ("∂u/∂w", "δ", "∂u/∂w·δ"),
         )
     value = float(layer.gradients[parameter][index])
+    if partly and layer.family == "activation":
+        steps = (Line("+", "c", value - float(terms.product.sum())),)
+    steps = (*steps, Line("=", "∂J/∂w", value))
     return Explanation(
-        layer.name, "gradient", layer.family, index, formula, headings, terms, (Line("=", "∂J/∂w", value),), value,
+        layer.name, "gradient", layer.family, index, formula, headings, terms, steps, value,
         layer.sources, parameter=parameter,
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from convscope import layers as own
+from convscope.errors import ArgumentError
+from convscope.graph import structure
 from convscope.graph.calls import TensorLike
 from convscope.rules.activation import Linear
 from convscope.rules.base import Rule
@@ -95,7 +97,8 @@ class Layer:
     picture itself. ``y`` is the output,
     ``u`` the value before the layer's own non-linearity (u = y where it has none, u = x for an activation), ``delta`` =
     ∂J/∂u and ``upstream`` = ∂J/∂y, None while there is no loss. ``gradients`` are ∂J/∂parameter by the module's own
-    parameter names. ``call(*inputs)`` runs the layer again. All tensors are detached.
+    parameter names. ``held`` are the tensors by source that a function of torch is given beside its inputs: parameters,
+    constants, and what is computed from these alone. ``call(*inputs)`` runs the layer again. All tensors are detached.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Layer:
     delta: Tensor | None = None
     upstream: Tensor | None = None
     gradients: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    held: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def delta_at_input(self) -> bool:
@@ -125,12 +129,23 @@ class Layer:
         return tuple(self.y.shape[1:])
 
     def call(self, *inputs: Tensor, module: nn.Module | None = None) -> Any:
-        """The layer on other inputs; ``module`` may be a copy of another dtype."""
+        """The layer on other inputs; ``module`` may be a copy of another dtype.
+
+        Raises ArgumentError where it is given parts of tensors, or tensors made of no shown call alone, of a chunk for
+        instance.
+        """
         remaining = list(inputs)
+        places = [leaf for leaf in structure.leaves((self.arguments, self.keywords)) if isinstance(leaf, TensorLike)]
+        held = self.held if len(places) > len(inputs) else {}  # a rule may have inputs of its own, such as lengths
+        if len(places) > len(inputs) != sum(each.source not in held for each in places):
+            raise ArgumentError("layer", self.name, "a layer that reads shown maps, parameters and constants alone")
 
         def fill(value: Any) -> Any:
             if isinstance(value, TensorLike):
-                return remaining.pop(0)
+                if value.source not in held:
+                    return remaining.pop(0)
+                kept = held[value.source]
+                return kept.to(inputs[0].dtype) if kept.is_floating_point() else kept
             if isinstance(value, dict):
                 return {key: fill(item) for key, item in value.items()}
             if isinstance(value, tuple | list):

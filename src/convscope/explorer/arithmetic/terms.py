@@ -56,6 +56,8 @@ class Terms:
     @staticmethod
     def join(parts: list[Terms]) -> Terms:
         """Several lists as one, ``origin`` numbering them; shorter places are filled up with −1."""
+        if not parts:
+            return Terms(np.zeros(0), np.zeros(0))
         if len(parts) == 1:
             only = parts[0]
             return dataclasses.replace(only, origin=np.zeros(len(only), np.int64)) if only.origin is None else only
