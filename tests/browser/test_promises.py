@@ -23,6 +23,7 @@ from convscope.data import Dataset, prepare
 from convscope.explorer import Handle, explore
 from convscope.explorer.protocol import Arguments
 from convscope.explorer.session import Session
+from convscope.models import create_model
 
 pytestmark = pytest.mark.long
 SLACK = 1.5
@@ -65,17 +66,33 @@ def wide() -> Any:
         yield handle
 
 
-def test_memory_and_elements_after_fifty_layers(visit: Callable[..., Any], long_network: Handle) -> None:
-    page = visit(long_network)
-    names = page.evaluate("() => convscope.model.nodes.map((node) => node.name)")[:25]
+@pytest.fixture(params=["vgg16", "resnet50"])
+def large(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(0)
+    with explore(create_model(request.param).eval(), port=0) as handle:
+        yield handle
+
+
+def after_fifty_layers(page: Any) -> None:
+    """The page holds at most 200 MB and 2,500 elements when fifty layers, or maps of them, have been opened."""
+    nodes = page.evaluate("() => convscope.model.nodes.map(({ name }) => name)")
+    names = nodes[:: max(1, len(nodes) // 25)][:25]
     for turn, name in enumerate([*names, *names]):
         select(page, name, turn % 4 if turn % 2 else None)
+        assert page.evaluate("() => document.querySelectorAll('*').length") <= 2500
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable")
     devtools.send("HeapProfiler.collectGarbage")
     figures = {each["name"]: each["value"] for each in devtools.send("Performance.getMetrics")["metrics"]}
     assert figures["JSHeapUsedSize"] < 200e6
-    assert page.evaluate("() => document.querySelectorAll('*').length") <= 2500
+
+
+def test_memory_and_elements_after_fifty_layers(visit: Callable[..., Any], long_network: Handle) -> None:
+    after_fifty_layers(visit(long_network))
+
+
+def test_memory_and_elements_of_a_large_network(visit: Callable[..., Any], large: Handle) -> None:
+    after_fifty_layers(visit(large))
 
 
 def test_a_click_during_a_long_job_and_the_job_s_end(visit: Callable[..., Any], wide: Handle) -> None:
