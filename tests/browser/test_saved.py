@@ -107,6 +107,27 @@ def test_the_published_lenet_with_its_own_loss(dump: Callable[[Session], dict[st
         assert abs(computed - value) <= 1e-11 * (largest + 1e-3), what
 
 
+@pytest.mark.parametrize("gap", [1.0, 30.0])
+def test_an_ending_softmax_is_not_put_on_twice(dump: Callable[[Session], dict[str, Any]], gap: float) -> None:
+    """J = −ln y_t, and what comes back is p − t, with all its digits where the network is sure."""
+    torch.manual_seed(3)
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 3), nn.Softmax(1))
+    with torch.no_grad():
+        model[3].bias.copy_(torch.tensor([0, gap, 0]))
+    session = Session(model.eval(), input_shape=(1, 6, 6))
+    found = dump(session)
+    whole: Any = exact_model(session)
+    twin = whole[:4].requires_grad_()
+    t = session.snapshot.question.target
+    y = twin(exact_input(session))[0]
+    loss = torch.log1p(torch.exp(y - y[t])[torch.arange(3) != t].sum())
+    names, parameters = zip(*twin.named_parameters(), strict=True)
+    assert found["loss"] == pytest.approx(float(loss.detach()), rel=1e-10)
+    close(found["gradients"], dict(zip(names, torch.autograd.grad(loss, parameters), strict=True)))
+    for what, computed, value, largest in found["sums"]:
+        assert abs(computed - value) <= 1e-11 * (largest + 1e-3), what
+
+
 @pytest.mark.long
 def test_every_function_of_the_page_is_the_table_s(open_file: Callable[..., Any], file: Path) -> None:
     page = open_file(file)

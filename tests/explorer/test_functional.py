@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -198,10 +199,10 @@ def test_the_slope_of_a_rectifier_is_a_sum_over_what_comes_back_behind_it(maps: 
 
 
 @pytest.mark.parametrize("end", ["softmax", "log_softmax"])
-@pytest.mark.parametrize("gap", [1.0, 18.0, 30.0])
+@pytest.mark.parametrize("gap", [1.0, 18.0, 30.0, 60.0])
 def test_an_ending_softmax_is_not_put_on_twice(end: str, gap: float) -> None:
     """J, p and δ are those of the same network without its end under cross-entropy, in float64, also where p is 1 in
-    float32."""
+    float32, or in float64."""
     torch.manual_seed(0)
     model = Written(end)
     with torch.no_grad():
@@ -210,10 +211,14 @@ def test_an_ending_softmax_is_not_put_on_twice(end: str, gap: float) -> None:
     twin = copy.deepcopy(model).double()
     twin.end = ""
     logits = twin(snapshot.question.x.double())
-    loss = F.cross_entropy(logits, torch.tensor([1]))
+    loss = torch.log1p(torch.exp(logits[0, [0, 2]] - logits[0, 1]).sum())
     torch.autograd.backward(loss)
     assert snapshot.loss == pytest.approx(float(loss.detach()), rel=2e-5)
+    output, target = model(snapshot.question.x).detach(), torch.tensor([1])  # in float32, whose 1 is no 1
+    assert float(snapshot.objective.value(output, target)) == pytest.approx(float(loss.detach()), rel=1e-4)
     assert snapshot.probabilities is not None
+    rest = -math.expm1(-float(loss.detach()))
+    assert 1 - float(snapshot.probabilities[1]) == pytest.approx(rest, rel=1e-4, abs=2e-16)
     torch.testing.assert_close(snapshot.probabilities, logits.detach()[0].softmax(0), rtol=2e-5, atol=1e-7)
     for name, parameter in twin.named_parameters():
         assert parameter.grad is not None
@@ -228,9 +233,12 @@ def test_an_ending_softmax_is_not_put_on_twice(end: str, gap: float) -> None:
 
 @pytest.mark.parametrize("kind", ["probability", "loss"])
 def test_copied_code_knows_how_the_network_ends(kind: str) -> None:
-    for end in ("softmax", "log_softmax"):
+    for end, gap in (("softmax", 1.0), ("log_softmax", 1.0), ("softmax", 19.0), ("log_softmax", 19.0)):
         torch.manual_seed(1)
-        session = Session(Written(end), input_shape=(1, 13, 11))
+        model = Written(end)
+        with torch.no_grad():
+            model.fc.bias.copy_(torch.tensor([0, gap, 0]))
+        session = Session(model, input_shape=(1, 13, 11))
         asked = Arguments({"kind": kind, "index": [2]})
         code = session.answer("snippet", asked, b"").values["code"]
         snapshot = session.snapshot

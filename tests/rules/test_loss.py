@@ -13,6 +13,7 @@ from tests.oracles import slope, worst
 from torch import Tensor
 
 from convscope.errors import ArgumentError
+from convscope.layers.losses import CrossEntropy
 from convscope.rules import loss
 
 Function = Callable[..., tuple[Tensor, Tensor]]
@@ -115,6 +116,32 @@ def test_extreme_outputs_stay_finite(scale: float) -> None:
     value, delta = loss.binary_cross_entropy(y, torch.ones_like(y))
     assert torch.isfinite(value)
     assert torch.isfinite(delta).all()
+
+
+@pytest.mark.parametrize("gap", [20.0, 40.0, 80.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sure_network_keeps_its_loss(gap: float, dtype: torch.dtype) -> None:
+    """p_t is 1 in this type, and yet J = ln(1 + Σ e^(y_k − y_t)) and δ have all their digits, by the rule and, in
+    float64, by autograd."""
+    y = torch.tensor([[0, gap, -1], [3, 2, 3 + gap]], dtype=dtype)
+    t = torch.tensor([1, 2])
+    powers = [[math.exp(float(each - row[k])) for each in row] for row, k in zip(y.double(), t, strict=True)]
+    sums = [sum(each for i, each in enumerate(row) if i != k) for row, k in zip(powers, t.tolist(), strict=True)]
+    wanted = torch.tensor(powers, dtype=torch.float64) / (1 + torch.tensor(sums, dtype=torch.float64)[:, None])
+    wanted[[0, 1], t] = -torch.tensor(sums, dtype=torch.float64) / (1 + torch.tensor(sums, dtype=torch.float64))
+    value, delta = loss.cross_entropy(y, t, "sum")
+    rel = 1e-5 if dtype == torch.float32 else 1e-13
+    assert float(value) == pytest.approx(sum(math.log1p(each) for each in sums), rel=rel)
+    torch.testing.assert_close(delta.double(), wanted, rtol=rel, atol=0)
+    yes, delta = loss.binary_cross_entropy(torch.tensor([[gap]], dtype=dtype), torch.ones(1, 1, dtype=dtype))
+    assert float(yes) == pytest.approx(math.log1p(math.exp(-gap)), rel=rel)
+    assert float(delta) == pytest.approx(-math.exp(-gap) / (1 + math.exp(-gap)), rel=rel)
+    if dtype == torch.float64:
+        leaf = y.clone().requires_grad_()
+        by_autograd = CrossEntropy().value(leaf, t)
+        torch.autograd.backward(by_autograd)
+        assert float(by_autograd.detach()) == pytest.approx(float(value) / 2, rel=rel)
+        torch.testing.assert_close(leaf.grad, wanted / 2, rtol=rel, atol=0)
 
 
 def test_canary() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from convscope.layers.losses import CrossEntropy, Loss, Outputs, class_indices, one_hot
 from convscope.rules import loss as rules
@@ -19,8 +18,8 @@ from convscope.rules.tape import Step
 class Fine(Loss):
     """A loss worked out in float64 whatever the outputs are; δ goes back in their own type.
 
-    In float32, p = 0.99999998 is 1, and with it J and every δ are 0: from a gap of 17 between the two largest logits
-    on. In float64 that is so from 37 on.
+    Outputs in float32 say that p = 0.99999998 is 1: from a gap of 17 between the two largest logits on. What the
+    others have is small but has all its digits, and J is made of that.
 
     ``end`` is the rule that the network ends with. After a softmax, or its logarithm, cross-entropy takes the outputs
     for what they are, J = −ln y_t or −y_t, and puts no second softmax on them; see ``settled`` for δ there.
@@ -63,8 +62,10 @@ class Fine(Loss):
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
         if self.normalised is None:
             return self.loss._value(y, targets)
-        logarithms = y.log() if isinstance(self.normalised, Softmax) else y
-        return F.nll_loss(logarithms, class_indices(y, targets))
+        t = class_indices(y, targets)[:, None]
+        logarithms, p = (y.log(), y) if isinstance(self.normalised, Softmax) else (y, y.exp())
+        others = p.scatter(1, t, 0).sum(1, keepdim=True)
+        return torch.where(others < 0.5, -torch.log1p(-others), -logarithms.gather(1, t)).mean()
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalised is None:

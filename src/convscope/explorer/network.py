@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
 from convscope.layers import RecurrentLayers
 from convscope.rules.regions import RoIAlign, RoIPool
-from convscope.rules.tape import Tape
+from convscope.rules.tape import Tape, attribute
 
 INPUT = "input"
 
@@ -109,11 +108,8 @@ class Network:
     def held(self, ran: Tape) -> dict[str, torch.Tensor]:
         """What functions of torch are given beside values of the picture, by the names of their calls: parameters,
         constants, and what the network computes from these alone, such as normed weights."""
-        found = {
-            node.name: attrgetter(str(node.target))(self.graph) for node in self._constant if node.op == "get_attr"
-        }
-        names = {node.name for node in self._constant}
-        found |= {step.node.name: step.output for step in ran.steps if step.node.name in names}
+        found = {node.name: attribute(self.graph, node) for node in self._constant if node.op == "get_attr"}
+        found |= {step.node.name: step.output for step in ran.steps if step.node in self._constant}
         return {name: value.detach() for name, value in found.items() if isinstance(value, torch.Tensor)}
 
     def layer(self, record: LayerTrace, upstream: torch.Tensor | None, held: Mapping[str, torch.Tensor]) -> Layer:
@@ -173,13 +169,13 @@ class Network:
         return described
 
 
-def _constant(graph: fx.GraphModule) -> list[fx.Node]:
+def _constant(graph: fx.GraphModule) -> set[fx.Node]:
     """The calls that no input of the model has a part in."""
-    found: dict[fx.Node, None] = {}
+    found: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        if node.op != "placeholder" and all(each in found for each in node.all_input_nodes):
-            found[node] = None
-    return list(found)
+        if node.op != "placeholder" and found.issuperset(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _node(step: Step, record: LayerTrace, above: tuple[str, ...], direct: bool) -> Node:

@@ -79,6 +79,10 @@ def snippet(
     )
     kind, layer, index = asked["kind"], asked.get("layer", ""), tuple(asked.get("index", ()))
     at = ", ".join(str(each) for each in (0, *index))
+    if loss == "cross_entropy" and isinstance(end, Softmax | LogSoftmax):
+        head += (
+            "model, x = model.double(), x.detach().double().requires_grad_()  # float32 rounds a share near 1 to 1\n"
+        )
     backward = f"J = {_loss(loss, end, target)}\n"
     match kind:
         case "activation":
@@ -124,9 +128,9 @@ def _loss(loss: str, end: Rule | None, target: int | None) -> str:
     """J as the explorer works it out: in float64, with no second softmax behind a network that ends in one."""
     t = f"torch.tensor([{target}])"
     if loss == "cross_entropy" and isinstance(end, Softmax):
-        return f"F.nll_loss(logits.double().log(), {t})"
+        return f"F.nll_loss(logits.log(), {t})"
     if loss == "cross_entropy" and isinstance(end, LogSoftmax):
-        return f"F.nll_loss(logits.double(), {t})"
+        return f"F.nll_loss(logits, {t})"
     return f"loss_for({loss!r}, model).value(logits.double(), {t})"
 
 

@@ -29,14 +29,16 @@ def ending(ran: Tape, output: Tensor) -> Rule | None:
 def probabilities(scores: Tensor, end: Rule | None) -> Tensor:
     """Scores (n, classes), the largest the class said, as shares that sum to 1, float64.
 
-    A softmax at the end, or its logarithm, has said so already; sigmoids are scaled to the sum 1, tanh from −1 … 1 to
-    0 … 1 before that; all other outputs, logits and negative distances, go through a softmax.
+    A softmax at the end, or its logarithm, has said so already, and what the others leave is the largest one's, whose
+    own number float32 rounds to 1; sigmoids are scaled to the sum 1, tanh from −1 … 1 to 0 … 1 before that; all other
+    outputs, logits and negative distances, go through a softmax.
     """
     found = scores.detach().double()
-    if isinstance(end, Softmax):
-        return found
-    if isinstance(end, LogSoftmax):
-        return found.exp()
+    if isinstance(end, Softmax | LogSoftmax):
+        found = found if isinstance(end, Softmax) else found.exp()
+        largest = found.argmax(1, keepdim=True)
+        others = found.scatter(1, largest, 0).sum(1, keepdim=True)
+        return found.scatter(1, largest, 1 - others)
     limits = end.limits() if isinstance(end, Elementwise) else None
     if limits is not None:
         low, high = limits

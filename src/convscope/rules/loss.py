@@ -46,22 +46,35 @@ def binary_cross_entropy(y: Tensor, t: Tensor, reduction: Reduction = "mean") ->
     _check_same_shape(y, t)
     share = _share(y, reduction)
     value = y.clamp(min=0) - y * t + torch.log1p(torch.exp(-y.abs()))
-    return value.sum() * share, (torch.sigmoid(y) - t) * share
+    delta = (1 - t) * torch.sigmoid(y) - t * torch.sigmoid(-y)  # σ(y) − 1 would be 0 where y is large
+    return value.sum() * share, delta * share
 
 
 def cross_entropy(y: Tensor, t: Tensor, reduction: Reduction = "mean") -> ValueAndDelta:
     """J = −ln p_t with p = softmax(y),   ∂J/∂y = p − onehot(t)
 
-    Softmax and logarithm in one, so that nothing overflows: J = ln Σ_k e^(y_k − m) − (y_t − m), m = max_k y_k.
+    Softmax and logarithm in one, see ``surprise``.
     """
     _check_classes(y, t)
     share = _share(y, reduction)
+    value, delta = surprise(y, t.unsqueeze(1))
+    return value.sum() * share, delta * share
+
+
+def surprise(y: Tensor, t: Tensor) -> ValueAndDelta:
+    """(−ln p_t, p − onehot(t)) with p = softmax(y) over dimension 1, of shapes (n, 1, …) and y's (n, c, …)
+
+    t (n, 1, …) are classes. Nothing overflows, and a sure network keeps its loss: of p_t near 1 both are made of what
+    the others have, ln(1 + Σ_{k≠t} e^(y_k − y_t)) and −Σ_{k≠t} p_k. As differences of numbers near 1 they lose their
+    digits, and are 0 in float32 from a gap of 17 between the logits on, in float64 from 37.
+    """
     lowered = y - y.amax(1, keepdim=True)
-    log_sum = torch.log(torch.exp(lowered).sum(1, keepdim=True))  # (n, 1)
-    delta = torch.exp(lowered - log_sum)
-    rows = torch.arange(len(t), device=y.device)
-    delta[rows, t] -= 1
-    return (log_sum[:, 0] - lowered[rows, t]).sum() * share, delta * share
+    own = lowered.gather(1, t)
+    rivals = torch.exp(lowered).scatter_(1, t, 0)
+    others = rivals.sum(1, keepdim=True)
+    total = others + torch.exp(own)
+    value = torch.where(own > -1, torch.log1p(others / torch.exp(own)), torch.log(total) - own)
+    return value, (rivals / total).scatter_(1, t, 0 - others / total)
 
 
 def hinge(y: Tensor, t: Tensor, reduction: Reduction = "mean") -> ValueAndDelta:
@@ -121,11 +134,8 @@ def pixel_cross_entropy(y: Tensor, t: Tensor, ignored: int = 255, weights: Tenso
     own = torch.where(known, t, 0).unsqueeze(1)  # (n, 1, h, w)
     factor = known.to(y.dtype) if weights is None else torch.where(known, weights.to(y)[own[:, 0]], 0)
     factor = (factor / known.sum().clamp(min=1)).unsqueeze(1)
-    lowered = y - y.amax(1, keepdim=True)
-    log_sum = torch.log(torch.exp(lowered).sum(1, keepdim=True))  # (n, 1, h, w)
-    delta = torch.exp(lowered - log_sum)
-    delta.scatter_add_(1, own, torch.full_like(own, -1, dtype=y.dtype))
-    return (factor * (log_sum - lowered.gather(1, own))).sum(), delta * factor
+    value, delta = surprise(y, own)
+    return (factor * value).sum(), delta * factor
 
 
 def _share(y: Tensor, reduction: Reduction) -> float:

@@ -134,7 +134,7 @@ class Tape:
                 else:
                     self._collect(shares, owner, functools.partial(local.__getitem__, name))
         for node, sums in list(pending.items()):
-            held = _attribute(self.graph, node) if node.op == "get_attr" else None
+            held = attribute(self.graph, node) if node.op == "get_attr" else None
             if isinstance(held, nn.Parameter):
                 self._collect(shares, held, functools.partial(sums.__getitem__, 0))
         inputs = tuple(in_structure(value, pending.get(node, {})) for node, value in self.inputs.items())
@@ -278,7 +278,7 @@ class Run:
         self._take_inputs(placeholders, inputs, dict(named))
         for node in self.graph.graph.nodes:
             if node.op == "get_attr":
-                self.values[node] = _attribute(self.graph, node)
+                self.values[node] = attribute(self.graph, node)
             elif node.op == "output":
                 slots: dict[int, Slot] = {}
                 output = self._aliases(node.args[0], slots)
@@ -316,7 +316,7 @@ class Run:
         if node.target is memory.update:
             held = node.all_input_nodes[0]
             if held.op == "get_attr":  # inputs that the model writes over stay as they are
-                memory.update(_attribute(self.graph, held), args[1])
+                memory.update(attribute(self.graph, held), args[1])
         elif node.target is sizes.expect:
             sizes.expect(*args)
         elif isinstance(node.target, type):  # a container of a class of its own
@@ -345,7 +345,7 @@ class Run:
             for index, changed in saved["changed"].items():  # running statistics that were given to a function
                 source = sources[index]
                 if source is not None and source.node.op == "get_attr" and node.op == "call_function":
-                    memory.update(_attribute(self.graph, source.node), changed)
+                    memory.update(attribute(self.graph, source.node), changed)
         self.steps.append(Step(node, name, module, applied.rule, applied.inputs, y, saved, sources, local, reason))
 
     def apply(self, node: fx.Node, module: nn.Module | None, args: Any, kwargs: Any) -> tuple[Applied, Any, Saved, str]:
@@ -378,7 +378,7 @@ def _is_trained(owner: nn.Parameter | Slot | None) -> bool:
     return isinstance(owner, Slot) or (owner is not None and owner.requires_grad)
 
 
-def _attribute(graph: fx.GraphModule, node: Any) -> Any:
+def attribute(graph: fx.GraphModule, node: Any) -> Any:
     """The model's attribute as it is now; the graph itself holds only what capturing made, such as constants."""
     model = graphs.source_model(graph)
     value: Any = model if hasattr(model, str(node.target).split(".")[0]) else graph

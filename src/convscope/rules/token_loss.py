@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from convscope.errors import ArgumentError
-from convscope.rules.loss import ValueAndDelta
+from convscope.rules.loss import ValueAndDelta, surprise
 
 
 def smoothed_cross_entropy(y: Tensor, t: Tensor, smoothing: float = 0.0, ignored: int | None = None) -> ValueAndDelta:
@@ -27,11 +27,12 @@ def smoothed_cross_entropy(y: Tensor, t: Tensor, smoothing: float = 0.0, ignored
     if int(real.min()) < 0 or int(real.max()) >= y.shape[-1]:
         wrong = real[(real < 0) | (real >= y.shape[-1])][0].item()
         raise ArgumentError("targets", wrong, f"tokens from 0 to {y.shape[-1] - 1}")
-    rows = y[counted]  # (m, c)
-    lowered = rows - rows.amax(1, keepdim=True)
-    logs = lowered - torch.log(torch.exp(lowered).sum(1, keepdim=True))  # ln p
-    q = torch.full_like(rows, smoothing / y.shape[-1])
-    q.scatter_add_(1, real[:, None], torch.full_like(rows[:, :1], 1 - smoothing))
+    rows, own = y[counted], real[:, None]  # (m, c), (m, 1)
+    value, to_own = surprise(rows, own)
+    if smoothing:  # −ln p_k = −ln p_t + (y_t − y_k)
+        value = value + smoothing * (rows.gather(1, own) - rows).mean(1, keepdim=True)
+        to_own = to_own - smoothing / y.shape[-1]
+        to_own.scatter_add_(1, own, torch.full_like(value, smoothing))
     delta = torch.zeros_like(y)
-    delta[counted] = (torch.exp(logs) - q) / len(real)
-    return -(q * logs).sum() / len(real), delta
+    delta[counted] = to_own / len(real)
+    return value.sum() / len(real), delta

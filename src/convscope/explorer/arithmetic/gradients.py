@@ -20,7 +20,7 @@ def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor, par
     An activation's own parameter acts behind u: its sum is over ∂J/∂y, of which, with ``partly``, some comes by ways
     that are not shown and is a constant.
     """
-    values = doubles(delta[0])
+    values, value = doubles(delta[0]), float(layer.gradients[parameter][index])
     steps: tuple[Line, ...] = ()
     if layer.family == "conv" and parameter == "weight":
         terms, formula, headings = _kernel(layer, index, values), "∂J/∂w = Σ x·δ", XD
@@ -39,15 +39,14 @@ def explain(layer: Layer, parameter: str, index: Index, delta: torch.Tensor, par
             "∂J/∂w = Σ ∂y/∂w·∂J/∂y",
             ("∂y/∂w", "∂J/∂y", "∂y/∂w·∂J/∂y"),
         )
+        if partly:
+            steps = (Line("+", "c", value - float(terms.product.sum())),)
     else:
         terms, formula, headings = (
             _by_column(layer, parameter, index, values),
             "∂J/∂w = Σ ∂u/∂w·δ",
             ("∂u/∂w", "δ", "∂u/∂w·δ"),
         )
-    value = float(layer.gradients[parameter][index])
-    if partly and layer.family == "activation":
-        steps = (Line("+", "c", value - float(terms.product.sum())),)
     steps = (*steps, Line("=", "∂J/∂w", value))
     return Explanation(
         layer.name, "gradient", layer.family, index, formula, headings, terms, steps, value,

@@ -136,8 +136,9 @@ class Layer:
         """
         remaining = list(inputs)
         places = [leaf for leaf in structure.leaves((self.arguments, self.keywords)) if isinstance(leaf, TensorLike)]
-        held = self.held if len(places) > len(inputs) else {}  # a rule may have inputs of its own, such as lengths
-        if len(places) > len(inputs) != sum(each.source not in held for each in places):
+        beside = len(places) > len(inputs)  # fewer where a rule has inputs of its own, such as lengths
+        held = self.held if beside else {}
+        if beside and sum(each.source not in held for each in places) != len(inputs):
             raise ArgumentError("layer", self.name, "a layer that reads shown maps, parameters and constants alone")
 
         def fill(value: Any) -> Any:

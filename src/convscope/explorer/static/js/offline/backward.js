@@ -58,8 +58,10 @@ function slopeLine(layer, index, above, rule) {
 
 function throughItself({ node, y }, index, value, upstream) {
   const here = at(y, index);
+  const own = placeOf(y.shape, index);
+  const others = total(Array.from(y.data).filter((_, i) => i !== own));
   const terms = Array.from(y.data, (p, i) => {
-    const coefficient = (placeOf(y.shape, index) === i ? here : 0) - p * here;
+    const coefficient = here * (i === own ? others : -p);
     return { coefficient, value: upstream.data[i], product: coefficient * upstream.data[i], source: [i] };
   });
   return { formula: "δ = Σ ∂y/∂u·∂J/∂y", headings: ["∂y/∂u", "∂J/∂y", "∂y/∂u·∂J/∂y"], terms, steps: [line("=", "δ", value)], origins: [node.name] };

@@ -266,8 +266,9 @@ export const KINDS = {
 // δ = ∂J/∂u from ∂J/∂y; ``rule`` is what stands for f′ at a rectifier (Zeiler and Fergus 2014; Springenberg et al. 2015).
 export function deltaOf({ node, u, y }, g, rule) {
   if (node.family === "softmax") {
-    const dot = g.data.reduce((sum, value, at) => sum + value * y.data[at], 0);
-    return like(g, g.data.map((value, at) => y.data[at] * (value - dot)));
+    // Σ_j y_i·y_j·(g_i − g_j): as y_i·(g_i − Σ_j y_j·g_j), whose sum is 1, a share near 1 would leave no digits.
+    const against = (value) => g.data.reduce((sum, other, at) => sum + y.data[at] * (value - other), 0);
+    return like(g, g.data.map((value, at) => y.data[at] * against(value)));
   }
   if (node.family !== "activation" && node.family !== "subsample") return g;
   const { slope, rectifies } = functionOf(node.op.activation);

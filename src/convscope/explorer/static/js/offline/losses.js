@@ -24,7 +24,7 @@ const squared = (scale) => (y, target, { low, high }) => {
   return { value: gaps.reduce((sum, gap) => sum + gap * gap, 0) * 0.5 * scale(y), delta: gaps.map((gap) => gap * scale(y)) };
 };
 
-export const LOSSES = {
+const LOSSES = {
   cross_entropy: (y, target) => {
     const p = softmax(y);
     const largest = Math.exp(Math.max(...y.filter((_, at) => at !== target)) - y[target]);
@@ -40,6 +40,16 @@ export const LOSSES = {
     return { value: y[target] + logSum(rivals), delta: shares.map((share, at) => (at === target ? 1 : 0) - share) };
   },
 };
+
+// {J, ∂J/∂y} of the outputs y, by how the network ends: shares are taken for what they are, no second softmax is put on them.
+export function lossOf(name, y, target, { losses, ending }) {
+  if (name !== "cross_entropy" || ending?.kind !== "softmax") return LOSSES[name](y, target, losses[name]);
+  const others = total(y.filter((_, at) => at !== target));
+  const value = others < 0.5 ? -Math.log1p(-others) : -Math.log(y[target]);
+  return { value, delta: y.map((share, at) => (at === target ? -1 / Math.max(share, SMALLEST) : 0)) };
+}
+
+const SMALLEST = 2 ** -1022; // whose inverse is still a number
 
 function total(values) {
   return values.reduce((sum, value) => sum + value, 0);

@@ -1,6 +1,6 @@
 // One forward and one backward pass for one picture, target and loss: every answer is read from it.
 
-import { LOSSES, scoresOf, sharesOf } from "./losses.js";
+import { lossOf, scoresOf, sharesOf } from "./losses.js";
 import { like } from "./tensor.js";
 
 export class Snapshot {
@@ -14,7 +14,7 @@ export class Snapshot {
     this.predicted = this.scores.indexOf(Math.max(...this.scores));
     this.probabilities = sharesOf(this.scores, plan.ending);
     this.target = question.target ?? this.predicted;
-    const { value, delta } = LOSSES[question.loss](y, this.target, plan.losses[question.loss]);
+    const { value, delta } = lossOf(question.loss, y, this.target, plan);
     this.loss = value;
     this.outputDelta = delta;
     this.backs = new Map();

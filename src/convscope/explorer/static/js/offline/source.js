@@ -2,7 +2,7 @@
 
 import { RequestError } from "../core/connection.js";
 import { fromBase64, placeOf } from "./tensor.js";
-import { LOSSES, scoresOf, sharesOf } from "./losses.js";
+import { lossOf, scoresOf, sharesOf } from "./losses.js";
 import { Network } from "./network.js";
 import { Reach } from "./reach.js";
 import { Snapshot } from "./snapshot.js";
@@ -83,7 +83,7 @@ export class Offline {
   // J and the shares of the classes with the weights as they are now.
   judged() {
     const y = [...this.network.run(this.snapshot.x).get(this.network.output).y.data];
-    const { value } = LOSSES[this.lossName](y, this.snapshot.target, this.plan.losses[this.lossName]);
+    const { value } = lossOf(this.lossName, y, this.snapshot.target, this.plan);
     return { loss: value, probabilities: sharesOf(scoresOf(this.lossName, y), this.plan.ending) };
   }
 
