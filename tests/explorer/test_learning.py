@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from typing import Any
@@ -149,6 +150,38 @@ def test_its_steps_are_those_of_torch(make: Any, engine: bool, digits: Dataset[A
     for name, value in model.state_dict().items():
         found = session.model.state_dict()[name]
         torch.testing.assert_close(found.double(), value.double(), rtol=1e-4, atol=1e-6, msg=name)
+    session.close()
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.LogSoftmax(1)])
+@pytest.mark.parametrize("gap", [0.0, 20.0])
+def test_a_network_that_ends_in_a_softmax_learns_with_the_loss_shown(
+    end: nn.Module, gap: float, digits: Dataset[Any]
+) -> None:
+    """J = −ln y_t, as the page has it, with no second softmax; it learns also where float32 says that p is 1."""
+    plain: Any = small()
+    with torch.no_grad():
+        plain[4].bias[3] = gap
+    session = Session(copy.deepcopy(plain).append(end), digits, input_shape=(1, 8, 8))
+    rate = 1e4 if gap else 0.05
+    optimiser = torch.optim.SGD(plain.double().train().parameters(), rate)
+    ask(session, "configure", rate=rate, momentum=0.0, decay=0.0)
+    threes = torch.nonzero(digits.train.labels == 3)[:, 0] if gap else torch.arange(64)
+    session.learner._order = (0, threes)
+    for _ in range(2):
+        session.learner.once(32)
+        images, labels = session.learner._batch(digits.train, torch.tensor(session.learner.progress.items))
+        y = plain(images.double())
+        rivals = (y - y.gather(1, labels[:, None])).exp().scatter(1, labels[:, None], 0).sum(1)
+        loss = rivals.log1p().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        assert session.learner.progress.losses[-1] == pytest.approx(float(loss.detach()), rel=2e-4)
+    assert float((plain[4].weight - small()[4].weight).detach().abs().max()) > 1e-4
+    for name, value in plain.named_parameters():
+        found = dict(session.model.named_parameters())[name].detach().double()
+        torch.testing.assert_close(found, value.detach(), rtol=1e-4, atol=1e-6, msg=name)
     session.close()
 
 

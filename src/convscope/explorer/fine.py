@@ -29,6 +29,10 @@ class Fine(Loss):
         self.loss = loss
         self.normalised = end if isinstance(loss, CrossEntropy) and isinstance(end, Softmax | LogSoftmax) else None
 
+    def of_batches(self) -> Loss:
+        """The loss to learn with, in the outputs' own type where it does not matter how the network ends."""
+        return self.loss if self.normalised is None else self
+
     def value(self, outputs: Outputs, targets: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor):
             return self.loss.value(outputs, targets)
@@ -65,7 +69,7 @@ class Fine(Loss):
         t = class_indices(y, targets)[:, None]
         logarithms, p = (y.log(), y) if isinstance(self.normalised, Softmax) else (y, y.exp())
         others = p.scatter(1, t, 0).sum(1, keepdim=True)
-        return torch.where(others < 0.5, -torch.log1p(-others), -logarithms.gather(1, t)).mean()
+        return torch.where(others < 0.5, -torch.log1p(-others.clamp(max=0.5)), -logarithms.gather(1, t)).mean()
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalised is None:

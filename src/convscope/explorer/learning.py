@@ -24,7 +24,7 @@ from convscope.errors import ArgumentError, LoweringError
 from convscope.explorer.inputs import Desk
 from convscope.explorer.stepping import Stepper
 from convscope.inspect.attribution.subject import first_tensor
-from convscope.layers.losses import loss_for
+from convscope.layers.losses import Loss
 from convscope.native import Accelerated, accelerate, available
 
 KEPT = 2000  # steps whose loss is kept for the curve
@@ -70,8 +70,8 @@ class Learner:
     page's model; ``pause`` and ``describe`` by any.
     """
 
-    def __init__(self, model: nn.Module, desk: Desk, stepper: Stepper, loss: Callable[[], str]) -> None:
-        self.model, self.desk, self.stepper, self.loss = model, desk, stepper, loss
+    def __init__(self, model: nn.Module, desk: Desk, stepper: Stepper, objective: Callable[[], Loss]) -> None:
+        self.model, self.desk, self.stepper, self.objective = model, desk, stepper, objective
         self.progress = Progress(0)
         self.failed: str | None = None
         self.patience = PATIENCE
@@ -249,7 +249,7 @@ class Learner:
         parameters = {name: value for name, value in self._learned.items() if value.requires_grad}
         with torch.enable_grad():
             output = self._outputs(self._copy, x)
-            objective = loss_for(self.loss(), self._copy)
+            objective = self.objective()
             value = objective.value(output, labels)
             found = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
         self._own.settings = self.stepper.settings

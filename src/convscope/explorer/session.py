@@ -124,7 +124,7 @@ class Session:
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data) if self.detector is None else self.detector.names
         self.stepper = Stepper(model)
-        self.learner = Learner(model, self.desk, self.stepper, lambda: self.loss)
+        self.learner = Learner(model, self.desk, self.stepper, lambda: self.snapshot.objective.of_batches())
         self.surgeon = Surgeon(model)
         self.besides = [placed_beside(self.network, each, key) for key, each in (beside or {}).items()]
         self.pinned: Picture | None = None
