@@ -1,4 +1,4 @@
-"""What a new user met: the rule under the pointer, keys after going back, the panel after the tour, a paper digit."""
+"""What a new user met: the rule under the pointer, keys after going back, the panel after the tour, two windows."""
 
 from __future__ import annotations
 
@@ -109,3 +109,50 @@ def test_closing_the_tour_shows_the_panel_s_top(visit: Callable[..., Any], lenet
     page.wait_for_selector("#tour", state="detached")
     assert page.evaluate("() => document.querySelector('#detail').scrollTop") == 0
     assert page.evaluate("() => document.scrollingElement.scrollTop") == 0
+
+
+def test_two_windows_never_mix_their_pictures(visit: Callable[..., Any], lenet: Handle) -> None:
+    """What is asked about a picture that the other window has replaced is dropped, and said; nothing is done to it."""
+    session = lenet.session
+    assert isinstance(session, Session)
+    page, other = visit(lenet, "#/c3/5/5,3,7?item=test:1"), visit(lenet)
+    page.wait_for_selector("body[data-shown$='/forward/c3/5/5,3,7']")
+    shown = (
+        "() => [convscope.store.get('frame').version, convscope.selection.elastic.version, "
+        "Number(document.querySelector('#result .num').dataset.exact)]"
+    )
+    before = page.evaluate(shown)
+    other.evaluate("() => convscope.frames.change('show_data', { split: 'test', index: 2 })")
+    other.wait_for_function("() => convscope.store.get('frame')?.source?.index === 2")
+    assert page.evaluate(shown) == before
+    dropped = "(op) => convscope.connection.ask(op[0], op[1]).then(() => 'answered', (error) => error.kind)"
+    asked = [("explain", {"layer": "c3", "index": [5, 3, 6]}), ("step", {}), ("poke", {"row": 1, "column": 1})]
+    page.evaluate("() => { convscope.following = true; }")  # as long as the new picture is on its way
+    assert [page.evaluate(dropped, each) for each in asked] == ["superseded"] * 3
+    assert (session.stepper.steps, session.picture.source["index"], page.evaluate(shown)) == (0, 2, before)
+    status = "(at) => fetch(`/input.npy?version=${at}`).then((answer) => answer.status)"
+    assert [page.evaluate(status, at) for at in (before[0], session.snapshot.version)] == [409, 200]
+    page.problems.clear()  # the browser itself tells of the answer 409
+    page.evaluate("() => { convscope.following = false; }")
+    page.evaluate("() => { window.dispatchEvent(new Event('focus')); }")
+    page.wait_for_selector("#notice:has-text('Another window has changed')")
+    page.wait_for_selector(f"body[data-shown='{session.snapshot.version}/forward/c3/5/5,3,7']")
+    true = float(session.snapshot.layers["c3"].y[0, 5, 3, 7])
+    assert page.evaluate(shown) == [session.snapshot.version, session.snapshot.version, pytest.approx(true)]
+
+
+def test_a_question_right_after_a_change_waits_for_its_picture(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    session = lenet.session
+    assert isinstance(session, Session)
+    found = page.evaluate(
+        """async () => {
+          const before = convscope.store.get('frame').version;
+          const change = convscope.frames.change('show_data', { split: 'test', index: 2 });
+          const asked = convscope.connection.ask('evidence', { method: 'gradient' });
+          await change;
+          return [before, (await asked).version, convscope.store.get('frame').version];
+        }"""
+    )
+    assert found[0] < found[1] == found[2] == session.snapshot.version
+    assert not page.locator("#notice").is_visible()

@@ -31,6 +31,7 @@ def test_requests_come_through() -> None:
         ('{"id": true, "op": "hello"}', "id: got True"),
         ('{"id": 1, "op": 5}', "op: got 5"),
         ('{"id": 1, "op": "hello", "args": []}', r"args: got \[\]"),
+        ('{"id": 1, "op": "hello", "version": "2"}', "version: got '2'"),
         ('{"id": 1, "op": "hello", "args": {"x": NaN}}', "NaN is not JSON"),
         ("[" * 5000, "wanted JSON"),
         ('"' + "x" * 300_000 + '"', "at most"),

@@ -63,8 +63,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, work).result()
 
 
-async def ask(connection: ClientConnection, number: int, op: str, **args: Any) -> Any:
-    await connection.send(json.dumps({"id": number, "op": op, "args": args}))
+async def ask(connection: ClientConnection, number: int, op: str, /, version: int | None = None, **args: Any) -> Any:
+    await connection.send(json.dumps({"id": number, "op": op, "args": args, "version": version}))
     return await answer(connection)
 
 
@@ -254,6 +254,25 @@ def test_malformed_messages_are_answered_and_the_connection_stays(handle: Handle
             await connection.send(b"\x00\x01")
             assert (await answer(connection))["ok"] is False
             assert (await ask(connection, 9, "hello"))["ok"] is True
+
+    run(talk())
+
+
+def test_an_answer_belongs_to_the_version_asked_about_or_there_is_none(handle: Handle) -> None:
+    """Who changed the picture is told that it was itself; whoever looks on is told that it was another."""
+
+    async def talk() -> None:
+        async with socket_to(handle) as connection, socket_to(handle) as other:
+            before = (await ask(connection, 1, "frame"))["result"]["version"]
+            now = (await ask(other, 1, "poke", before, row=1, column=1, value=9))["result"]["version"]
+            assert now > before
+            for asking, mine in ((connection, False), (other, True)):
+                for op, args in (("values", {"layer": "input"}), ("step", {}), ("poke", {"row": 2, "column": 2})):
+                    refused = (await ask(asking, 2, op, before, **args))["error"]
+                    assert (refused["kind"], refused["version"], refused["mine"]) == ("moved", now, mine)
+                assert (await ask(asking, 3, "values", now, layer="input"))["result"]["version"] == now
+                assert (await ask(asking, 4, "frame", before))["result"]["version"] == now
+            assert (await ask(other, 5, "frame", True))["error"]["kind"] == "version"
 
     run(talk())
 

@@ -22,8 +22,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from convscope.errors import ArgumentError, ConvscopeError, DataError
 from convscope.explorer import inputs
 from convscope.explorer.protocol import Arguments, Reply, pack, parse_binary, parse_text
+from convscope.explorer.protocol import Request as Question
 from convscope.explorer.security import PROTOCOL, Guard
-from convscope.explorer.session import OPERATIONS, Session
+from convscope.explorer.session import OPERATIONS, MovedError, Session
 from convscope.explorer.snippets import SAVED_MODEL
 from convscope.explorer.unopened import UnopenedFile
 from convscope.explorer.worker import MOST_WAITING, SupersededError, Worker
@@ -106,21 +107,25 @@ class Explorer:
         except ClientDisconnect:
             return _refused("upload", "cut short", 400)
         kind = "camera" if request.query_params.get("kind") == "camera" else "upload"
-        session = self.session
+        session, window = self.session, _number(request, "window") or 0
         try:
-            await self.worker.job(lambda: session.load_upload(bytes(body), kind), 0, "upload", latest=False)
+            await self.worker.job(lambda: session.load_upload(bytes(body), kind, window), 0, "upload", latest=False)
         except ConvscopeError as error:
             return _refused("upload", str(error), 422, _parts(error))
         return JSONResponse({"ok": True, "version": session.snapshot.version})
 
     async def download(self, request: Request) -> Response:
-        """The picture as the model gets it: pixels (PNG), or the normalised input (npy)."""
+        """The picture as the model gets it: pixels (PNG), or the normalised input (npy); that of ``version``."""
         if not isinstance(self.session, Session):
             return _refused("download", "no model is open", 409)
+        with self.session.lock:
+            picture, snapshot = self.session.picture, self.session.snapshot
+        if _number(request, "version") not in (None, snapshot.version):
+            return _refused("moved", str(MovedError(snapshot)), 409)
         if request.url.path.endswith(".png"):
-            content, kind, name = inputs.as_png(self.session.picture.pixels), "image/png", "input.png"
+            content, kind, name = inputs.as_png(picture.pixels), "image/png", "input.png"
         else:
-            content = inputs.as_npy(self.session.snapshot.question.x)
+            content = inputs.as_npy(snapshot.question.x)
             kind, name = "application/octet-stream", "input.npy"
         return Response(content, media_type=kind, headers={"content-disposition": f'attachment; filename="{name}"'})
 
@@ -169,7 +174,7 @@ class _Window:
         try:
             request = parse_text(text) if text is not None else parse_binary(frame or b"")
             number = request.id
-            reply = await self._carry_out(request.op, Arguments(request.args), request.payload)
+            reply = await self._carry_out(request)
             header = {"id": number, "ok": True, "result": reply.values}
             if reply.data is not None:
                 await self._send(pack(header, reply.data))
@@ -179,6 +184,8 @@ class _Window:
             await self._fail(number, "superseded", "superseded by a newer request")
         except StoppedError as error:
             await self._fail(number, "cancelled", str(error))
+        except MovedError as error:
+            await self._fail(number, "moved", str(error), version=error.version, mine=error.window == self.number)
         except ArgumentError as error:
             await self._fail(number, error.argument, str(error), _parts(error))
         except ConvscopeError as error:
@@ -189,8 +196,8 @@ class _Window:
             _log.exception("request failed")
             await self._fail(number, "internal", f"{type(error).__name__}: {error}")
 
-    async def _carry_out(self, op: str, args: Arguments, payload: bytes) -> Reply:
-        session, worker = self.explorer.session, self.explorer.worker
+    async def _carry_out(self, request: Question) -> Reply:
+        session, worker, op = self.explorer.session, self.explorer.worker, request.op
         if isinstance(session, UnopenedFile):
             if op != "hello":
                 raise ConvscopeError("no model is open")
@@ -199,14 +206,18 @@ class _Window:
             worker.cancel(self.number)
             return Reply({"cancelled": True})
         wanted = OPERATIONS[op]
+        work = partial(session.answer, op, Arguments(request.args), request.payload, request.version, self.number)
         if wanted.job:
-            work = partial(session.answer, op, args, payload)
             return await worker.job(work, self.number, op, wanted.latest, wanted.gives_way, wanted.waits)
-        reply = await worker.answer(lambda: session.answer(op, args, payload))
-        return Reply({**reply.values, "lang": self.explorer.lang}) if op == "hello" else reply
+        reply = await worker.answer(work)
+        if op == "hello":
+            return Reply({**reply.values, "lang": self.explorer.lang, "window": self.number})
+        return reply
 
-    async def _fail(self, number: int | None, kind: str, text: str, parts: dict[str, str] | None = None) -> None:
-        message: dict[str, Any] = {"id": number, "ok": False, "error": _told(kind, text, parts)}
+    async def _fail(
+        self, number: int | None, kind: str, text: str, parts: dict[str, str] | None = None, **more: Any
+    ) -> None:
+        message: dict[str, Any] = {"id": number, "ok": False, "error": {**_told(kind, text, parts), **more}}
         await self._send(json.dumps(message))
 
     async def _send(self, content: str | bytes) -> None:
@@ -216,6 +227,12 @@ class _Window:
                     await self.websocket.send_bytes(content)
                 else:
                     await self.websocket.send_text(content)
+
+
+def _number(request: Request, name: str) -> int | None:
+    """A whole number of the address; None where there is none."""
+    given = request.query_params.get(name, "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 10 else None
 
 
 def _refused(kind: str, reason: str, status: int, parts: dict[str, str] | None = None) -> JSONResponse:

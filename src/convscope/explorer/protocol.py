@@ -22,12 +22,14 @@ class ProtocolError(ArgumentError):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """``id`` comes back with the answer; ``op`` names what is wanted; ``payload`` are the bytes of a binary request."""
+    """``id`` comes back with the answer; ``op`` names what is wanted; ``payload`` are the bytes of a binary request.
+    ``version`` is that of the frame that the page shows: the answer belongs to it, or there is none."""
 
     id: int
     op: str
     args: Mapping[str, Any]
     payload: bytes = b""
+    version: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +143,10 @@ def _request(message: Any, payload: bytes) -> Request:
         raise ProtocolError("op", op, "a text")
     if not isinstance(args, dict):
         raise ProtocolError("args", args, "an object")
-    return Request(number, op, args, payload)
+    version = message.get("version")
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
+        raise ProtocolError("version", version, "an integer")
+    return Request(number, op, args, payload, version)
 
 
 def _no_constant(name: str) -> Any:

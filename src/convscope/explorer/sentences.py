@@ -35,7 +35,7 @@ _EXAMPLE_WORDS = 8
 ANSWERS = (
     "hello", "fingerprint", "layout", "frame", "grid", "values", "elastic", "explain", "field", "stages", "effective",
     "nudge", "ask", "edit", "undo", "edits", "show_data", "show_sentence", "next_token",
-    "weigh",
+    "weigh", "newest",
 )  # fmt: skip
 
 

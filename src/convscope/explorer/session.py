@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from convscope.data import Dataset, Labelled
 from convscope.data.kinds.sentences import Sentences
-from convscope.errors import ArgumentError
+from convscope.errors import ArgumentError, ConvscopeError
 from convscope.explorer.beside import placed_beside
 from convscope.explorer.detector import DetectorDesk, detector_of
 from convscope.explorer.inputs import Desk, Picture
@@ -45,13 +45,23 @@ NUDGE_DOUBLE_LIMIT = 30_000_000
 @dataclasses.dataclass(frozen=True)
 class Operation:
     """``job``: it runs the network, one at a time; ``latest``: of those waiting only a window's newest is done;
-    ``gives_way``: it takes long, and is cancelled when another job comes that neither gives way nor ``waits``."""
+    ``gives_way``: it takes long, and is cancelled when another job comes that neither gives way nor ``waits``;
+    ``anew``: it is not about the picture and weights that the asking page shows."""
 
     run: Callable[[Session, Arguments, bytes], Reply]
     job: bool
     latest: bool
     gives_way: bool
     waits: bool
+    anew: bool
+
+
+class MovedError(ConvscopeError):
+    """A question about a snapshot that is no longer the newest. ``window`` is the one that made that."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__("the picture or the model has been changed meanwhile")
+        self.version, self.window = snapshot.version, snapshot.window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +78,12 @@ OPERATIONS: Registry[Operation] = Registry("op", "convscope.explorer.questions")
 
 
 def operation(
-    job: bool = False, latest: bool = False, gives_way: bool = False, waits: bool = False
+    job: bool = False, latest: bool = False, gives_way: bool = False, waits: bool = False, anew: bool = False
 ) -> Callable[[Run], Run]:
     """Enrol a function under its own name as something that the page may ask."""
 
     def enrol(run: Run) -> Run:
-        OPERATIONS.add(run.__name__, Operation(run, job, latest, gives_way, waits))
+        OPERATIONS.add(run.__name__, Operation(run, job, latest, gives_way, waits, anew))
         return run
 
     return enrol
@@ -132,6 +142,7 @@ class Session:
         self.target_chosen = False
         self.lock = threading.RLock()
         self._version = 0
+        self._window = 0  # whose job runs, or ran last
         self._reach: Reach | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.cancelled = threading.Event()
@@ -151,15 +162,24 @@ class Session:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def answer(self, op: str, args: Arguments, payload: bytes) -> Reply:
-        """Carry one request out. Raises ConvscopeError for whatever is wrong with it."""
+    def answer(self, op: str, args: Arguments, payload: bytes, version: int | None = None, window: int = 0) -> Reply:
+        """Carry one request of a window out. Raises ConvscopeError for whatever is wrong with it; MovedError where it
+        is about what the window shows, ``version``, and that is not what stands any longer."""
         if self.reader is not None and op not in ANSWERS:
             raise ArgumentError("model", f"{self.name}, which reads sentences", f"one of pictures, for {op!r}")
         wanted = OPERATIONS[op]
-        if wanted.job:
+        if wanted.job:  # nothing but a job, and one at a time, makes another snapshot
+            self._window = window
+            self.check_version(None if wanted.anew else version)
             return wanted.run(self, args, payload)
         with self.lock:  # jobs change weights under it: an answer's snapshot and weights belong together
+            self.check_version(None if wanted.anew else version)
             return wanted.run(self, args, payload)
+
+    def check_version(self, version: int | None) -> None:
+        """MovedError where what stands is of another version; None is of any."""
+        if version not in (None, self.snapshot.version):
+            raise MovedError(self.snapshot)
 
     def check_pictures(self, argument: str) -> None:
         """ArgumentError for a model of sentences, where ``argument`` is of pictures only."""
@@ -174,7 +194,8 @@ class Session:
     def resume(self) -> None:
         self.cancelled.clear()
 
-    def load_upload(self, content: bytes, kind: str) -> None:
+    def load_upload(self, content: bytes, kind: str, window: int = 0) -> None:
+        self._window = window
         self.show(self.desk.from_file(content, kind))
 
     # ---- the picture ------------------------------------------------------------------------------------------------
@@ -242,7 +263,7 @@ class Session:
         if target is not None and target >= max(1, self.output_count()):
             target = None
         question = Question(x, target, self.loss, guess=target is None)
-        made = Snapshot(network or self.network, question, self._version, self.large or lazy, forward)
+        made = Snapshot(network or self.network, question, self._version, self.large or lazy, forward, self._window)
         self.target = made.question.target
         return made
 

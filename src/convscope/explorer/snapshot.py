@@ -47,7 +47,7 @@ class Snapshot:
 
     With ``lazy`` only the forward pass is made at once; the backward pass follows when something of it is first asked
     for (a VGG-16 is seen after half of the time), and each parameter's gradient when that is. ``forward`` lends an
-    earlier snapshot's forward pass, of the same input and weights.
+    earlier snapshot's forward pass, of the same input and weights. ``window`` is the page that it was made for.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Snapshot:
         version: int,
         lazy: bool = False,
         forward: Snapshot | None = None,
+        window: int = 0,
     ) -> None:
-        self.network, self.version = network, version
+        self.network, self.version, self.window = network, version, window
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
         self._lock = threading.RLock()
         self._tiles: dict[tuple[str, str, str], Tiles | None] = {}

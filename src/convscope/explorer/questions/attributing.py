@@ -105,7 +105,7 @@ def maximise(session: Session, args: Arguments, payload: bytes) -> Reply:
     return growing(session, args, payload)
 
 
-@operation()
+@operation(anew=True)
 def growing(session: Session, args: Arguments, payload: bytes) -> Reply:
     """The climb that runs or ran last: whose it is, its picture, and the unit's value at every step."""
     now = session.growing

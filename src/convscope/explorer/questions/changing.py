@@ -17,7 +17,7 @@ from convscope.graph import replay
 from convscope.layers.losses import LOSSES
 
 
-@operation(job=True, latest=True)
+@operation(job=True, latest=True, anew=True)
 def show_data(session: Session, args: Arguments, payload: bytes) -> Reply:
     split = args.text("split", "test", ("train", "test"))
     chosen = session.desk.split(split)
@@ -33,13 +33,13 @@ def show_data(session: Session, args: Arguments, payload: bytes) -> Reply:
     return frame(session, args, payload)
 
 
-@operation(job=True, latest=True)
+@operation(job=True, latest=True, anew=True)
 def show_pixels(session: Session, args: Arguments, payload: bytes) -> Reply:
     session.show(session.desk.from_pixels(payload, args.text("kind", "drawn", ("drawn", "shared", "blank", "lesson"))))
     return frame(session, args, payload)
 
 
-@operation(job=True, latest=True)
+@operation(job=True, latest=True, anew=True)
 def show_sentence(session: Session, args: Arguments, payload: bytes) -> Reply:
     """A sentence typed on the page."""
     if not isinstance(session.desk, SentenceDesk):

@@ -15,13 +15,13 @@ from convscope.explorer.snapshot import Snapshot
 from convscope.explorer.stepping import Settings
 
 
-@operation()
+@operation(anew=True)
 def training(session: Session, args: Arguments, payload: bytes) -> Reply:
     with session.lock:  # no fingerprint of weights that are just being changed
         return Reply(finite({"training": session.stepper.describe()}))
 
 
-@operation()
+@operation(anew=True)
 def configure(session: Session, args: Arguments, payload: bytes) -> Reply:
     now = session.stepper.settings
     names = ("rate", "momentum", "decay")
@@ -69,7 +69,7 @@ def step(session: Session, args: Arguments, payload: bytes) -> Reply:
     return Reply(finite({**values, "training": session.stepper.describe()}))
 
 
-@operation(job=True)
+@operation(job=True, anew=True)
 def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
     with session.lock:
         session.learner.begin()
@@ -79,7 +79,7 @@ def rewind(session: Session, args: Arguments, payload: bytes) -> Reply:
     return training(session, args, payload)
 
 
-@operation()
+@operation(anew=True)
 def learning(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Where the learning from the data set stands; ``since``, ``run``: what the page has of it already; ``brief``: it
     wants pictures only."""
@@ -89,20 +89,20 @@ def learning(session: Session, args: Arguments, payload: bytes) -> Reply:
     return Reply(finite({"learning": told, "version": session.snapshot.version}))
 
 
-@operation(job=True)
+@operation(job=True, anew=True)
 def learn(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Go on learning until ``pause``, in minibatches of ``batch``."""
     session.learner.start(args.integer("batch", 32, 1, 1024))
     return learning(session, args, payload)
 
 
-@operation()
+@operation(anew=True)
 def pause(session: Session, args: Arguments, payload: bytes) -> Reply:
     session.learner.pause()
     return learning(session, args, payload)
 
 
-@operation(job=True)
+@operation(job=True, anew=True)
 def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
     """One step on a minibatch, and the page as it is after it."""
     with session.lock:
@@ -110,7 +110,7 @@ def learn_once(session: Session, args: Arguments, payload: bytes) -> Reply:
         return _looked(session, args, payload)
 
 
-@operation(job=True, waits=True)
+@operation(job=True, waits=True, anew=True)
 def look(session: Session, args: Arguments, payload: bytes) -> Reply:
     """Show the newest weights that the learning has: a frame of them, or only where it stands if there are none;
     ``took`` milliseconds of the steps' time."""

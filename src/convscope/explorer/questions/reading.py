@@ -25,7 +25,7 @@ from convscope.layers.losses import LOSSES
 from convscope.spec import spec_of
 
 
-@operation()
+@operation(anew=True)
 def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
     described = spec_of(session.model)
     data = session.desk.data
@@ -75,18 +75,24 @@ def hello(session: Session, args: Arguments, payload: bytes) -> Reply:
     )
 
 
-@operation()
+@operation(anew=True)
+def newest(session: Session, args: Arguments, payload: bytes) -> Reply:
+    """Which version of picture and model stands by now."""
+    return Reply({"version": session.snapshot.version})
+
+
+@operation(anew=True)
 def fingerprint(session: Session, args: Arguments, payload: bytes) -> Reply:
     """What tells the model apart from others: its name and the hash of its weights."""
     return Reply({"name": session.name, "hash": session.stepper.weight_hash()})
 
 
-@operation()
+@operation(anew=True)
 def layout(session: Session, args: Arguments, payload: bytes) -> Reply:
     return Reply({"layout": lay_out(session.network, args.texts("unfolded"))})
 
 
-@operation()
+@operation(anew=True)
 def frame(session: Session, args: Arguments, payload: bytes) -> Reply:
     """State of the current picture, and the tiles of every layer asked for, of one quantity."""
     snapshot = session.snapshot

@@ -1,6 +1,6 @@
 // The page's centre: it holds the model, the frames, the camera and the selection, builds the scene and tells the views.
 
-import { $ } from "./core/dom.js";
+import { $, notice } from "./core/dom.js";
 import { language, t } from "./core/i18n.js";
 import { Model } from "./core/model.js";
 import { Store } from "./core/store.js";
@@ -18,7 +18,7 @@ import { mountHeads } from "./views/heads.js";
 import { mountDetail } from "./views/detail.js";
 import { mountInput } from "./views/input.js";
 import { mountLegend } from "./views/legend.js";
-import { attachLive } from "./views/live.js";
+import { attachLive, learns } from "./views/live.js";
 import { mountTools } from "./views/tools.js";
 import { mountTravel } from "./views/travel.js";
 
@@ -39,6 +39,9 @@ export class App {
     this.address = new Address(this);
     this.hits = [];
     this.apart = null; // the layer taken apart that is drawn
+    this.newest = 0; // the newest version that the server has told of
+    this.following = false;
+    this.awaited = []; // questions about a frame of this page's own that is on its way
     this.setModel(hello);
     this.stage = new Stage($("#canvas"), $("#board"));
     this.stage.onresize = () => {
@@ -78,7 +81,17 @@ export class App {
 
   listen() {
     const { store } = this;
-    this.connection.on("version", (version) => this.follow(version));
+    const { connection } = this;
+    connection.shown = () => store.get("frame")?.version ?? null;
+    connection.moved = ({ version, mine }) => this.follow(version, mine);
+    connection.on("version", (version) => this.follow(version));
+    connection.on("lost", () => this.awaited.splice(0).forEach(({ done }) => done(false)));
+    window.addEventListener("focus", () => this.model.can("newest") && connection.ask("newest").catch(() => {})); // what other windows did meanwhile
+    store.on(["drawn"], (state) => {
+      const there = this.awaited.filter(({ version }) => state.drawn >= version);
+      this.awaited = this.awaited.filter((each) => !there.includes(each));
+      there.forEach(({ done }) => done(true));
+    });
     store.on(["layer", "map", "unit"], (state, keys) => {
       store.set({ row: null });
       this.selection.changed(true);
@@ -100,23 +113,34 @@ export class App {
     });
   }
 
-  // An answer belongs to a newer picture than the one on this page: another window has changed it. Both show the same.
-  follow(version) {
-    const behind = () => version > this.store.get("frame").version && !document.body.dataset.stale;
-    if (this.following || !behind()) return;
-    this.following = true;
-    setTimeout(async () => {
-      try {
-        if (behind()) await this.frames.refresh();
-      } finally {
-        this.following = false;
-      }
-    });
+  // The server has another picture, or other weights, than this page shows, which comes to show the same. Where it was
+  // another window that changed them this is said, and what was asked about the ones before is dropped; what this page
+  // has changed itself is about to be shown, and the question waits for it. → whether to ask again
+  async follow(version, mine = false) {
+    this.newest = Math.max(this.newest, version);
+    if (!this.following && this.behind) {
+      this.following = true;
+      if (!mine && !learns()) notice(t("other_window"));
+      this.catchUp().catch((error) => error.kind === "lost" || notice(error.message)).finally(() => (this.following = false));
+    }
+    if (!mine || this.store.get("frame").version >= version) return mine;
+    return new Promise((done) => this.awaited.push({ version, done }));
+  }
+
+  // A change of this page's own that is under way brings a frame as new.
+  get behind() {
+    return this.newest > this.store.get("frame").version && !this.frames.changing;
+  }
+
+  async catchUp() {
+    while (this.behind) await this.frames.refresh();
+    await attachLive(this);
   }
 
   // After the server came back: the same page on what it has now.
   async reattach(hello) {
     this.setModel(hello);
+    this.newest = 0; // the server begins to count anew
     this.camera.relayout();
     await this.frames.refresh();
     await this.selection.changed(false);

@@ -17,6 +17,7 @@ export class Frames {
     this.cache = new Map();
     this.pixels = null;
     this.picture = null;
+    this.changing = 0; // changes of the input that are under way
   }
 
   wantedLayers() {
@@ -34,6 +35,7 @@ export class Frames {
 
   // Ask for a change of the input (or target); the answer is a frame.
   async change(op, args = {}, payload = null, kind = op) {
+    this.changing += 1;
     document.body.dataset.stale = "true";
     try {
       await this.take(this.app.connection.askLatest(kind, op, { ...args, ...this.wanted() }, payload));
@@ -43,7 +45,8 @@ export class Frames {
         throw error;
       }
     } finally {
-      delete document.body.dataset.stale;
+      this.changing -= 1;
+      if (!this.changing) delete document.body.dataset.stale;
     }
   }
 
@@ -75,9 +78,8 @@ export class Frames {
       evidence: null,
       sharedPixels: drawn && !state.source.words && this.pixels && this.pixels.length <= SHARED_PIXELS ? packPixels(this.pixels) : null,
     });
-    if (words) this.app.store.release();
     this.app.store.set({ drawn: state.version });
-    await this.app.selection.changed(false, words);
+    await this.app.selection.changed(false, words, () => words && this.app.store.release()); // words and board at once
     if (words) this.app.pointer?.again();
   }
 

@@ -48,8 +48,8 @@ export class Selection {
     this.changed(false);
   }
 
-  // `words`: false where the panel beside the board stays as it is.
-  async changed(animate, words = true) {
+  // `words`: false where the panel beside the board stays as it is; `now`: what else is to change when the board does.
+  async changed(animate, words = true, now = null) {
     const { layer, map } = this.app.store.state;
     this.app.store.set({ lights: [] });
     if (layer && map !== null) {
@@ -63,7 +63,7 @@ export class Selection {
       const answer = await this.app.connection.askLatest("elastic", "elastic", { layer, map, direction, rule: this.app.store.get("rule"), start: this.first }).catch((error) => {
         if (error.kind === "superseded" || error.kind === "lost") return null;
         throw error;
-      });
+      }).finally(() => now?.());
       if (!answer || key !== `${this.app.store.get("layer")}/${this.app.store.get("map")}`) return;
       this.elastic = { ...answer, key };
       shareScales(answer.panels);
@@ -72,7 +72,10 @@ export class Selection {
         const kind = panel.kind === "input" ? "activation" : panel.kind;
         panel.atlas = floatsAtlas(panel.values, panel.height, panel.width, kind, panel.limit);
       }
-    } else this.elastic = null;
+    } else {
+      this.elastic = null;
+      now?.();
+    }
     if (animate && layer) this.speak();
     this.app.render(animate);
     if (words) this.app.onselection?.();

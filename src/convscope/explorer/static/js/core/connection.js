@@ -4,11 +4,13 @@ import { told } from "./told.js";
 
 // ``parts``: what a refusal is made of; its message is put together in the language that the page has when it is read.
 export class RequestError extends Error {
-  constructor(kind, message, parts = null) {
+  constructor(kind, message, parts = null, moved = {}) {
     super();
     this.kind = kind;
     this.english = message;
     this.parts = parts;
+    this.version = moved.version;
+    this.mine = moved.mine;
   }
 
   get message() {
@@ -23,6 +25,8 @@ export class Connection {
     this.listeners = { open: [], lost: [], version: [] };
     this.delay = 300;
     this.latest = new Map();
+    this.shown = () => null; // the version of the frame on the page, and what is done when the server has another
+    this.moved = () => Promise.resolve(false);
   }
 
   on(event, listener) {
@@ -65,17 +69,30 @@ export class Connection {
     const waiting = this.waiting.get(header.id);
     if (!waiting) return;
     this.waiting.delete(header.id);
-    if (header.ok && header.result.version !== undefined) this.listeners.version.forEach((listener) => listener(header.result.version));
+    if (header.ok && header.result.version !== undefined && !header.result.tiles) this.listeners.version.forEach((listener) => listener(header.result.version));
     if (header.ok) waiting.resolve({ ...header.result, bytes });
-    else waiting.reject(new RequestError(header.error.kind, header.error.message, header.error.parts));
+    else waiting.reject(new RequestError(header.error.kind, header.error.message, header.error.parts, header.error));
   }
 
-  ask(op, args = {}, payload = null) {
+  // A question is about the frame on the page, and is answered for that or not at all: with one that this page is about
+  // to show it is asked again, with another window's it is dropped. `about`: false for one about whatever stands.
+  async ask(op, args = {}, payload = null, about = true) {
+    for (;;) {
+      try {
+        return await this.send(op, args, payload, about ? this.shown() : null);
+      } catch (error) {
+        if (error.kind !== "moved") throw error;
+        if (!(await this.moved(error))) throw new RequestError("superseded", "superseded");
+      }
+    }
+  }
+
+  send(op, args, payload, version) {
     if (!this.socket || this.socket.readyState !== WebSocket.OPEN) {
       return Promise.reject(new RequestError("lost", "connection lost"));
     }
     const id = this.next++;
-    const text = JSON.stringify({ id, op, args });
+    const text = JSON.stringify({ id, op, args, version });
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
       if (!payload) {

@@ -16,7 +16,10 @@ export async function enter(app, state) {
 async function restore(app, { train }) {
   const { connection, model } = app;
   const wanted = train ?? null;
-  if (model.can("edits") && (await connection.ask("edits")).edits.length) await connection.ask("undo", { all: true });
+  if (model.can("edits") && (await connection.ask("edits")).edits.length) {
+    await connection.ask("undo", { all: true });
+    await app.frames.refresh();
+  }
   const key = JSON.stringify(wanted);
   const steps = (await connection.ask("training")).training.steps;
   if (steps === (wanted?.steps ?? 0) && (steps === 0 || app.lessonTrained === key)) return;
@@ -26,7 +29,7 @@ async function restore(app, { train }) {
     await connection.ask("configure", { rate: wanted.rate, momentum: wanted.momentum, decay: wanted.decay });
     await showPicture(app, wanted);
     await settleTarget(app, wanted);
-    for (let step = 0; step < wanted.steps; step++) await connection.ask("step");
+    for (let step = 0; step < wanted.steps; step++) await connection.ask("step", {}, null, false);
   }
   await app.frames.refresh();
 }

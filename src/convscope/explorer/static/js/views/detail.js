@@ -34,6 +34,7 @@ export function mountDetail(app) {
   let turn = 0;
   let shown = null; // the tab that stands
   let filled = false; // whether there is anything in it
+  let version = null; // of the frame whose numbers it has
   mountTraining(app);
 
   function head() {
@@ -98,6 +99,8 @@ export function mountDetail(app) {
       return;
     }
     const mine = ++turn;
+    const asked = store.get("frame")?.version;
+    detail.toggleAttribute("data-stale", filled && version !== asked);
     detail.setAttribute("aria-label", t("details"));
     const { tab } = store.state;
     if (tab !== "field") store.set({ field: null });
@@ -120,6 +123,8 @@ export function mountDetail(app) {
       missed = true;
       return;
     }
+    detail.removeAttribute("data-stale");
+    version = asked;
     shown = tab;
     filled = body.childElementCount > 0;
     stand(body);

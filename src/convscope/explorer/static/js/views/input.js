@@ -143,7 +143,7 @@ export function mountInput(app) {
 
   async function upload(file, kind = "upload") {
     try {
-      const answer = await fetch(`/upload?kind=${kind}`, { method: "POST", body: file });
+      const answer = await fetch(`/upload?kind=${kind}&window=${app.model.window}`, { method: "POST", body: file });
       const result = await answer.json();
       if (!result.ok) {
         notice(told(result.error));

@@ -3,6 +3,7 @@
 import { $, h, notice } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { told } from "../core/told.js";
 import { palette } from "../draw/palette.js";
 import { SvgPainter } from "../draw/painter.js";
 
@@ -22,9 +23,9 @@ export function openShare(app, button) {
     entry("share-png", t("save_png"), () => savePng(app)),
     entry("share-svg", t("save_svg"), () => save(new Blob([svg(app)], { type: "image/svg+xml" }), "convscope.svg")),
     served && entry("share-html", t("save_html"), () => saveHtml(app)),
-    served && entry("share-npy", t("save_npy"), () => download("/input.npy", "input.npy")),
-    served && entry("share-model", t("save_model"), () => download("/model.safetensors", "model.safetensors")),
-    served && entry("share-input", t("save_input"), () => download("/input.png", "input.png")),
+    served && entry("share-npy", t("save_npy"), () => download(app, "/input.npy", "input.npy")),
+    served && entry("share-model", t("save_model"), () => download(app, "/model.safetensors", "model.safetensors")),
+    served && entry("share-input", t("save_input"), () => download(app, "/input.png", "input.png")),
   );
   function close() {
     $(".menu")?.remove();
@@ -129,10 +130,12 @@ body{overflow:auto;height:auto;padding:20px;gap:16px}.saved{display:flex;gap:20p
   save(new Blob([page], { type: "text/html" }), "convscope.html");
 }
 
-async function download(path, name) {
-  const answer = await fetch(path);
+async function download(app, path, name) {
+  const answer = await fetch(`${path}?version=${app.store.get("frame").version}`);
   if (!answer.ok) {
-    notice(await answer.text());
+    const { error } = await answer.json();
+    if (error.kind === "moved") await app.connection.ask("newest");
+    else notice(told(error));
     return;
   }
   save(await answer.blob(), name);
