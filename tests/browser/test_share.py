@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from tests.browser.pages import exact, select, settle
 from tests.explorer.fixtures import printed_by
@@ -111,16 +112,23 @@ def test_the_saved_page_works_without_the_server(
 
 def test_the_copied_code_prints_the_number(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet, "#/?target=8")
-    for tab in ("forward", "backward", "gradient"):
-        select(page, "c3", 5, [5, 3, 7], tab=tab)
+    assert isinstance(lenet.session, Session)
+    plain, guided = (lenet.session.snapshot.deltas(rule)["c3"] for rule in ("plain", "guided"))
+    unit = torch.nonzero((plain != 0) & (guided != 0) & (plain != guided))[0, 1:].tolist()
+    found = set()
+    for tab, rule in (("forward", "plain"), ("backward", "plain"), ("backward", "guided"), ("gradient", "plain")):
+        page.evaluate("(rule) => convscope.store.set({ rule })", rule)
+        select(page, "c3", unit[0], unit, tab=tab)
         settle(page)
         shown = exact(page, "#result .num")
+        found.add(shown)
         page.evaluate("() => { convscope.lastSnippet = null; document.querySelector('#notice').hidden = true; }")
         page.locator(".copy-pytorch").click()
         page.wait_for_function("() => convscope.lastSnippet")
         page.wait_for_selector("#notice:has-text('Copied')")
         code = page.evaluate("() => navigator.clipboard.readText()")
-        assert float(printed_by(code)) == pytest.approx(shown, rel=1e-4, abs=1e-8), tab
+        assert float(printed_by(code)) == pytest.approx(shown, rel=1e-4, abs=1e-8), (tab, rule)
+    assert len(found) == 4
 
 
 def test_a_stopped_server_is_said_and_found_again(visit: Callable[..., Any], lenet: Handle) -> None:

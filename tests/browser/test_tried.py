@@ -65,6 +65,18 @@ def test_the_pointer_says_the_rule_s_delta(visit: Callable[..., Any], lenet: Han
     assert exact(page, "#tip") == pytest.approx(float(true[(0, *at)]), rel=1e-3, abs=1e-8)
 
 
+def test_every_picture_of_a_delta_taken_apart_is_drawn(visit: Callable[..., Any], lenet: Handle) -> None:
+    """Of an activation ∂J/∂y and δ, which are of one map."""
+    page = visit(lenet, "#/c1_activation/2/2,9,9?tab=backward&target=5")
+    page.wait_for_selector("body[data-shown$='/backward/c1_activation/2/2,9,9']")
+    drawn = page.evaluate(
+        """() => convscope.hits.map(({ panel, x, y }) => [panel.role,
+          [...convscope.stage.scene.pictures.values()].some((each) => each.x === x && each.y === y)])"""
+    )
+    assert {role for role, _ in drawn} >= {"source", "out", "activation"}
+    assert all(there for _, there in drawn), drawn
+
+
 def test_a_sure_network_s_default_page_has_a_loss(
     visit: Callable[..., Any], trained: nn.Module, digits: Dataset
 ) -> None:

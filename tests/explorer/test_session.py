@@ -304,6 +304,23 @@ def test_copied_code_prints_the_number(session: Session, kind: str) -> None:
     session.close()
 
 
+@pytest.mark.parametrize("rule", ["deconv", "guided"])
+@pytest.mark.parametrize("layer", ["stem", "norm", "relu1", "pool"])
+def test_copied_code_prints_the_delta_of_the_rule_chosen(rule: str, layer: str) -> None:
+    """In-place ReLUs and ReLU6 among them; another number than the plain δ."""
+    torch.manual_seed(4)
+    model = MODELS["residual"]()
+    model.relu2 = nn.ReLU6(inplace=True)
+    session = Session(model, input_shape=(3, 12, 12))
+    ask(session, "show_pixels", noise(session, 4))
+    found = session.snapshot.deltas(rule)[layer]
+    different = (found - session.snapshot.deltas()[layer]).abs() > 1e-2 * found.abs().max()
+    at = torch.nonzero(different & (found != 0))[0, 1:].tolist() if layer != "pool" else [0, 0, 0]
+    code = ask(session, "snippet", kind="delta", layer=layer, index=at, rule=rule).values["code"]
+    assert float(printed_by(code)) == pytest.approx(float(found[(0, *at)]), rel=1e-4, abs=1e-7)
+    session.close()
+
+
 def test_unknown_operations_are_refused(session: Session) -> None:
     with pytest.raises(UnknownNameError, match="op: got 'open_file'"):
         ask(session, "open_file", path="/etc/passwd")

@@ -25,6 +25,7 @@ from convscope.inspect.outputs import last_step, probabilities
 from convscope.layers.losses import loss_for
 from convscope.rules.activation import Linear
 from convscope.rules.base import Deltas
+from convscope.rules.elementwise import Elementwise
 from convscope.rules.tape import Step
 
 Through = Callable[[Step, Any], Deltas | None]
@@ -130,6 +131,11 @@ class Snapshot:
                 part = record.grad_x[place]
                 upstream[source] = upstream[source] + part if source in upstream else part
         return {record.name: self.network.layer(record, upstream.get(record.name), self._held) for record in records}
+
+    @property
+    def rectifiers(self) -> list[str]:
+        """The calls at which the backward rules differ."""
+        return [each.name for each in self._ran if isinstance(each.rule, Elementwise) and each.rule.rectifies]
 
     def _target(self) -> Tensor:
         return torch.tensor([self.question.target])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,33 @@ keep = Keep(capture(model, x.detach()))
 logits = keep.run(x.clone())
 '''
 
+_RULE = '''
+class Keep(torch.fx.Interpreter):
+    """Runs the model call by call and keeps every value; its rectifiers pass back only what is positive of δ{rule}."""
+    kept, name_of, values = {{}}, Names(), {{}}
+
+    def run_node(self, node):
+        y = super().run_node(node)
+        if not isinstance(y, torch.Tensor):
+            return y
+        if node.op.startswith("call"):
+            name = self.name_of(node)
+            if name in {rectifiers}:
+                u = self.values[node.all_input_nodes[0]]
+                y = {passed}
+                y.register_hook(lambda delta: delta.clamp(min=0))
+            self.kept[name] = y
+        self.values[node] = y
+        return y.clone()  # so that an in-place call does not change what is kept
+
+keep = Keep(capture(model, x.detach()))
+logits = keep.run(x.clone())
+'''
+_PASSED = {  # what is said of the rule; the value whose derivative it takes, 1 everywhere or the rectifier's own
+    "deconv": (", whether they fired or not", "u + (y - u).detach()"),
+    "guided": (", where they fired", "y.clone()"),
+}
+
 
 def snippet(
     *,
@@ -61,6 +89,7 @@ def snippet(
     asked: dict[str, Any],
     before: str | None,
     end: Rule | None,
+    rectifiers: Sequence[str] = (),
 ) -> str:
     """Code that prints the number that ``asked`` names, from nothing but itself: model and picture are in it.
 
@@ -68,7 +97,8 @@ def snippet(
     "Save the model" puts it. ``end`` is the rule that the network ends with, None for plain scores.
 
     ``asked``: {"kind": "activation" | "delta" | "weight" | "gradient" | "logit" | "probability" | "loss", "layer",
-    "index", "parameter"}; ``before`` is the call whose output is the u at which an activation's δ stands.
+    "index", "parameter", of a δ "rule"}; ``before`` is the call whose output is the u at which an activation's δ
+    stands, ``rectifiers`` the calls at which a rule other than "plain" goes its own way.
     """
     shape = tuple(pixels.shape)
     packed = _text(pixels.cpu().contiguous().numpy().tobytes())
@@ -91,7 +121,11 @@ def snippet(
             return head + f"print(x[{at}].item())\n"
         case "delta":
             key = "x" if before == INPUT else f"keep.kept[{(before or layer)!r}]"
-            return head + _KEEP + backward + f"(delta,) = torch.autograd.grad(J, {key})\nprint(delta[{at}].item())\n"
+            keep = _KEEP
+            if asked["rule"] != "plain":
+                rule, passed = _PASSED[asked["rule"]]
+                keep = _RULE.format(rule=rule, passed=passed, rectifiers=list(rectifiers))
+            return head + keep + backward + f"(delta,) = torch.autograd.grad(J, {key})\nprint(delta[{at}].item())\n"
         case "weight":
             place = ", ".join(str(each) for each in index)
             return head + f"print(model.get_submodule({layer!r}).{asked['parameter']}[{place}].item())\n"

@@ -12,7 +12,7 @@ from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import pictures, snippets
 from convscope.explorer.apart import take_apart, unflattened, unfolding
 from convscope.explorer.apart_backward import take_back
-from convscope.explorer.arithmetic import Explanation
+from convscope.explorer.arithmetic import BACKWARD_RULES, Explanation
 from convscope.explorer.arithmetic.families import facts
 from convscope.explorer.layout import lay_out
 from convscope.explorer.network import INPUT
@@ -317,6 +317,8 @@ def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
         asked |= {"layer": layer.name, "index": list(args.index("index"))}
         if layer.delta_at_input:
             before = layer.sources[0]
+        if asked["kind"] == "delta":
+            asked["rule"] = args.text("rule", "plain", BACKWARD_RULES)
         if asked["kind"] in ("weight", "gradient"):
             asked["parameter"] = args.text("parameter", "weight")
     elif asked["kind"] in ("logit", "probability", "input"):
@@ -333,5 +335,6 @@ def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
         asked=asked,
         before=before,
         end=snapshot.end,
+        rectifiers=snapshot.rectifiers,
     )
     return Reply({"code": code, "needs_file": file.stat().st_size > snippets.EMBEDDED_BYTES})

@@ -19,10 +19,13 @@ export function elastic(app) {
   const pictures = base.pictures;
   for (const picture of pictures.values()) picture.frame = null;
   const hits = [];
+  const drawn = new Set();
   for (const panel of data.panels) {
     const at = plan.places.get(panel);
     if (!at) continue;
-    const id = panelId(panel);
+    const own = panelId(panel);
+    const id = drawn.has(own) ? `${own}/${panel.role}${panel.row}` : own; // ∂J/∂y and δ of one map, a map that is read twice
+    drawn.add(id);
     const from = pictures.get(id) ?? (panel.role === "out" || panel.role === "activation" ? origin(app, panel) : null);
     pictures.delete(id);
     const late = ["kernel", "partial", "rest"].includes(panel.role);

@@ -51,7 +51,7 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     weight,
     h("div.more", {},
       app.model.sentences ? null : sheetButton(app, { layer, index: unit, direction, rule }),
-      copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit }),
+      copyButton(app, { kind: back ? "delta" : "activation", layer, index: unit, rule }),
       back || !page.activation ? null : h("button.button.small", { type: "button", onclick: () => app.selection.select(page.activation.layer, app.store.get("map"), unit) }, t("to_activation")),
       h("button.button.small", { type: "button", onclick: () => app.store.set({ tab: "field" }) }, t("tab_field"))),
     back ? h("p.note", {}, t(page.family === "loss" ? "loss_delta_text" : "delta_text")) : null,

@@ -122,7 +122,7 @@ const escaped = (text) => text.replace(/[&<>"]/g, (mark) => `&#${mark.charCodeAt
 async function saveHtml(app) {
   const sheets = await Promise.all(["base", "page", "detail"].map(async (name) => (await fetch(`/styles/${name}.css`)).text()));
   const detail = $("#detail").cloneNode(true);
-  detail.querySelectorAll("button, input, select, canvas").forEach((each) => each.remove());
+  detail.querySelectorAll("button, input, select, canvas, .tabs, .segments").forEach((each) => each.remove());
   const verdict = $("#verdict .said-box")?.cloneNode(true);
   const title = escaped(document.title);
   const page = `<!doctype html><html lang="${document.documentElement.lang}" data-theme="${document.documentElement.dataset.theme}"><meta charset="utf-8"><title>${title}</title><style>${sheets.join("\n")}
