@@ -108,6 +108,95 @@ def test_a_unit_s_sum_by_keys_alone(visit: Callable[..., Any], lenet: Handle) ->
     assert page.locator("[role=dialog]").count() == 0
 
 
+HEARD = """() => { window.heard = []; const live = document.querySelector('#live');
+  new MutationObserver(() => heard.push(live.textContent)).observe(live, { childList: true }); }"""
+NAMES = {"←": "ArrowLeft", "→": "ArrowRight", "↑": "ArrowUp", "↓": "ArrowDown", "Esc": "Escape", "−": "-"}
+SPOKEN = {  # of map 5 of c3, or its unit (3, 7); of what has the focus then, the browser speaks
+    "←": (True, "c3, unit 5, 3, 6"), "→": (True, "c3, unit 5, 3, 8"), "↑": (True, "c3, unit 5, 2, 7"),
+    "↓": (True, "c3, unit 5, 4, 7"), "Enter": (False, "c3, unit 5, 5, 5"), "PageUp": (False, "c3, map 4"),
+    "PageDown": (False, "c3, map 6"), "Home": (False, "c3, map 0"), "End": (False, "c3, map 15"),
+    "Esc": (True, "c3, map 5"), "F": (False, "Value"), "B": (True, "c3, unit 5, 3, 7: δ"), "G": (True, "∂J/∂w"),
+    "R": (True, "Field"), "S": (True, "Step"), "A": (True, "Evidence"), "L": (True, "Likes"), "W": (True, "What if"),
+    "D": (True, "Beside"), "H": (True, "Health"), "C": (True, "Lab"), "1": (True, "Activations"),
+    "2": (True, "Sensitivities"), "3": (True, "Weights"), "4": (True, "Gradients"), "[": (False, "inputs 1–6 of 6"),
+    "]": (False, "inputs 1–6 of 6"), "+": (True, "125 %"), "−": (True, "100 %"), "0": (True, "100 %"), "9": (True, "%"),
+    "/": (True, "#find-layer"), "P": (True, "#pad"), "?": (True, "[role=dialog] button"),
+}  # fmt: skip
+
+
+def test_every_key_of_the_help_does_what_it_says(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    page.evaluate(HEARD)
+    page.keyboard.press("?")
+    assert sorted(page.locator("[role=dialog] kbd").all_inner_texts()) == sorted(SPOKEN)
+    page.keyboard.press("Escape")
+    for key, (deep, said) in SPOKEN.items():
+        select(page, "c3", 5, [5, 3, 7] if deep else None)
+        page.locator("#board").focus()
+        page.evaluate("() => { heard.length = 0; }")
+        page.keyboard.press(NAMES.get(key, key))
+        if said[0] in "#[":  # what has the focus then
+            page.wait_for_selector(f"{said}:focus")
+            page.keyboard.press("Escape")
+        else:
+            page.wait_for_function("(said) => heard.some((text) => text.includes(said))", arg=said)
+    page.evaluate("() => { convscope.store.set({ tab: 'forward', show: 'activation' }); }")
+    select(page, "c3")
+    page.locator("#board").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("() => heard.at(-1).startsWith('c3, map 0')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("body[data-shown$='/forward/c3/0/']")
+    page.keyboard.press("ArrowDown")  # the first of the arrows takes the middle
+    page.wait_for_selector("body[data-shown$='/forward/c3/0/0,5,5']")
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("body[data-shown$='/forward/c3/0/0,6,5']")
+
+
+def test_the_focus_stays_on_a_layer_s_name_that_goes_out_of_sight(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, size=(1024, 768))
+    page.evaluate("() => convscope.focusHead('c1')")
+    page.evaluate("() => { convscope.camera.zoomTo(4); convscope.camera.move(9999); }")
+    assert page.evaluate("() => document.activeElement.dataset.layer") == "c1"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => document.activeElement.dataset.layer") not in (None, "c1")
+
+
+def test_a_digit_is_drawn_and_a_pixel_set_by_keys(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet)
+    session = lenet.session
+    assert isinstance(session, Session)
+    page.evaluate(HEARD)
+    page.locator("#clear").click()
+    page.wait_for_function("() => convscope.store.get('frame')?.source?.kind === 'blank'")
+    page.keyboard.press("p")
+    assert page.evaluate("() => document.activeElement.id") == "pad"
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function("() => heard.at(-1)?.trim() === 'row 13, column 14: 0'")
+    for _ in range(2):
+        page.keyboard.press("Shift+ArrowUp")  # an eighth of the side
+    page.keyboard.press("Space")
+    for _ in range(16):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    page.wait_for_function("() => heard.at(-1)?.startsWith('Pen up. The network says: ')")
+    drawn = session.picture.pixels[0, 0]
+    assert session.picture.source["kind"] == "drawn"
+    assert drawn[5:22, 14].tolist() == [255] * 17
+    assert int((drawn > 0).sum()) < 19 * 5
+    assert session.classes[session.snapshot.predicted or 0] in page.evaluate("() => heard.at(-1)")
+    page.locator("#tool-poke").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.id") == "tool-poke"
+    page.keyboard.press("p")
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("() => heard.at(-1)?.trim() === 'row 21, column 11: 255'")
+    found = (session.picture.pixels[0, 0] != drawn).nonzero().tolist()
+    assert found == [[21, 11]]
+
+
 @pytest.mark.parametrize(
     ("size", "theme"),
     [

@@ -21,26 +21,44 @@ export class Keyboard {
     const typing = event.target.closest?.("input, select, textarea, [role=dialog]");
     if (event.key === "Escape" && !typing) {
       this.app.selection.up();
-      if (!this.app.store.get("layer")) setTimeout(() => $("#heads button[tabindex='0']")?.focus());
+      if (this.app.store.get("layer")) return;
+      say(t("overview"));
+      setTimeout(() => $("#heads button[tabindex='0']")?.focus());
       return;
     }
     if (typing) return;
     if (event.defaultPrevented) return;
+    if (event.target === document.body) this.astray(event);
     this.travel(event);
     if (event.key === "?") {
       event.preventDefault();
       openHelp(this.app);
     }
+    const letter = event.key.toLowerCase();
+    if (letter === "p") $(this.app.model.sentences ? "#sentence" : "#pad").focus();
+    if (letter === "p") event.preventDefault(); // it is not typed there
     const tabs = { f: "forward", b: "backward", g: "gradient", r: "field", s: "training", a: "bench", l: "likes", w: "surgery", d: "beside", h: "health", c: "lab" };
-    if (tabsOf(this.app).includes(tabs[event.key])) {
-      this.app.store.set({ tab: tabs[event.key] });
-      say(t(`tab_${tabs[event.key]}`));
+    if (tabsOf(this.app).includes(tabs[letter])) {
+      this.app.store.set({ tab: tabs[letter] });
+      say(t(`tab_${tabs[letter]}`));
     }
     const shows = { 1: "activation", 2: "delta", 3: "weight", 4: "gradient" };
     if (shows[event.key]) {
       this.app.store.set({ show: shows[event.key] });
       say(t(`show_${shows[event.key]}`));
     }
+  }
+
+  // An arrow with nothing in focus: on the board, unless it scrolls the page.
+  astray(event) {
+    const { app } = this;
+    const down = ["ArrowUp", "ArrowDown"].includes(event.key);
+    const { scrollHeight, clientHeight } = document.scrollingElement;
+    if (!event.key.startsWith("Arrow") || (down && scrollHeight > clientHeight + 1)) return;
+    if (app.store.get("layer")) {
+      $("#board").focus({ preventScroll: true });
+      this.board(event);
+    } else app.focusHead($("#heads button[tabindex='0']")?.dataset.layer);
   }
 
   // Along the network and nearer to it; the first and the last layer; a layer by its name.
@@ -61,7 +79,7 @@ export class Keyboard {
     if (event.key === "9") app.camera.fit();
     if (zoom || event.key === "0" || event.key === "9") say(`${Math.round(app.camera.zoom * 100)} %`);
     const turn = { "[": -1, "]": 1 }[event.key];
-    if (turn) app.selection.turn(turn);
+    if (turn && app.selection.current && !app.selection.turn(turn)) say(t("inputs_shown", app.selection.inputs)); // there are no others
   }
 
   // On a layer's head: left and right to the neighbours; on the opened map: over its units.
@@ -89,7 +107,7 @@ export class Keyboard {
       app.selection.select(layer, to, unit && !isVector(node.shape) ? [to, ...unit.slice(1)] : null);
       return;
     }
-    if (event.key === "Enter" && !unit) {
+    if ((event.key === "Enter" || step) && !unit) { // the middle first
       event.preventDefault();
       app.selection.select(layer, map, app.model.unitOf(layer, map, [Math.floor(rows / 2), Math.floor(columns / 2)]));
       return;
@@ -104,7 +122,7 @@ export class Keyboard {
   // Up and down over a layer's maps before one is opened; the value is spoken.
   onMaps(event) {
     const { app } = this;
-    const name = event.target.closest?.("[data-layer]")?.dataset.layer;
+    const name = event.target.closest?.("[data-layer]")?.dataset.layer ?? app.store.get("layer");
     if (!name || name === "input") return;
     const count = app.model.countOf(name);
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {

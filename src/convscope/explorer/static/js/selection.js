@@ -36,16 +36,21 @@ export class Selection {
     else if (this.app.store.get("field")) this.app.store.set({ field: null });
   }
 
-  // The next or the last few of a map's inputs.
+  // The next or the last few of a map's inputs. → whether there are any
   turn(by) {
     const { current } = this;
-    if (!current) return;
-    const each = current.rows;
-    const first = this.first + by * each;
-    if (first < 0 || first >= current.count) return;
+    const first = current ? this.first + by * current.rows : -1;
+    if (first < 0 || first >= current.count) return false;
     this.first = first;
     this.app.store.set({ row: null });
     this.changed(false);
+    return true;
+  }
+
+  // Which of a map's inputs are on the board.
+  get inputs() {
+    const { current } = this;
+    return current && { first: current.first + 1, last: current.first + current.count - current.more, count: current.count };
   }
 
   // `words`: false where the panel beside the board stays as it is; `now`: what else is to change when the board does.

@@ -8,9 +8,11 @@ import { keyAt, showWeight } from "./weight.js";
 import { copyButton, pager, sheetButton, sumTable } from "./sum.js";
 
 const explained = { offset: 0, limit: 12 };
+const told = { text: "", place: "" };
+const placeOf = () => document.body.dataset.shown?.split("/").slice(1).join("/"); // of the panel that stands
 
 export async function showArithmetic(app, body, direction, { offset, limit } = explained) {
-  const { layer, unit, rule } = app.store.state;
+  const { layer, map, unit, rule } = app.store.state;
   const { frame } = app.store.state;
   if (direction === "backward" && frame.loss === null) {
     replace(body, h("p.note", {}, t("no_loss")));
@@ -57,7 +59,10 @@ export async function showArithmetic(app, body, direction, { offset, limit } = e
     back ? h("p.note", {}, t(page.family === "loss" ? "loss_delta_text" : "delta_text")) : null,
   );
   if ((page.direction === "forward" && !node.shape.length) || app.lesson?.covered) return;
-  say(t(back ? "say_delta" : "say_unit", { layer, unit: unit.join(", "), value: short(page.value), count: page.count }));
+  const sum = page.count === 1 ? t("say_one_term") : t("say_terms", { count: page.count });
+  const text = `${t(back ? "say_delta" : "say_unit", { layer, unit: unit.join(", "), value: short(page.value) })}${sum}`;
+  if (text !== told.text || told.place !== placeOf()) say(text); // once, where the panel is only drawn anew
+  Object.assign(told, { text, place: `${app.store.get("tab")}/${layer}/${map ?? ""}/${unit.join(",")}` });
 }
 
 function counts(page) {

@@ -88,7 +88,7 @@ export function mountHeads(app) {
       li.style.transform = `translate(${x.toFixed(1)}px, ${y}px)`;
       li.style.width = `${width}px`;
       fitName(button.firstChild, width);
-      li.hidden = x > app.stage.width || x + width < 0 || y < 0;
+      li.hidden = (x > app.stage.width || x + width < 0 || y < 0) && button !== document.activeElement; // what is hidden loses the focus
       li.classList.toggle("slim", width < 22);
     }
   }

@@ -40,7 +40,7 @@ export function trap(event, box) {
 const KEYS = [
   ["← →", "key_layers"], ["↑ ↓", "key_maps"], ["Enter", "key_open"], ["PageUp PageDown", "key_next_map"],
   ["Esc", "key_back"], ["F B G R S", "key_tabs"], ["A L W D H C", "key_more_tabs"], ["1 2 3 4", "key_show"],
-  ["Home End", "key_ends"], ["/", "key_find"], ["+ − 0 9", "key_zoom"], ["[ ]", "key_inputs"],  ["?", "key_help"],
+  ["Home End", "key_ends"], ["/", "key_find"], ["+ − 0 9", "key_zoom"], ["[ ]", "key_inputs"], ["P", "key_picture"], ["?", "key_help"],
 ];
 
 export function openHelp() {

@@ -7,6 +7,7 @@ import { told } from "../core/told.js";
 import { bytes, floats } from "../core/connection.js";
 import { pictureCanvas } from "../draw/atlas.js";
 import { colours } from "../draw/colour.js";
+import { KeyPen, draws } from "./pen.js";
 import { Running } from "./running.js";
 import { sentenceBox, showWords, unknownNote } from "./sentence.js";
 
@@ -16,7 +17,7 @@ const VECTORS = 120; // height of a sentence's word vectors
 export function mountInput(app) {
   const { store } = app;
   const side = $("#input-side");
-  const canvas = h("canvas", { id: "pad", role: "img" });
+  const canvas = h("canvas", { id: "pad", role: app.model.sentences ? "img" : "application", tabIndex: app.model.sentences ? -1 : 0 });
   let tool = "draw";
   let drawing = false;
   let pixels = null;
@@ -54,6 +55,7 @@ export function mountInput(app) {
       context.lineWidth = 3;
       context.strokeRect(pixel[1] * across, pixel[0] * down, across, down);
     }
+    keys.paint(context, across, down);
     canvas.setAttribute("aria-label", t(app.model.sentences ? "vectors_label" : "pad_label"));
   }
 
@@ -81,51 +83,46 @@ export function mountInput(app) {
     return { x: ((event.clientX - rect.left) / rect.width) * width, y: ((event.clientY - rect.top) / rect.height) * height };
   }
 
-  // A round pen with soft edges, about as thick as handwriting in a 28-pixel picture.
   function stroke(from, to) {
-    const [channels, height, width] = app.model.picture_shape;
-    const radius = Math.max(0.9, Math.min(height, width) / 22);
-    const steps = Math.max(1, Math.ceil(Math.hypot(to.x - from.x, to.y - from.y) / (radius / 2)));
-    for (let step = 0; step <= steps; step++) {
-      const cx = from.x + ((to.x - from.x) * step) / steps;
-      const cy = from.y + ((to.y - from.y) * step) / steps;
-      const reach = Math.ceil(radius + 1);
-      for (let y = Math.max(0, Math.floor(cy - reach)); y < Math.min(height, cy + reach); y++) {
-        for (let x = Math.max(0, Math.floor(cx - reach)); x < Math.min(width, cx + reach); x++) {
-          const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x + 0.5 - cx, y + 0.5 - cy)));
-          for (let channel = 0; channel < channels; channel++) {
-            const place = (channel * height + y) * width + x;
-            pixels[place] = tool === "erase" ? Math.min(pixels[place], Math.round(255 * (1 - cover))) : Math.max(pixels[place], Math.round(255 * cover));
-          }
-        }
-      }
-    }
+    draws(pixels, app.model.picture_shape, from, to, tool === "erase");
     app.frames.picture = pictureCanvas(pixels, app.model.picture_shape);
     paint();
-    send();
+    sent = app.frames.change("show_pixels", { kind: "drawn" }, pixels.slice(), "pixels").catch(() => {});
   }
 
-  function send() {
-    app.frames.change("show_pixels", { kind: "drawn" }, pixels.slice(), "pixels").catch(() => {});
+  function begin(place) {
+    pixels = Uint8Array.from(app.frames.pixels);
+    drawing = true;
+    stroke(place, place);
   }
 
+  // What the tool does to one pixel; nothing where it is a pen.
+  function once(cell) {
+    if (tool === "poke") return poke(cell);
+    if (tool === "look") return store.set({ pixel: cell, tab: "field" }) ?? Promise.resolve();
+    return null;
+  }
+
+  let sent = Promise.resolve();
   let last = null;
+  const keys = new KeyPen(app, canvas, {
+    size: () => app.model.picture_shape.slice(1), begin, stroke, once, paint,
+    end: () => {
+      drawing = false;
+      return sent;
+    },
+    value: ([row, column]) => {
+      const [channels, height, width] = app.model.picture_shape;
+      return Array.from({ length: channels }, (_, channel) => (drawing ? pixels : app.frames.pixels)[(channel * height + row) * width + column]).join(", ");
+    },
+  });
   canvas.addEventListener("pointerdown", (event) => {
     if (app.model.sentences) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
     store.set({ evidence: null });
-    if (tool === "poke" || tool === "look") {
-      const place = at(event);
-      const cell = [Math.floor(place.y), Math.floor(place.x)];
-      if (tool === "look") store.set({ pixel: cell, tab: "field" });
-      else poke(cell);
-      return;
-    }
-    pixels = Uint8Array.from(app.frames.pixels);
-    drawing = true;
     last = at(event);
-    stroke(last, last);
+    if (!once([Math.floor(last.y), Math.floor(last.x)])) begin(last);
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!drawing) return;
@@ -138,7 +135,7 @@ export function mountInput(app) {
   function poke([row, column]) {
     const value = Number($("#poke-value").value);
     store.set({ pixel: [row, column] });
-    app.frames.change("poke", { channel: 0, row, column, value }, null, "poke");
+    return app.frames.change("poke", { channel: 0, row, column, value }, null, "poke");
   }
 
   async function upload(file, kind = "upload") {
@@ -201,6 +198,7 @@ export function mountInput(app) {
     }, tool === name);
     const file = h("input", { type: "file", id: "file", accept: "image/*", className: "unseen", tabIndex: -1, "aria-label": t("upload"), onchange: (event) => event.target.files[0] && upload(event.target.files[0]) });
     const { data, picture_shape: shape, sentences } = app.model;
+    const focused = side.contains(document.activeElement) ? document.activeElement.id : "";
     replace(side,
       h("div.pad-box", {},
         h("div.side-title", {}, h("h2", {}, t(sentences ? "sentence" : "picture")), h("span.small.soft", { id: "input-shape" }, shape.join("×"))),
@@ -221,6 +219,7 @@ export function mountInput(app) {
       h("div.verdict", { id: "verdict" }),
       sentences ? null : h("details", { id: "stages-box", ontoggle: (event) => event.target.open && stages() }, h("summary", {}, t("preprocessing")), h("ol.stages", { id: "stages" })),
     );
+    if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
     $("#previous")?.setAttribute("aria-label", t("previous_item"));
     $("#next")?.setAttribute("aria-label", t("next_item"));
     side.setAttribute("aria-label", t(sentences ? "sentence" : "picture"));

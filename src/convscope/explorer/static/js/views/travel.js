@@ -157,7 +157,7 @@ export function mountTravel(app) {
     pager.hidden = !apart || !(apart.count > shown);
     if (pager.hidden) return;
     const turn = (by, id, text, off) => h("button.button.small", { type: "button", id, disabled: off, "aria-label": t(text), title: t(text), onclick: () => app.selection.turn(by) }, by < 0 ? "◂" : "▸");
-    const where = t("inputs_shown", { first: apart.first + 1, last: apart.first + shown, count: apart.count });
+    const where = t("inputs_shown", app.selection.inputs);
     const focused = pager.contains(document.activeElement) ? document.activeElement.id : null;
     replace(pager, turn(-1, "inputs-before", "inputs_before", apart.first === 0), h("span", { id: "inputs-shown" }, where), turn(1, "inputs-after", "inputs_after", apart.first + shown >= apart.count));
     if (focused) ($(`#${focused}:not(:disabled)`) ?? $("#pager button:not(:disabled)"))?.focus();
