@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from convscope.errors import ArgumentError
+from convscope.graph.capture import capture
 from convscope.inspect import honesty
-from convscope.inspect.attribution import Place, attribute
+from convscope.inspect.attribution import METHODS, Place, attribute
 from convscope.inspect.attribution.checks import blur, rank_correlation
 
 
@@ -87,6 +88,73 @@ def test_randomised_from_the_last_layer_to_the_first() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     again = honesty(model, x, None, "gradient")
     assert again.randomised == checks.randomised
+
+
+class Backwards(nn.Module):
+    """Layers defined in another order than they are used in, one of them never, one twice; and a bare weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.rand(4, 1, 1) + 0.5)
+        self.unused = nn.Linear(2, 2)
+        self.twice = nn.Conv2d(4, 4, 3, padding=1)
+        self.first = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.twice(self.first(x)) * self.scale
+        found: Tensor = self.out(self.twice(y).relu().mean((2, 3)))
+        return found
+
+
+def test_the_last_layer_is_the_one_that_is_used_last() -> None:
+    """Whatever order they are defined in; the model and its graph are checked alike."""
+    model, x = Backwards().double(), torch.randn(1, 1, 6, 6, dtype=torch.float64)
+    checks = honesty(model, x, 1, "gradient")
+    assert [each.layer for each in checks.randomised] == ["out", "twice", "model", "first"]
+    assert honesty(capture(model, x), x, 1, "gradient").randomised == checks.randomised
+    once = copy.deepcopy(model)
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in (once.out.weight, once.out.bias):
+            drawn = torch.randn(each.shape, generator=stream, dtype=torch.float64)
+            each.copy_(each.mean() + each.std(correction=0) * drawn)
+    agreement = rank_correlation(attribute(model, x, 1, "gradient"), attribute(once, x, 1, "gradient"))
+    assert checks.randomised[0].agreement == pytest.approx(agreement)
+
+
+class ForOne(nn.Module):
+    """Written for one picture: with several it answers for the first, fails, or mixes them."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+        self.out = nn.Linear(4 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        if self.how == "the first":
+            y = y[:1]
+        if self.how == "mixes" and len(y) > 1:
+            y = y - y.mean(0, keepdim=True)
+        found: Tensor = self.out(y.reshape(1, -1) if self.how == "fails" else y.flatten(1))
+        return found
+
+
+@pytest.mark.parametrize("how", ["the first", "fails", "mixes"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "class_activation_map"])
+def test_a_model_for_one_picture_is_given_one_at_a_time(method: str, how: str) -> None:
+    """What it is asked many times over is what a model for batches says of the same pictures."""
+    one, several = ForOne(how).double().eval(), ForOne("").double().eval()
+    x = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(attribute(one, x, 1, method), attribute(several, x, 1, method))
+    mine, theirs = (honesty(model, x, 1, method) for model in (one, several))
+    assert len(mine.deletion.scores) == 33
+    for curve in ("deletion", "insertion"):
+        assert getattr(mine, curve).scores == pytest.approx(getattr(theirs, curve).scores)
+    assert mine.by_chance == pytest.approx(theirs.by_chance)
 
 
 def test_a_map_that_ignores_the_weights_is_found_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +18,10 @@ from convscope.errors import ArgumentError
 from convscope.graph.training_modes import looking
 from convscope.inspect.attribution.methods.integrated_gradients import baseline_of
 from convscope.inspect.attribution.registry import METHODS, attribute
-from convscope.inspect.attribution.subject import Subject, pieces
+from convscope.inspect.attribution.subject import Subject
 from convscope.inspect.attribution.target import Place, Target
 from convscope.layers.losses import Loss
+from convscope.rules import tape
 
 _POINTS = 32
 
@@ -146,7 +148,7 @@ def _scores(subject: Subject, batch: Tensor) -> tuple[float, ...]:
     if isinstance(subject.target, Place):
         values = subject.values(batch)
         return tuple((values / subject.value.abs().clamp_min(1e-12)).tolist())
-    found = [subject.probabilities(part) for part in pieces(batch)]
+    found = [subject.probabilities(part) for part in subject.parts(batch)]
     return tuple(torch.cat(found).tolist())
 
 
@@ -159,7 +161,7 @@ def randomise(
     changed = copy.deepcopy(model)
     stream = torch.Generator().manual_seed(seed)
     found = []
-    for name, parameters in reversed(_parameters_in_order(changed)):
+    for name, parameters in reversed(_parameters_in_order(changed, x)):
         for parameter in parameters:
             _draw_anew(parameter, stream)
         again = attribute(changed, x, target, **settings)
@@ -167,10 +169,25 @@ def randomise(
     return tuple(found)
 
 
-def _parameters_in_order(model: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
-    """Modules that hold parameters themselves, in the order in which they are defined."""
-    owners = [(name, list(module.parameters(recurse=False))) for name, module in model.named_modules()]
-    return [(name or "model", parameters) for name, parameters in owners if parameters]
+def _parameters_in_order(model: nn.Module, x: Tensor) -> list[tuple[str, list[nn.Parameter]]]:
+    """Modules that hold parameters themselves, in the order in which they are used, whatever order they are defined in;
+    what is used twice counts where it is used last, what is not used not at all."""
+    graph = tape.forward(model, x).graph
+    order = {node: number for number, node in enumerate(graph.graph.nodes)}
+    last: dict[int, int] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            found: Any = graph.get_submodule(str(node.target)).parameters()
+            place = order[node]
+        elif node.op == "get_attr":
+            found = [functools.reduce(getattr, str(node.target).split("."), graph)]
+            place = max((order[user] for user in node.users), default=order[node])
+        else:
+            continue
+        last |= {id(each): max(place, last.get(id(each), 0)) for each in found}
+    owners = [(name or "model", list(module.parameters(recurse=False))) for name, module in model.named_modules()]
+    used = [owner for owner in owners if any(id(each) in last for each in owner[1])]
+    return sorted(used, key=lambda owner: max(last.get(id(each), 0) for each in owner[1]))
 
 
 def _draw_anew(parameter: nn.Parameter, stream: torch.Generator) -> None:

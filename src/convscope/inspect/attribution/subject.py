@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -71,7 +72,7 @@ class Subject:
     def values(self, x: Tensor) -> Tensor:
         """What is explained, for other inputs (m, …) of the same kind, (m,); for classes m is n, or n is 1."""
         found: list[Tensor] = []
-        for part in pieces(x):
+        for part in self.parts(x):
             self.check()
             first = sum(map(len, found))
             if isinstance(self.target, Place) and self.target.layer:
@@ -88,6 +89,23 @@ class Subject:
         assert scores is not None
         return probabilities(scores, self._end)[:, int(self.target[0])]
 
+    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x (n, …) in parts of at most ``BATCH`` inputs, fewer where they are large, one where only one is answered."""
+        size = max(1, min(BATCH, _NUMBERS * len(x) // max(x.numel(), 1)))
+        return torch.split(x, size if min(size, len(x)) > 1 and self.takes_several else 1)
+
+    @functools.cached_property
+    def takes_several(self) -> bool:
+        """Whether each of two inputs at once is answered as it is alone. A detector's view of one region and a model
+        that was written for one picture answer for the first, mix them, or fail."""
+        one = self.of_one(0)
+        try:
+            other, own = one._value(tape.forward(self.ran.graph, torch.cat([torch.zeros_like(one.x), one.x])))
+        except Exception:  # whatever such a model raises
+            return False
+        alone = one.value[0]
+        return bool((own - alone).abs() <= 1e-3 * torch.maximum(alone.abs(), (own - other).abs()))
+
     def of_one(self, number: int) -> Subject:
         """The same question of one example alone, for many variants of which ``values`` can then be asked."""
         one = copy.copy(self)
@@ -99,7 +117,7 @@ class Subject:
     def gradient(self, x: Tensor, through: Through | None = None) -> Tensor:
         """∂value/∂x for each input on its own, in x's shape; ``through`` changes the way back."""
         found: list[Tensor] = []
-        for part in pieces(x):
+        for part in self.parts(x):
             self.check()
             ran = tape.forward(self.ran.graph, part)
             delta = self.back(ran, through, sum(map(len, found))).inputs[0]
@@ -154,11 +172,6 @@ class Subject:
         """The classes of ``count`` examples from number ``first`` on; one for all where only one was given."""
         assert isinstance(self.target, Tensor)
         return self.target.expand(count) if len(self.target) == 1 else self.target[first : first + count]
-
-
-def pieces(x: Tensor) -> tuple[Tensor, ...]:
-    """x (n, …) in parts of at most ``BATCH`` inputs, fewer where they are large."""
-    return torch.split(x, max(1, min(BATCH, _NUMBERS * len(x) // max(x.numel(), 1))))
 
 
 def first_tensor(output: Any) -> Tensor:
