@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tests.browser.test_bench import adds_up, bench_is_python_s
 from tests.explorer.test_detector import PICTURE, extent, file_of, iou, network
 from tests.tasks.detection.test_detection import SMALL, detector, squares
 
@@ -90,6 +92,40 @@ def test_the_clicked_box_sees_the_planted_object(visit: Callable[..., Any], tmp_
             assert pooled[1][1] - pooled[1][0] < 9
             middle = [[y1 + 4, y2 - 4], [x1 + 4, x2 - 4]]  # of the object, but for half a place
             assert within(middle, [[8 * at for at in side] for side in pooled])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["rcnn", "fast_rcnn"])
+def test_what_speaks_for_a_box(visit: Callable[..., Any], name: str) -> None:
+    """By every method as in Python: for the class of the box that is chosen, which is not what its region looks most
+    like. One picture at a time is what a region's view answers."""
+    model = network(name)
+    with torch.no_grad():
+        for path, each in model.named_modules():
+            if path.endswith("cls_score") and isinstance(each, torch.nn.Linear):
+                each.bias[0] += 20  # the background, before every box
+    with explore(model, port=0) as handle:
+        session = handle.session
+        assert isinstance(session, Session)
+        assert session.detector is not None
+        session.load_upload(file_of(PICTURE), "upload")
+        assert session.snapshot.question.target == session.detector.chosen[1] + 1
+        told = session.answer("boxes", Arguments({"score": 0.0}), b"").values["boxes"]
+        row = told[-1]
+        page = visit(handle, "#/?tab=boxes")
+        page.locator("#boxes-score").fill("0")
+        page.locator(f"#boxes-list button[data-box='{row['region']}/{row['label']}']").click()
+        page.wait_for_function("told => convscope.store.get('frame')?.target === told", arg=row["label"] + 1)
+        assert session.snapshot.predicted == 0
+        page.locator("#tab-bench").click()
+        page.wait_for_selector("#bench-table")
+        assert session.classes[row["label"] + 1] in page.locator("#bench-about").inner_text()
+        found = bench_is_python_s(page, session, row["label"] + 1)
+        assert {"occlusion", "integrated_gradients", "grad_cam"} <= set(found)
+        x = session.snapshot.question.x
+        with torch.no_grad():
+            now, before = (session.model(each)[0, row["label"] + 1] for each in (x, torch.zeros_like(x)))
+        adds_up(page, found, float(now - before))
 
 
 def within(inner: list[list[Any]], outer: list[list[int]]) -> bool:

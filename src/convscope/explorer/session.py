@@ -259,7 +259,8 @@ class Session:
         """Trace the picture for the target and loss as they are set; ``lazy``: the way back when it is asked for."""
         self._version += 1
         x = self.desk.x(picture)
-        target = self.target if self.target_chosen else picture.label
+        label = picture.label if self.detector is None else self.detector.chosen[1] + 1  # behind the background
+        target = self.target if self.target_chosen else label
         if target is not None and target >= max(1, self.output_count()):
             target = None
         question = Question(x, target, self.loss, guess=target is None)

@@ -52,10 +52,13 @@ def checks(session: Session, args: Arguments, payload: bytes) -> Reply:
 
 def _asked(session: Session, args: Arguments, method: str) -> dict[str, Any]:
     """Target, loss and options: a class, or a place where a layer is named; covered pixels become an empty picture."""
-    target: Target = args.integer("class", session.snapshot.predicted, 0, max(0, session.output_count() - 1))
+    snapshot = session.snapshot
+    target: Target
     if "layer" in args.values:
-        layer = session.snapshot.layer(args.text("layer"))
-        target = Place(layer.name, *args.index("index"))
+        target = Place(snapshot.layer(args.text("layer")).name, *args.index("index"))
+    else:
+        said = snapshot.predicted if session.detector is None else snapshot.question.target  # a detector's: the box's
+        target = args.integer("class", said, 0, max(0, session.output_count() - 1))
     options: dict[str, Any] = {"baseline": session.desk.x(session.desk.blank())} if method == "occlusion" else {}
     return {"target": target, "method": method, "loss": session.loss, "stopped": session.cancelled.is_set, **options}
 

@@ -40,7 +40,7 @@ def choose_box(session: Session, args: Arguments, payload: bytes) -> Reply:
     with session.lock:
         seen = detector.look(session.snapshot.question.x, session.picture)
         detector.choose(args.integer("region"), args.integer("label"))
-        session.target, session.target_chosen = args.integer("label") + 1, True
+        session.target_chosen = False  # it is the class of the box
         session.snapshot = session.make_snapshot(session.picture)
         return Reply(finite(_told(session, detector, seen, args)))
 

@@ -8,7 +8,7 @@ import { floatsAtlas } from "../draw/atlas.js";
 import { palette } from "../draw/palette.js";
 import { Running } from "./running.js";
 
-const state = { key: null, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: null, draw: null };
+const state = { key: null, maps: new Map(), checks: new Map(), failed: new Map(), chosen: null, running: null, draw: null, work: null, single: false };
 
 export async function showBench(app, body) {
   const { frame, layer, map, unit } = app.store.state;
@@ -16,7 +16,8 @@ export async function showBench(app, body) {
     replace(body, h("p.note", {}, t("bench_choose")));
     return;
   }
-  const target = unit ? { layer, index: unit } : layer && map !== null ? { layer, index: [map] } : { class: frame.predicted };
+  const said = app.model.detector ? frame.target : frame.predicted; // of a detector the class of the box that is chosen
+  const target = unit ? { layer, index: unit } : layer && map !== null ? { layer, index: [map] } : { class: said };
   const key = JSON.stringify([frame.version, target]);
   if (state.key !== key) {
     state.running?.cancel();
@@ -25,7 +26,7 @@ export async function showBench(app, body) {
   const { running, maps, checks, failed } = state; // of this question; an answer that comes late goes into no other's
   const rows = h("tbody");
   const detail = h("div", { id: "bench-detail" });
-  const about = unit ? t("bench_unit", { layer, unit: unit.join(", ") }) : target.layer ? t("bench_map", { layer, map }) : t("bench_class", { name: app.model.className(frame.predicted) });
+  const about = unit ? t("bench_unit", { layer, unit: unit.join(", ") }) : target.layer ? t("bench_map", { layer, map }) : t("bench_class", { name: app.model.className(said) });
   // The panel may be drawn anew while a job runs: what the job brings goes into the one that is there then.
   const draw = () => state.draw();
   state.draw = () => {
@@ -42,27 +43,37 @@ export async function showBench(app, body) {
       failed.set(method, error);
     }
     draw();
+    if (state.key === key && state.chosen === method) overlay();
   }
   async function fetchChecks(method) {
     if (checks.has(method) || failed.has(method)) return;
     checks.set(method, await running.ask("checks", { method, ...target }));
     draw();
   }
+  // Another choice ends what the one before still asks for, and waits for its turn behind "all".
   async function choose(method) {
     state.chosen = method;
     draw();
-    await running.run(async () => {
+    overlay();
+    if (state.single) running.cancel();
+    await state.work?.catch(() => {});
+    if (state.key !== key || state.chosen !== method) return;
+    await work(true, async () => {
       await fetchMap(method);
-      if (state.key === key) overlay();
       await fetchChecks(method);
     });
     draw();
+  }
+  function work(single, job) {
+    if (running.active) return null;
+    state.single = single;
+    return (state.work = running.run(job));
   }
   function overlay() {
     const found = state.maps.get(state.chosen);
     if (found) app.store.set({ evidence: { method: state.chosen, ...found, kind: "activation" } });
   }
-  const all = (withChecks) => running.run(async () => {
+  const all = (withChecks) => work(false, async () => {
     for (const method of app.model.attributions) {
       await fetchMap(method);
       if (withChecks) await fetchChecks(method);
@@ -118,7 +129,7 @@ function one(app, method) {
     h("p", {}, t(`about_${method}`)),
     checks.honest ? null : h("p.note.warn", {}, t("bench_not_honest_text")),
     h("div.grid2", {}, curve(checks.deletion, t("bench_deletion_text")), curve(checks.insertion, t("bench_insertion_text"))),
-    checks.gap === null ? null : h("p", {}, `${t("bench_gap")} `, num(checks.gap, { text: `${short(checks.gap * 100, 3)} %` })),
+    checks.gap === null ? null : h("p", { id: "bench-gap" }, `${t("bench_gap")} `, num(checks.gap, { text: `${short(checks.gap * 100, 3)} %` })),
     h("p.small.soft", {}, t("bench_random_text")),
     h("div.bars", { id: "bench-random" }, bars));
 }
