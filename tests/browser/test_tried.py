@@ -44,25 +44,51 @@ def test_the_pointer_says_the_rule_s_delta(visit: Callable[..., Any], lenet: Han
     page.evaluate("() => convscope.store.set({ show: 'delta', rule: 'guided' })")
     page.wait_for_function("() => convscope.store.get('frame')?.output_delta")
     settle(page, 400)
-    true = guided(session.model, session.snapshot.question.x, 5, "s2")
+    x = session.snapshot.question.x
+    true = guided(session.model, x, 5, "s2")
     plain = session.snapshot.deltas("plain")["s2"]
-    at = torch.nonzero((true[0] - plain[0]).abs() > 1e-3 * true.abs().max())[0].tolist()
-    size = true.shape[2]
+    assert hovered(page, "s2", at := differing(true, plain)) == pytest.approx(float(true[(0, *at)]), rel=1e-3, abs=1e-8)
+    first = session.model.get_submodule("c1")
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(first.padding, tuple)
+    delta, weight = guided(session.model, x, 5, "c1"), first.weight.detach().double()
+    sent = nn.functional.conv_transpose2d(delta, weight, padding=first.padding)  # of stride 1
+    assert session.snapshot.grad_x is not None
+    at = differing(sent, session.snapshot.grad_x)
+    assert hovered(page, "input", at) == pytest.approx(float(sent[(0, *at)]), rel=1e-3, abs=1e-8)
+    assert page.locator("#heads button[data-layer=input] b").inner_text() == "δ · guided"
+    page.evaluate("([_, row, column]) => convscope.store.set({ pixel: [row, column], tab: 'field' })", at)
+    page.wait_for_selector("#pixel-delta-0")
+    rows = page.locator("#pixel-delta-0 [data-exact]").evaluate_all("(all) => all.map((each) => each.dataset.exact)")
+    assert [float(rows[0]), float(rows[-1])] == pytest.approx([float(sent[(0, *at)])] * 2, rel=1e-3, abs=1e-8)
+
+
+def differing(one: torch.Tensor, other: torch.Tensor) -> list[int]:
+    """A place where the two differ."""
+    found: list[int] = torch.nonzero((one[0] - other[0]).abs() > 1e-3 * one.abs().max())[0].tolist()
+    return found
+
+
+def hovered(page: Any, layer: str, at: list[int]) -> float:
+    """What the pointer says of a place of the overview."""
     place = page.evaluate(
-        """([map, row, column, size]) => {
-          const box = convscope.camera.boxOf('s2');
-          const across = map % box.columns, down = Math.floor(map / box.columns);
-          const left = box.x - convscope.camera.x + across * (box.tileWidth + box.gap);
-          return [left + box.tileWidth * (column + 0.5) / size,
-                  box.y + down * (box.tileHeight + box.gap) + box.tileHeight * (row + 0.5) / size];
+        """([layer, map, row, column]) => {
+          const box = convscope.camera.boxOf(layer);
+          const [rows, columns] = convscope.model.sizeOf(layer);
+          const tiles = box.kind === 'tiles' ? box
+            : { columns: 1, tileWidth: box.width, tileHeight: box.height, gap: 0 };
+          const across = map % tiles.columns, down = Math.floor(map / tiles.columns);
+          const left = box.x - convscope.camera.x + across * (tiles.tileWidth + tiles.gap);
+          return [left + tiles.tileWidth * (column + 0.5) / columns,
+                  box.y + down * (tiles.tileHeight + tiles.gap) + tiles.tileHeight * (row + 0.5) / rows];
         }""",
-        [*at, size],
+        [layer, *at],
     )
     board = page.locator("#board").bounding_box()
     page.mouse.move(board["x"] + place[0], board["y"] + place[1])
     page.wait_for_selector("#tip[data-exact]")
     settle(page)
-    assert exact(page, "#tip") == pytest.approx(float(true[(0, *at)]), rel=1e-3, abs=1e-8)
+    return exact(page, "#tip")
 
 
 def test_every_picture_of_a_delta_taken_apart_is_drawn(visit: Callable[..., Any], lenet: Handle) -> None:

@@ -62,6 +62,7 @@ class Snapshot:
     ) -> None:
         self.network, self.version, self.window = network, version, window
         self._deltas: dict[str, Mapping[str, Tensor]] = {}
+        self._inputs: dict[str, Tensor] = {}  # what comes back to the input under a rule
         self._lock = threading.RLock()
         self._tiles: dict[tuple[str, str, str], Tiles | None] = {}
         if forward is not None:
@@ -190,9 +191,19 @@ class Snapshot:
             raise UnknownNameError("rule", rule, arithmetic.BACKWARD_RULES)
         with self._lock:
             if rule not in self._deltas:
-                layers = self._layers(self._taken_back(rule))
+                back = self._taken_back(rule)
+                layers = self._layers(back)
+                if back.grad_x is not None:
+                    self._inputs[rule] = back.grad_x
                 self._deltas[rule] = {name: each.delta for name, each in layers.items() if each.delta is not None}
             return self._deltas[rule]
+
+    def at_input(self, rule: str = "plain") -> Tensor | None:
+        """What comes back to the input under a backward rule, "plain": ∂J/∂x; None without a target."""
+        if rule == "plain":
+            return self.grad_x
+        self.deltas(rule)
+        return self._inputs.get(rule)
 
     def tiles(self, kind: str, name: str, rule: str, make: Callable[[], Tiles | None]) -> Tiles | None:
         """A layer's 8-bit pictures of its activations or δ, made once."""
@@ -222,19 +233,20 @@ class Snapshot:
         partly = name in self.network.hidden or behind in self.network.hidden
         return arithmetic.explain_backward(layer, at, self._readers, deltas, rule, partly)
 
-    def input_delta(self, index: Sequence[int]) -> Explanation:
+    def input_delta(self, index: Sequence[int], rule: str = "plain") -> Explanation:
         """∂J/∂x of one number of the network's input, after preprocessing: what its readers send back."""
         x = self.question.x
         check_index("index", tuple(index), tuple(x.shape[1:]))
-        if self.loss is None or self.grad_x is None:
+        found = self.at_input(rule)
+        if self.loss is None or found is None:
             raise ArgumentError("target", None, "a class, so that there is a loss to take back")
         layer = Layer(
             name=INPUT, kind=INPUT, family="identity", rule=Linear(), module=None, function=None, arguments=(),
-            keywords={}, sources=(), inputs=(x,), u=x, y=x, delta=self.grad_x,
+            keywords={}, sources=(), inputs=(x,), u=x, y=x, delta=found,
         )  # fmt: skip
-        deltas = {**self.deltas(), INPUT: self.grad_x}
+        deltas = {**self.deltas(rule), INPUT: found}
         partly = INPUT in self.network.hidden or self.network.activation_after(INPUT) in self.network.hidden
-        return arithmetic.explain_backward(layer, tuple(index), self._readers, deltas, partly=partly)
+        return arithmetic.explain_backward(layer, tuple(index), self._readers, deltas, rule, partly)
 
     def gradient(self, name: str, parameter: str, index: Sequence[int]) -> Explanation:
         self.complete()

@@ -108,8 +108,9 @@ def frame(session: Session, args: Arguments, payload: bytes) -> Reply:
         described.append({"layer": INPUT, "pixels": True, "shape": list(session.picture.pixels.shape[1:]), "offset": 0})
         data.append(raw)
         offset = len(raw)
-    if kind == "delta" and rule == "plain" and snapshot.grad_x is not None:
-        found = pictures.tiles(_input_delta(session, snapshot), stop=1)
+    came_back = _input_delta(session, snapshot, rule) if kind == "delta" else None
+    if came_back is not None:
+        found = pictures.tiles(came_back, stop=1)
         described.append({"layer": INPUT, **found.describe(), "offset": offset})
         data.append(found.data)
         offset += len(found.data)
@@ -144,10 +145,10 @@ def _tiles(snapshot: Snapshot, name: str, kind: str, rule: str, deltas: Mapping[
     return snapshot.tiles(kind, name, rule if kind == "delta" else "", make)
 
 
-def _input_delta(session: Session, snapshot: Snapshot) -> Tensor:
-    """∂J/∂x of every pixel as one picture (1, rows, columns): its channels moved together."""
-    assert snapshot.grad_x is not None
-    return snapshot.grad_x[0].reshape(session.desk.picture_shape).sum(0, keepdim=True)
+def _input_delta(session: Session, snapshot: Snapshot, rule: str) -> Tensor | None:
+    """What comes back to every pixel as one picture (1, rows, columns): its channels moved together."""
+    found = snapshot.at_input(rule)
+    return None if found is None else found[0].reshape(session.desk.picture_shape).sum(0, keepdim=True)
 
 
 def _state(session: Session, snapshot: Snapshot) -> dict[str, Any]:
@@ -205,8 +206,9 @@ def values(session: Session, args: Arguments, payload: bytes) -> Reply:
         snapshot.complete()
     if name == INPUT:
         maps = snapshot.question.x[0].reshape(session.desk.picture_shape)
-        if kind == "delta" and snapshot.grad_x is not None:
-            maps = _input_delta(session, snapshot)
+        came_back = _input_delta(session, snapshot, args.text("rule", "plain")) if kind == "delta" else None
+        if came_back is not None:
+            maps = came_back
     elif kind in ("weight", "gradient"):
         layer = snapshot.layer(name)
         parameter = args.text("parameter", "weight")
@@ -260,7 +262,7 @@ def explain(session: Session, args: Arguments, payload: bytes) -> Reply:
         if direction == "forward":
             found: Explanation = snapshot.forward(name, index)
         elif direction == "backward" and name == INPUT:
-            found = snapshot.input_delta(index)
+            found = snapshot.input_delta(index, args.text("rule", "plain"))
         elif direction == "backward":
             found = snapshot.backward(name, index, args.text("rule", "plain"))
         else:

@@ -2,11 +2,17 @@
 
 import { floats } from "./core/connection.js";
 import { notice } from "./core/dom.js";
+import { t } from "./core/i18n.js";
 import { packPixels } from "./core/store.js";
 import { Atlas, paintInPieces, pictureCanvas } from "./draw/atlas.js";
 import { readFrame } from "./draw/frame.js";
 
 const SHARED_PIXELS = 3072;
+
+// The input's derivative, or what a rule makes of it.
+export function cameBack(rule) {
+  return rule === "plain" ? "∂J/∂x" : `δ · ${t(`rule_${rule}`)}`;
+}
 
 export class Frames {
   constructor(app) {
@@ -18,6 +24,11 @@ export class Frames {
     this.pixels = null;
     this.picture = null;
     this.changing = 0; // changes of the input that are under way
+  }
+
+  // What stands in the input's column: the picture, or what comes back to it.
+  get inputName() {
+    return this.atlases.has("input") ? cameBack(this.app.store.get("rule")) : t("input");
   }
 
   wantedLayers() {

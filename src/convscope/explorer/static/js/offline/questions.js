@@ -45,8 +45,8 @@ function frame(session, { quantity = "activation", rule = "plain", layers = [] }
     parts.push(found.data);
   }
   const back = quantity === "delta" ? session.snapshot.back(rule).get(session.network.output) : null;
-  if (back && rule === "plain") {
-    const found = tiles(inputDelta(session), 0, 1);
+  if (back) {
+    const found = tiles(inputDelta(session, rule), 0, 1);
     described.push({ layer: "input", ...found.described, part: parts.length });
     parts.push(found.data);
   }
@@ -54,11 +54,11 @@ function frame(session, { quantity = "activation", rule = "plain", layers = [] }
   return { quantity, rule, output_delta: back ? [...back.delta.data] : null, tiles: described.map((each) => ({ ...each, offset: offsets[each.part ?? 0] })), ...state(session), bytes };
 }
 
-// ∂J/∂x of every pixel as one map: its channels moved together.
-function inputDelta(session) {
+// What comes back to every pixel as one map: its channels moved together.
+function inputDelta(session, rule) {
   const [, height, width] = session.plan.hello.picture_shape;
   const data = new Float64Array(height * width);
-  session.snapshot.gradX.data.forEach((value, at) => (data[at % data.length] += value));
+  session.snapshot.pass(rule).input.data.forEach((value, at) => (data[at % data.length] += value));
   return { count: 1, height, width, data };
 }
 
@@ -89,7 +89,7 @@ function values(session, { layer, quantity = "activation", map = 0, rule = "plai
   }
   const shape = session.plan.hello.picture_shape;
   let whole;
-  if (layer === "input") whole = quantity === "delta" ? { shape: [1, ...shape.slice(1)], data: inputDelta(session).data } : { shape, data: session.snapshot.x.data };
+  if (layer === "input") whole = quantity === "delta" ? { shape: [1, ...shape.slice(1)], data: inputDelta(session, rule).data } : { shape, data: session.snapshot.x.data };
   else if (quantity === "delta") whole = session.snapshot.back(rule).get(layer)?.delta;
   else whole = quantity === "u" ? session.layer(layer).u : session.layer(layer).y;
   if (!whole) throw new RequestError("quantity", `${layer} has no ${quantity}`);

@@ -30,10 +30,6 @@ export class Snapshot {
     return this.backs.get(rule);
   }
 
-  get gradX() {
-    return this.pass("plain").input;
-  }
-
   // ∂J/∂θ by the parameters' full names.
   gradients() {
     const found = new Map();

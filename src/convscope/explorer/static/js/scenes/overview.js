@@ -265,8 +265,9 @@ export function drawField(app, painter) {
 
 export function hoverText(app, value) {
   const { hover } = app.store.state;
-  const parts = [hover.layer === "input" ? app.t("input") : hover.layer];
-  if (hover.map !== null && hover.map !== undefined) parts.push(app.model.mapName(hover.layer, hover.map));
+  const ofInput = hover.layer === "input";
+  const parts = [ofInput ? app.frames.inputName : hover.layer];
+  if (!ofInput && hover.map !== null && hover.map !== undefined) parts.push(app.model.mapName(hover.layer, hover.map));
   if (hover.cell) parts.push(`(${hover.cell.join(", ")})`);
   return `${parts.join(" · ")}${value === null ? "" : ` = ${short(value)}`}`;
 }

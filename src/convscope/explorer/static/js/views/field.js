@@ -4,6 +4,7 @@ import { h, num, replace } from "../core/dom.js";
 import { floats } from "../core/connection.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
+import { cameBack } from "../frames.js";
 import { where } from "./arithmetic.js";
 import { sumTable } from "./sum.js";
 
@@ -52,9 +53,10 @@ async function ofPixel(app, body, pixel) {
 async function sentBack(app, place) {
   if (app.model.answers || app.store.get("frame").loss === null || app.model.input_shape.length !== 3) return [];
   const channels = Array.from({ length: app.model.input_shape[0] }, (_, channel) => channel);
-  const pages = await Promise.all(channels.map((channel) => app.connection.ask("explain", { layer: "input", index: [channel, ...place], direction: "backward", limit: 12 })));
+  const pages = await Promise.all(channels.map((channel) => app.connection.ask("explain", { layer: "input", index: [channel, ...place], direction: "backward", rule: app.store.get("rule"), limit: 12 })));
+  const name = cameBack(app.store.get("rule"));
   return [h("h3", {}, t("pixel_delta")), ...pages.map((page, channel) => h("div", { id: `pixel-delta-${channel}` },
-    h("div.result", {}, h("span.soft", {}, pages.length > 1 ? `∂J/∂x · ${channel} =` : "∂J/∂x ="), num(page.value, { text: short(page.value, 6), kind: "delta" })),
+    h("div.result", {}, h("span.soft", {}, pages.length > 1 ? `${name} · ${channel} =` : `${name} =`), num(page.value, { text: short(page.value, 6), kind: "delta" })),
     h("div.formula", {}, page.formula),
     sumTable(page, { where: (row) => where(app, page, row), valueKind: "delta" })))];
 }

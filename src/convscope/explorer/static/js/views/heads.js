@@ -23,7 +23,7 @@ export function mountHeads(app) {
     const name = item.shows;
     const node = app.model.byName.get(name);
     const folded = item.members.length > 1;
-    const label = name === "input" ? (app.frames.atlases.has("input") ? "∂J/∂x" : app.t("input")) : folded ? item.name : shortName(node);
+    const label = name === "input" ? app.frames.inputName : folded ? item.name : shortName(node);
     const sizes = name === "input" ? app.model.input_shape : node.shape;
     const shape = app.model.shapeText(sizes);
     const maps = sizes.length === 3 && sizes[1] * sizes[2] > 1;
@@ -102,8 +102,9 @@ export function mountHeads(app) {
     } else place();
   };
   app.store.on(["lang", "frame"], (_, keys) => {
-    if (!keys.has("lang") && draw.moves === app.frames.atlases.has("input") && draw.weights === ofWeights()) return;
-    draw.moves = app.frames.atlases.has("input");
+    const moves = app.frames.atlases.has("input") && app.store.get("rule");
+    if (!keys.has("lang") && draw.moves === moves && draw.weights === ofWeights()) return;
+    draw.moves = moves;
     draw.weights = ofWeights();
     draw.lang = app.store.get("lang");
     draw();
