@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 from convscope.data import Dataset
 from convscope.errors import ArgumentError
 from convscope.explorer.inputs import Desk
+from convscope.explorer.protocol import Arguments
 from convscope.explorer.session import Session
 from convscope.inspect.inputs import InputOfModel
 from convscope.spec import ModelSpec, Preprocessing, attach
@@ -53,6 +55,41 @@ def test_the_end_of_the_chain_is_not_zero(gap: float) -> None:
         torch.testing.assert_close(
             session.snapshot.gradients[name], expected, rtol=2e-4, atol=float(expected.abs().max()) * 1e-5
         )
+
+
+@pytest.mark.parametrize("end", ["softmax", "sigmoid", "tanh"])
+@pytest.mark.parametrize("loss", ["squared_error", "mean_squared_error"])
+def test_outputs_near_their_targets_keep_their_difference(end: str, loss: str) -> None:
+    """y = 0.9999999 is 1 − 1.2e−7 or 1 in float32; J and every gradient are autograd's in float64 of the same u."""
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 3))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model[3].weight.mul_(0.01)
+        model[3].bias.copy_(torch.tensor([9.0, -9.0, -9.0]))
+    ended = copy.deepcopy(model).append({"softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh()}[end])
+    session = Session(ended.eval(), loss=loss, input_shape=(1, 6, 6))
+    twin = model.double()
+    u = twin(session.snapshot.question.x.double())[0]
+    if end == "softmax":
+        away = torch.stack([u[1:].exp().sum() / u.exp().sum(), *u.softmax(0)[1:]])
+    elif end == "sigmoid":
+        away = torch.stack([torch.sigmoid(-u[0]), *torch.sigmoid(u[1:])])
+    else:
+        away = torch.stack([2 * torch.sigmoid(-2 * u[0]), *(2 * torch.sigmoid(2 * u[1:]))])
+    truth = away.square().sum() * (0.5 if loss == "squared_error" else 1 / 3)
+    torch.autograd.backward(truth)
+    assert 0 < float(truth.detach()) < 1e-7
+    assert session.snapshot.loss == pytest.approx(float(truth.detach()), rel=1e-4)
+    for name, parameter in twin.named_parameters():
+        assert parameter.grad is not None
+        largest = float(parameter.grad.abs().max())
+        torch.testing.assert_close(
+            session.snapshot.gradients[name].double(), parameter.grad, rtol=1e-3, atol=largest * 1e-4
+        )
+    foreseen = session.answer("preview", Arguments({}), b"").values["loss_after"]
+    stepped = session.answer("step", Arguments({}), b"").values["loss_after"]
+    assert foreseen == pytest.approx(stepped, rel=1e-6)
+    session.close()
 
 
 def test_the_first_item_has_a_loss_to_look_at() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import io
 import json
 import socket
 import struct
 import time
+import weakref
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -385,6 +387,24 @@ def test_it_ends_and_its_folder_with_it() -> None:
     assert not folder.exists()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", opened.port), 1)
+
+
+def test_an_ended_one_keeps_no_memory() -> None:
+    """Its activations and gradients are let go of at once: a detector's are gigabytes, which nobody tells the
+    interpreter's collector of cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        opened = explore(described(plain(), (3, 12, 12), 4), port=0)
+        with client(opened) as outside:
+            assert outside.get("/input.npy").status_code == 200
+        session = weakref.ref(opened.session)
+        opened.close()
+        assert session() is opened.session  # whoever holds the handle still has it
+        del opened
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 def test_cards_for_files_that_are_no_models(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convscope.inspect.outputs import ending, probabilities
+from convscope.layers.losses import LOSSES
 from convscope.rules import tape
 
 
@@ -41,7 +42,7 @@ def test_probabilities(end: Any, expected: Any) -> None:
     torch.manual_seed(0)
     model, x = Ends(end).double(), torch.randn(5, 3, dtype=torch.float64)
     ran = tape.forward(model, x)
-    found = probabilities(ran.output, ending(ran, ran.output))
+    found = probabilities(ran.output, LOSSES["cross_entropy"], ending(ran, ran.output))
     torch.testing.assert_close(found, expected(model.linear(x)).detach())
     torch.testing.assert_close(found.sum(1), torch.ones(5, dtype=torch.float64))
 
@@ -50,4 +51,13 @@ def test_outputs_that_say_nothing_are_shared_out_evenly() -> None:
     model = Ends(nn.Sigmoid())
     ran = tape.forward(model, torch.full((1, 3), float("-inf")).nan_to_num(neginf=-1e30))
     zero = torch.zeros(1, 4)
-    assert probabilities(zero, ending(ran, ran.output)).tolist() == [[0.25] * 4]
+    assert probabilities(zero, LOSSES["cross_entropy"], ending(ran, ran.output)).tolist() == [[0.25] * 4]
+
+
+@pytest.mark.parametrize("end", [nn.Softmax(1), nn.Sigmoid(), nn.Identity()])
+def test_distances_are_small_for_the_class_said(end: Any) -> None:
+    """However the network ends, what the loss takes for distances is no share of a class."""
+    torch.manual_seed(0)
+    ran = tape.forward(Ends(end).double(), torch.randn(5, 3, dtype=torch.float64))
+    found = probabilities(ran.output, LOSSES["rbf"], ending(ran, ran.output))
+    torch.testing.assert_close(found, (-ran.output.detach()).softmax(1))

@@ -87,6 +87,11 @@ class Explorer:
         yield
         self.worker.close()
 
+    def release(self) -> None:
+        """When nothing runs any more: let go of the session, whose activations and model are too much to wait for the
+        interpreter's collector of cycles. The web server's objects hold each other, and with them this one."""
+        del self.session, self.worker
+
     async def file(self, request: Request) -> Response:
         found = self.files.get(request.scope["path"])
         if found is None:

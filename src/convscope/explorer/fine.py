@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from convscope.inspect.outputs import bends, exactly, says_shares
 from convscope.layers.losses import CrossEntropy, Loss, Outputs, class_indices, one_hot
 from convscope.rules import loss as rules
 from convscope.rules.base import Deltas, Rule
-from convscope.rules.softmax import LogSoftmax, Softmax
+from convscope.rules.softmax import Softmax
 from convscope.rules.tape import Step
+
+Through = Callable[[Step, Any], Deltas | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """J, ∂J/∂y of the network's output in its own type, and the way back through the step that made it (None: the
+    step's own)."""
+
+    value: Tensor
+    delta: Tensor
+    through: Through | None = None
 
 
 class Fine(Loss):
@@ -22,12 +36,12 @@ class Fine(Loss):
     others have is small but has all its digits, and J is made of that.
 
     ``end`` is the rule that the network ends with. After a softmax, or its logarithm, cross-entropy takes the outputs
-    for what they are, J = −ln y_t or −y_t, and puts no second softmax on them; see ``settled`` for δ there.
+    for what they are, J = −ln y_t or −y_t, and puts no second softmax on them; see ``at_end`` for δ there.
     """
 
     def __init__(self, loss: Loss, end: Rule | None = None) -> None:
         self.loss = loss
-        self.normalised = end if isinstance(loss, CrossEntropy) and isinstance(end, Softmax | LogSoftmax) else None
+        self.normalised = end if isinstance(loss, CrossEntropy) and says_shares(end) else None
 
     def of_batches(self) -> Loss:
         """The loss to learn with, in the outputs' own type where it does not matter how the network ends."""
@@ -36,36 +50,39 @@ class Fine(Loss):
     def value(self, outputs: Outputs, targets: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor):
             return self.loss.value(outputs, targets)
-        y = outputs.double()
-        return self.loss.value(y, targets) if self.normalised is None else self._value(y, targets)
+        return self._value(outputs.double(), targets)
 
     def value_and_delta(self, outputs: Outputs, targets: Tensor) -> tuple[Tensor, Outputs]:
         if not isinstance(outputs, Tensor):
             return self.loss.value_and_delta(outputs, targets)
-        y = outputs.double()
-        value, delta = self._value_and_delta(y, targets) if self.normalised else self.loss.value_and_delta(y, targets)
-        assert isinstance(delta, Tensor)
+        value, delta = self._value_and_delta(outputs.double(), targets)
         return value, delta.to(outputs.dtype)
 
     def predictions(self, outputs: Outputs) -> Tensor:
         return self.loss.predictions(outputs)
 
-    def settled(self, last: Step | None, targets: Tensor) -> tuple[Tensor, Callable[[Step, Any], Deltas | None]] | None:
-        """(J, the way back through the network's last step) from what enters that step, where it is the softmax that J
-        takes the logarithm of: there J = −ln softmax(u)_t and δ = p − t, both in float64. None elsewhere."""
-        if self.normalised is None or last is None:
-            return None
-        u = last.inputs[0]
-        value, delta = rules.cross_entropy(u.double(), class_indices(u, targets))
+    def at_end(self, outputs: Tensor, last: Step | None, targets: Tensor) -> End:
+        """How the way back begins, from what enters the network's last step where that is a softmax, its logarithm or
+        an activation: outputs near a target have lost their difference from it in float32."""
+        value, delta = self._value_and_delta(exactly(last, outputs), targets)
+        if last is None or not bends(last.rule):
+            return End(value, delta.to(outputs.dtype))
+        u = last.inputs[0].double()
+        if self.normalised is not None:
+            value, before = rules.cross_entropy(u, class_indices(u, targets))
+        else:
+            ((found,), _) = last.rule.backward(last.rule.forward(u)[1], delta)
+            assert found is not None
+            before = found
 
         def through(step: Step, at_output: Any) -> Deltas | None:
-            return (delta.to(u.dtype),) if step is last else None
+            return (before.to(outputs.dtype),) if step is last else None
 
-        return value, through
+        return End(value, delta.to(outputs.dtype), through)
 
     def _value(self, y: Tensor, targets: Tensor) -> Tensor:
         if self.normalised is None:
-            return self.loss._value(y, targets)
+            return self.loss.value(y, targets)
         t = class_indices(y, targets)[:, None]
         logarithms, p = (y.log(), y) if isinstance(self.normalised, Softmax) else (y, y.exp())
         others = p.scatter(1, t, 0).sum(1, keepdim=True)
@@ -73,7 +90,9 @@ class Fine(Loss):
 
     def _value_and_delta(self, y: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalised is None:
-            return self.loss._value_and_delta(y, targets)
+            value, delta = self.loss.value_and_delta(y, targets)
+            assert isinstance(delta, Tensor)
+            return value, delta
         share = one_hot(y, targets) / len(y)
         smallest = torch.finfo(torch.float32).tiny
         delta = -share / y.clamp_min(smallest) if isinstance(self.normalised, Softmax) else -share

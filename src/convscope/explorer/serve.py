@@ -43,6 +43,7 @@ class Handle:
         framed_by: Sequence[str] = (),
     ) -> None:
         self.session = session
+        self._closed = False
         self.framed_by = check_origins(framed_by)
         self._socket = _listen(port)
         self.port: int = self._socket.getsockname()[1]
@@ -93,10 +94,15 @@ class Handle:
 
     def close(self) -> None:
         """Stop the server; open pages say that it has gone."""
+        if self._closed:
+            return
+        self._closed = True
         self._server.should_exit = True
         self._thread.join(10)
         with contextlib.suppress(OSError):
             self._socket.close()
+        if not self._thread.is_alive():
+            self._explorer.release()
         if isinstance(self.session, Session):
             self.session.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ class Session:
         self.loss = loss if loss in LOSS_NAMES else default_loss(model)
         self.classes = self._classes(described, data) if self.detector is None else self.detector.names
         self.stepper = Stepper(model)
-        self.learner = Learner(model, self.desk, self.stepper, lambda: self.snapshot.objective.of_batches())
+        own = weakref.proxy(self)  # or the two would hold each other, and a closed session stay in memory
+        self.learner = Learner(model, self.desk, self.stepper, lambda: own.snapshot.objective.of_batches())
         self.surgeon = Surgeon(model)
         self.besides = [placed_beside(self.network, each, key) for key, each in (beside or {}).items()]
         self.pinned: Picture | None = None

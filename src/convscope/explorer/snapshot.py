@@ -9,26 +9,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import arithmetic
 from convscope.explorer.arithmetic import Explanation, Layer, Line, Terms
 from convscope.explorer.arithmetic.layer import Index, doubles
 from convscope.explorer.arithmetic.terms import places
-from convscope.explorer.fine import Fine
+from convscope.explorer.fine import End, Fine, Through
 from convscope.explorer.network import INPUT, Network
 from convscope.explorer.pictures import Tiles
 from convscope.inspect import Trace, trace
 from convscope.inspect.attribution.methods import deconvnet, guided_backprop
-from convscope.inspect.outputs import last_step, probabilities
+from convscope.inspect.attribution.subject import first_tensor
+from convscope.inspect.outputs import bends, exactly, last_step, probabilities
 from convscope.layers.losses import loss_for
 from convscope.rules.activation import Linear
 from convscope.rules.base import Deltas
 from convscope.rules.elementwise import Elementwise
 from convscope.rules.tape import Step
 
-Through = Callable[[Step, Any], Deltas | None]
 _THROUGH: Mapping[str, Through] = {"deconv": deconvnet.through, "guided": guided_backprop.through}
 
 
@@ -70,7 +70,7 @@ class Snapshot:
             self._tiles = {key: found for key, found in lent.items() if key[0] == "activation"}
         self._grad_x: Tensor | None = None
         self._gradients: Mapping[str, Tensor] = {}
-        self._settled: tuple[Tensor, Through] | None = None
+        self._end: End | None = None
         self.loss: float | None = None
         self.delta_logits: Tensor | None = None
         self._ran: Trace = forward._ran if forward is not None else trace(network.graph, question.x)
@@ -85,10 +85,8 @@ class Snapshot:
         self.question = question
         self._whole = question.target is None
         if question.target is not None:
-            value, delta = self.objective.value_and_delta(self.logits, self._target())
-            self._settled = self.objective.settled(self._last, self._target())
-            self.loss = float(value if self._settled is None else self._settled[0])
-            self.delta_logits = delta if isinstance(delta, Tensor) else delta.logits
+            self._end = self.objective.at_end(self.logits, self._last, self._target())
+            self.loss, self.delta_logits = float(self._end.value), self._end.delta
         if lazy or self._whole:
             self.layers = {
                 record.name: network.layer(record, None, self._held)
@@ -112,9 +110,8 @@ class Snapshot:
 
     def _taken_back(self, rule: str = "plain") -> Trace:
         assert self.question.target is not None
-        through = _THROUGH.get(rule)
-        if self._settled is not None:
-            through = _first_of(self._settled[1], through)
+        assert self._end is not None
+        through = _first_of(_THROUGH.get(rule), self._end.through)
         return self._ran.taken_back(self.question.target, self.objective, later=True, through=through)
 
     def _layers(self, back: Trace) -> dict[str, Layer]:
@@ -160,13 +157,24 @@ class Snapshot:
     @property
     def probabilities(self) -> Tensor | None:
         """What the outputs say of the classes, float64, by how the network ends."""
-        return self.shares(self.logits)
+        return self.shares(exactly(self._last, self.logits))
 
     def shares(self, logits: Tensor) -> Tensor | None:
         """The same of other outputs (1, classes) of this network."""
         if logits.ndim != 2:
             return None
-        return probabilities(self.objective.predictions(logits), self.end)[0]
+        return probabilities(logits, self.objective, self.end)[0]
+
+    @torch.no_grad()
+    def said_by(self, model: nn.Module) -> tuple[float, Tensor | None]:
+        """(J, what the outputs say of the classes) of a model of the same layers, for the same question."""
+        x, target = self.question.x, self._target()
+        if not bends(self.end):
+            output = first_tensor(model(x.clone()))
+            return float(self.objective.value(output, target)), self.shares(output)
+        found = trace(model, x)
+        last = last_step(found.ran, found.logits)
+        return float(self.objective.at_end(found.logits, last, target).value), self.shares(exactly(last, found.logits))
 
     def layer(self, name: str) -> Layer:
         if name not in self.layers:
@@ -309,12 +317,14 @@ class Snapshot:
         return self.delta_logits[0].reshape(-1)
 
 
-def _first_of(one: Through, other: Through | None) -> Through:
+def _first_of(one: Through | None, other: Through | None) -> Through | None:
     """A way back that asks ``one``, and ``other`` where that leaves a step to the rule."""
+    if one is None or other is None:
+        return other if one is None else one
 
     def through(step: Step, delta: Any) -> Deltas | None:
         found = one(step, delta)
-        return other(step, delta) if found is None and other is not None else found
+        return other(step, delta) if found is None else found
 
     return through
 

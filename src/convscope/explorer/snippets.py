@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from convscope.explorer.network import INPUT
+from convscope.inspect.outputs import bends, says_shares
 from convscope.rules.base import Rule
 from convscope.rules.elementwise import Elementwise
 from convscope.rules.softmax import LogSoftmax, Softmax
@@ -109,10 +110,8 @@ def snippet(
     )
     kind, layer, index = asked["kind"], asked.get("layer", ""), tuple(asked.get("index", ()))
     at = ", ".join(str(each) for each in (0, *index))
-    if loss == "cross_entropy" and isinstance(end, Softmax | LogSoftmax):
-        head += (
-            "model, x = model.double(), x.detach().double().requires_grad_()  # float32 rounds a share near 1 to 1\n"
-        )
+    if bends(end):
+        head += "model, x = model.double(), x.detach().double().requires_grad_()  # float32 rounds 0.99999998 to 1\n"
     backward = f"J = {_loss(loss, end, target)}\n"
     match kind:
         case "activation":
@@ -137,7 +136,7 @@ def snippet(
             return head + f"logits = model(x)\nprint(logits[{at}].item())\n"
         case "probability":
             lines = f"logits = model(x)\nscores = loss_for({loss!r}, model).predictions(logits).double()\n"
-            return head + lines + f"p = {_shares(end)}\nprint(p[{at}].item())\n"
+            return head + lines + f"p = {_shares(None if loss == 'rbf' else end)}\nprint(p[{at}].item())\n"
         case _:
             return head + "logits = model(x)\n" + backward + "print(J.item())\n"
 
@@ -161,10 +160,8 @@ def _opening(file: Path) -> str:
 def _loss(loss: str, end: Rule | None, target: int | None) -> str:
     """J as the explorer works it out: in float64, with no second softmax behind a network that ends in one."""
     t = f"torch.tensor([{target}])"
-    if loss == "cross_entropy" and isinstance(end, Softmax):
-        return f"F.nll_loss(logits.log(), {t})"
-    if loss == "cross_entropy" and isinstance(end, LogSoftmax):
-        return f"F.nll_loss(logits, {t})"
+    if loss == "cross_entropy" and says_shares(end):
+        return f"F.nll_loss({'logits.log()' if isinstance(end, Softmax) else 'logits'}, {t})"
     return f"loss_for({loss!r}, model).value(logits.double(), {t})"
 
 

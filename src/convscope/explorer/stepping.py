@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from convscope.errors import ArgumentError, UnknownNameError
 
@@ -34,11 +33,16 @@ class Settings:
                 raise ArgumentError(name, value, f"a number from 0 to {most:g}")
 
 
-def called_with(model: nn.Module, tensors: Mapping[str, Tensor], x: Tensor) -> Any:
-    """What ``model`` answers with other parameters. Its own stay in their places meanwhile, for other threads may read
-    them: the call is of a copy of the modules over the same tensors."""
-    own = {id(each): each for each in (*model.parameters(), *model.buffers())}
-    return functional_call(copy.deepcopy(model, own), dict(tensors), (x,))
+def with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the modules that has other parameters, by name, over the same tensors for the rest. The model's own
+    stay in their places, for other threads may read them meanwhile."""
+    memo: dict[int, Any] = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    memo |= {
+        id(each): nn.Parameter(tensors[name], each.requires_grad)
+        for name, each in model.named_parameters(remove_duplicate=False)
+        if name in tensors
+    }
+    return copy.deepcopy(model, memo)
 
 
 class Stepper:
@@ -121,17 +125,14 @@ class Stepper:
         self._hash = None
 
     @torch.no_grad()
-    def foresee(self, gradients: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """The outputs on x as they would be after a step, which is not made."""
+    def foreseen(self, gradients: Mapping[str, Tensor]) -> nn.Module:
+        """The model as it would be after a step, which is not made."""
         changed = {
             name: parameter - self.settings.rate * self._direction(name, parameter, gradients[name])
             for name, parameter in self.model.named_parameters()
             if name in gradients
         }
-        output = called_with(self.model, changed, x.clone())
-        found = output if isinstance(output, Tensor) else output[0]
-        assert isinstance(found, Tensor)
-        return found
+        return with_tensors(self.model, changed)
 
     @torch.no_grad()
     def rewind(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from convscope.layers.losses import Loss
 from convscope.rules.base import Rule
 from convscope.rules.elementwise import Elementwise
 from convscope.rules.softmax import LogSoftmax, Softmax
@@ -26,15 +27,37 @@ def ending(ran: Tape, output: Tensor) -> Rule | None:
     return None if found is None else found.rule
 
 
-def probabilities(scores: Tensor, end: Rule | None) -> Tensor:
-    """Scores (n, classes), the largest the class said, as shares that sum to 1, float64.
+def says_shares(end: Rule | None) -> bool:
+    """Whether outputs (n, classes) are shares of the classes already, or their logarithms."""
+    return isinstance(end, Softmax | LogSoftmax) and end.dim in (1, -1)
+
+
+def bends(end: Rule | None) -> bool:
+    """Whether the outputs are a function, such as a sigmoid, of what the network's last step reads, and of that alone:
+    near a limit they say less of it in float32."""
+    return isinstance(end, Softmax | LogSoftmax | Elementwise)
+
+
+def exactly(last: Step | None, outputs: Tensor) -> Tensor:
+    """The outputs in float64, from what the network's last step reads where it ``bends``: so a number near its limit
+    keeps its distance from it."""
+    if last is None or not bends(last.rule):
+        return outputs.detach().double()
+    found: Tensor = last.rule.forward(last.inputs[0].double())[0]
+    return found.detach()
+
+
+def probabilities(outputs: Tensor, loss: Loss, end: Rule | None) -> Tensor:
+    """Outputs (n, classes) as shares of the classes that sum to 1, float64.
 
     A softmax at the end, or its logarithm, has said so already, and what the others leave is the largest one's, whose
-    own number float32 rounds to 1; sigmoids are scaled to the sum 1, tanh from −1 … 1 to 0 … 1 before that; all other
-    outputs, logits and negative distances, go through a softmax.
+    own number float32 rounds to 1; sigmoids are scaled to the sum 1, tanh from −1 … 1 to 0 … 1 before that. All other
+    outputs, and scores that the loss makes of them, such as negative distances, go through a softmax.
     """
+    scores = loss.predictions(outputs)
+    end = end if scores is outputs else None
     found = scores.detach().double()
-    if isinstance(end, Softmax | LogSoftmax):
+    if says_shares(end):
         found = found if isinstance(end, Softmax) else found.exp()
         largest = found.argmax(1, keepdim=True)
         others = found.scatter(1, largest, 0).sum(1, keepdim=True)

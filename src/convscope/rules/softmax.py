@@ -26,6 +26,8 @@ class Softmax(Rule):
     """y_j = e^(u_j) / Σ_k e^(u_k),   δ_u = y·(δ − Σ_k δ_k·y_k)
 
     The exponents are lowered by the largest first, so that nothing overflows. ``dim`` is the classes' dimension.
+    δ is counted from that of the largest y, which changes nothing, as Σ_k y_k = 1, but for y_j near 1: 1 − y_j is then
+    made of the others and keeps its digits.
     """
 
     kind = "softmax"
@@ -39,6 +41,7 @@ class Softmax(Rule):
 
     def backward(self, saved: Saved, delta: Tensor) -> tuple[Deltas, Gradients]:
         y = saved["y"]
+        delta = delta - delta.gather(self.dim, y.argmax(self.dim, keepdim=True))
         return (y * (delta - (delta * y).sum(self.dim, keepdim=True)),), {}
 
     def at_u(self, saved: Saved, inputs: tuple[Any, ...], y: Any, delta: Any) -> tuple[Any, Any]:

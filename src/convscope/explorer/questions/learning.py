@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import torch
-
 from convscope.errors import ArgumentError
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.questions.reading import frame
@@ -37,14 +35,12 @@ def preview(session: Session, args: Arguments, payload: bytes) -> Reply:
     if "parameter" in args.values:
         values["weight"] = session.stepper.preview(snapshot.gradients, args.text("parameter"), args.index("index"))
     with session.lock:
-        output = session.stepper.foresee(snapshot.gradients, snapshot.question.x)
-    target = torch.tensor([snapshot.question.target])
-    after = snapshot.shares(output)
+        loss, after = snapshot.said_by(session.stepper.foreseen(snapshot.gradients))
     assert snapshot.probabilities is not None
     assert after is not None
     values |= {
         "loss_before": snapshot.loss,
-        "loss_after": float(snapshot.objective.value(output, target)),
+        "loss_after": loss,
         "probabilities_before": snapshot.probabilities.tolist(),
         "probabilities_after": after.tolist(),
         "target": snapshot.question.target,

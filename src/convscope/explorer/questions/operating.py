@@ -10,7 +10,7 @@ from torch import Tensor
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import Session, operation
 from convscope.explorer.snapshot import Snapshot
-from convscope.explorer.stepping import called_with
+from convscope.explorer.stepping import with_tensors
 from convscope.inspect.attribution.subject import first_tensor
 
 _LIMIT = 1e6
@@ -66,7 +66,7 @@ def _state(session: Session) -> dict[str, Any]:
     if session.surgeon.edits:
         with torch.no_grad():
             x = snapshot.question.x.clone()
-            output = called_with(session.model, session.surgeon.originals(), x)
+            output = with_tensors(session.model, session.surgeon.originals())(x)
         found["before"] = _answer(snapshot, first_tensor(output))
     return found
 

@@ -85,9 +85,7 @@ class Subject:
         """The probability of the one class that is explained, for other inputs, (m,)."""
         self.check()
         assert isinstance(self.target, Tensor)
-        scores = self.scores(first_tensor(self.model(x.clone())))
-        assert scores is not None
-        return probabilities(scores, self._end)[:, int(self.target[0])]
+        return probabilities(first_tensor(self.model(x.clone())), self.loss, self._end)[:, int(self.target[0])]
 
     def parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """x (n, …) in parts of at most ``BATCH`` inputs, fewer where they are large, one where only one is answered."""

@@ -59,8 +59,10 @@ export function scoresOf(name, y) {
   return name === "rbf" ? y.map((value) => -value) : y;
 }
 
-// By how the network ends: a softmax has said it, what saturates is scaled, all else goes through a softmax.
-export function sharesOf(scores, ending) {
+// By how the network ends: a softmax has said it, what saturates is scaled; all else, and negative distances, goes through a softmax.
+export function sharesOf(name, y, ends) {
+  const scores = scoresOf(name, y);
+  const ending = name === "rbf" ? null : ends;
   if (ending?.kind === "softmax") return [...scores];
   if (ending?.kind === "limits") {
     const found = scores.map((score) => Math.max(0, (score - ending.low) / (ending.high - ending.low)));

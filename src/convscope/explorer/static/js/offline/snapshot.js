@@ -12,7 +12,7 @@ export class Snapshot {
     this.logits = y;
     this.scores = scoresOf(question.loss, y);
     this.predicted = this.scores.indexOf(Math.max(...this.scores));
-    this.probabilities = sharesOf(this.scores, plan.ending);
+    this.probabilities = sharesOf(question.loss, y, plan.ending);
     this.target = question.target ?? this.predicted;
     const { value, delta } = lossOf(question.loss, y, this.target, plan);
     this.loss = value;

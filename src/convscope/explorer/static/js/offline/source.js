@@ -2,7 +2,7 @@
 
 import { RequestError } from "../core/connection.js";
 import { fromBase64, placeOf } from "./tensor.js";
-import { lossOf, scoresOf, sharesOf } from "./losses.js";
+import { lossOf, sharesOf } from "./losses.js";
 import { Network } from "./network.js";
 import { Reach } from "./reach.js";
 import { Snapshot } from "./snapshot.js";
@@ -84,7 +84,7 @@ export class Offline {
   judged() {
     const y = [...this.network.run(this.snapshot.x).get(this.network.output).y.data];
     const { value } = lossOf(this.lossName, y, this.snapshot.target, this.plan);
-    return { loss: value, probabilities: sharesOf(scoresOf(this.lossName, y), this.plan.ending) };
+    return { loss: value, probabilities: sharesOf(this.lossName, y, this.plan.ending) };
   }
 
   layer(name) {

@@ -1,11 +1,11 @@
-"""A model called with other parameters, while its own stay where they are."""
+"""A model with other parameters, while its own stay where they are."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from convscope.explorer.stepping import called_with
+from convscope.explorer.stepping import with_tensors
 
 
 class Looks(nn.Module):
@@ -25,7 +25,7 @@ def test_the_model_s_own_parameters_stay_in_their_places() -> None:
     own = dict(MODEL.named_parameters())
     x, other = torch.randn(4, 3), {"0.weight": torch.zeros(2, 3), "2.bias": torch.ones(2)}
     with torch.no_grad():
-        got = called_with(MODEL, other, x)
+        got = with_tensors(MODEL, other)(x)
         wanted = torch.func.functional_call(MODEL[:3], other, (x,))
     assert torch.equal(got, wanted)
     assert [id(each) for each in SEEN] == [id(each) for each in own.values()]
