@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from convscope.explorer import Handle
+from convscope.explorer.session import Session
+
 
 def select(
     page: Any, layer: str, number: int | None = None, unit: list[int] | None = None, tab: str = "forward"
@@ -41,3 +44,13 @@ def table(page: Any) -> dict[str, Any]:
         })"""
     )
     return {"rows": rows, "kinds": [row["kind"].split(" ")[0] for row in rows]}
+
+
+def session_of(handle: Handle) -> Session:
+    assert isinstance(handle.session, Session)
+    return handle.session
+
+
+def open_tab(page: Any, tab: str) -> None:
+    page.locator(f"#tab-{tab}").click()
+    page.wait_for_selector(f"body[data-shown*='/{tab}/']")
