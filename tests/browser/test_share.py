@@ -134,13 +134,25 @@ def test_the_copied_code_prints_the_number(visit: Callable[..., Any], lenet: Han
 def test_a_stopped_server_is_said_and_found_again(visit: Callable[..., Any], lenet: Handle) -> None:
     page = visit(lenet)
     assert isinstance(lenet.session, Session)
-    select(page, "c1", 2, [2, 4, 4])
+    select(page, "c1", 2, [2, 4, 4], tab="training")
+    page.locator("#live-run").click()  # it learns
+    page.wait_for_function("() => Number(document.querySelector('#live-now')?.textContent.match(/[0-9]+/)?.[0]) > 2")
     session, port, token = lenet.session, lenet.port, lenet.token
     lenet.close()
     page.wait_for_selector("#notice:has-text('The server has stopped')")
     assert page.locator("body").get_attribute("data-connection") == "lost"
+    page.evaluate("() => convscope.frames.change('show_data', { split: 'test', index: 1 }).catch(() => {})")
+    page.locator("#share-button").click()
+    page.locator("#share-npy").click()
+    said = page.evaluate("() => document.querySelector('#notice').textContent")
+    assert said.startswith("The server has stopped")
+    page.locator("#language-button").click()
+    page.wait_for_selector("#notice:has-text('服务器已停止')")
+    page.locator("#language-button").click()
+    page.wait_for_selector("#notice:has-text('The server has stopped')")
     with serve(session, port, token=token):
         page.wait_for_selector("body[data-connection=open]", timeout=15000)
+        page.wait_for_selector("#notice:has-text('The server is back')")
         select(page, "c3", 1, [1, 2, 2])
         assert page.locator("#result .num").count() >= 1
     page.problems[:] = [each for each in page.problems if "ERR_" not in each]

@@ -51,10 +51,9 @@ export class Frames {
     try {
       await this.take(this.app.connection.askLatest(kind, op, { ...args, ...this.wanted() }, payload));
     } catch (error) {
-      if (error.kind !== "superseded") {
-        notice(error.message);
-        throw error;
-      }
+      if (error.kind === "superseded") return;
+      if (error.kind !== "lost") notice(error.message); // that is told already
+      throw error;
     } finally {
       this.changing -= 1;
       if (!this.changing) delete document.body.dataset.stale;

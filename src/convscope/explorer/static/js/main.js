@@ -2,7 +2,7 @@
 
 import { App } from "./app.js";
 import { Connection } from "./core/connection.js";
-import { $, notice } from "./core/dom.js";
+import { $, notice, retell } from "./core/dom.js";
 import { loadLanguages, setLanguage, t } from "./core/i18n.js";
 import { recall } from "./core/memory.js";
 import { fromAddress } from "./core/store.js";
@@ -26,7 +26,7 @@ async function start() {
   });
   connection.on("lost", () => {
     lost = true;
-    languages.then(() => notice(t("server_gone"), true)).catch(failed);
+    languages.then(() => lost && retell(() => t("server_gone"))).catch(failed);
     document.body.dataset.connection = "lost";
   });
   applyTheme(rememberedTheme());
@@ -47,6 +47,7 @@ async function opened(asked) {
   }
   if (lost) {
     lost = false;
+    retell(() => null);
     notice(t("server_back"));
   }
   if (app) {
@@ -55,6 +56,7 @@ async function opened(asked) {
   }
   app = new App(connection, hello);
   window.convscope = app; // for tests and the curious
+  app.store.on(["lang"], () => lost && retell());
   await app.begin(fromAddress(location.hash));
   if (hello.lesson) await mountLesson(app);
   document.body.dataset.ready = "true";

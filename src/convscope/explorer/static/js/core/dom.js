@@ -46,10 +46,17 @@ export function say(text) {
 }
 
 let hideNotice = 0;
+let lasting = () => null; // what is told again behind every other notice
 export function notice(text, stay = false) {
   const box = $("#notice");
   clearTimeout(hideNotice);
   box.textContent = text ?? "";
   box.hidden = !text;
-  if (text && !stay) hideNotice = setTimeout(() => (box.hidden = true), 5000);
+  if (text && !stay) hideNotice = setTimeout(retell, 5000);
+}
+
+// What is so until it is taken back: ``tell`` gives it in the language of the page.
+export function retell(tell = lasting) {
+  lasting = tell;
+  notice(lasting(), true);
 }

@@ -27,6 +27,7 @@ export function phrase(english) {
 
 // ``error`` is what the server sends: kind, message, and for a refusal its parts.
 export function told({ kind, message, parts }) {
+  if (kind === "lost") return t("server_gone");
   if (language() === "en") return message;
   if (!parts) {
     const said = phrase(message);

@@ -1,5 +1,6 @@
 // Taking something home: the address, the picture as PNG or SVG, a page that works without the server.
 
+import { RequestError } from "../core/connection.js";
 import { $, h, notice } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
@@ -120,7 +121,7 @@ function savePng(app) {
 const escaped = (text) => text.replace(/[&<>"]/g, (mark) => `&#${mark.charCodeAt(0)};`);
 
 async function saveHtml(app) {
-  const sheets = await Promise.all(["base", "page", "detail"].map(async (name) => (await fetch(`/styles/${name}.css`)).text()));
+  const sheets = await Promise.all(["base", "page", "detail"].map(async (name) => (await fetched(`/styles/${name}.css`)).text()));
   const detail = $("#detail").cloneNode(true);
   detail.querySelectorAll("button, input, select, canvas, .tabs, .segments").forEach((each) => each.remove());
   const verdict = $("#verdict .said-box")?.cloneNode(true);
@@ -130,8 +131,14 @@ body{overflow:auto;height:auto;padding:20px;gap:16px}.saved{display:flex;gap:20p
   save(new Blob([page], { type: "text/html" }), "convscope.html");
 }
 
+function fetched(path) {
+  return fetch(path).catch(() => {
+    throw new RequestError("lost", "connection lost");
+  });
+}
+
 async function download(app, path, name) {
-  const answer = await fetch(`${path}?version=${app.store.get("frame").version}`);
+  const answer = await fetched(`${path}?version=${app.store.get("frame").version}`);
   if (!answer.ok) {
     const { error } = await answer.json();
     if (error.kind === "moved") await app.connection.ask("newest");
