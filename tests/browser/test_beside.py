@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.browser.pages import select
+from tests.browser.pages import select, session_of
 from torch import nn
 
 from convscope.data import Dataset
 from convscope.errors import ArgumentError
 from convscope.explorer import explore
+from convscope.explorer.beside import outputs_of
 from convscope.explorer.session import Session
 from convscope.models import create_model
 
@@ -27,35 +28,83 @@ def figures(page: Any, table: str, key: str) -> dict[str, float]:
     return dict(rows)
 
 
-def test_a_model_beside_itself_and_beside_one_perturbed_kernel(
+def apart(page: Any) -> dict[str, tuple[int, list[str]]]:
+    """Of the chosen layer how many maps ("") and how many parts of each parameter differ, and which are named."""
+    rows = page.locator("[data-apart]").evaluate_all(
+        """all => all.map((each) => [each.dataset.apart, Number(each.dataset.exact),
+                                     [...each.querySelectorAll('[data-part]')].map((part) => part.dataset.part)])"""
+    )
+    return {what: (count, sorted(parts)) for what, count, parts in rows}
+
+
+def tinted(page: Any) -> list[int]:
+    """The tiles of the picture of differences, of as many maps as the layer has, in which some pixel is not zero's."""
+    found: list[int] = page.evaluate(
+        """async () => {
+          const { Atlas } = await import('/js/draw/atlas.js');
+          const { colours } = await import('/js/draw/colour.js');
+          const canvas = [...document.querySelectorAll('#beside-maps canvas')].at(-1);
+          const [count, height, width = 1] = [...convscope.model.byName.get(convscope.store.get('layer')).shape, 1];
+          const { columns } = new Atlas(null, Math.min(64, count), height, width, 'activation');
+          const context = canvas.getContext('2d');
+          const pixels = (x, y) => new Uint32Array(context.getImageData(x, y, width, height).data.buffer);
+          const zero = colours('activation')[128];
+          return [...Array(Math.min(64, count)).keys()].filter((tile) =>
+            pixels((tile % columns) * width, Math.floor(tile / columns) * height).some((each) => each !== zero));
+        }"""
+    )
+    return found
+
+
+def test_a_model_beside_itself(visit: Callable[..., Any], trained: nn.Module, digits: Dataset) -> None:
+    """Every difference of every layer, parameter and map is 0."""
+    with explore(copy.deepcopy(trained), digits, port=0, beside={"same": copy.deepcopy(trained)}) as handle:
+        page = visit(handle)
+        for layer in page.evaluate("() => convscope.model.nodes.map(({ name }) => name)"):
+            select(page, layer, tab="beside")
+            page.wait_for_selector("#beside-maps canvas")
+            numbers = page.locator("#beside-layers .num, #beside-parameters .num")
+            assert set(numbers.evaluate_all("all => all.map((each) => each.dataset.exact)")) == {"0"}
+            named = session_of(handle).snapshot.layers[layer].gradients
+            assert apart(page) == {what: (0, []) for what in ("", *named)}
+            assert tinted(page) == []
+
+
+def test_one_other_kernel_flags_itself_and_what_follows(
     visit: Callable[..., Any], trained: nn.Module, digits: Dataset
 ) -> None:
-    """Nothing differs from itself; one other kernel of c3 shows in c3's map 5, behind it, and nowhere before."""
+    """One other kernel of c3: of all kernels this one, of c3's maps map 5, no layer before it, every layer behind it;
+    each of these with as many maps as a loop finds."""
     other = copy.deepcopy(trained)
     with torch.no_grad():
         other.get_parameter("c3.weight")[5, 2] += 0.1
-    besides = {"same": copy.deepcopy(trained), "other": other}
-    with explore(copy.deepcopy(trained), digits, port=0, beside=besides) as handle:
-        page = visit(handle)
+    with explore(copy.deepcopy(trained), digits, port=0, beside={"other": other}) as handle:
+        page, session = visit(handle), session_of(handle)
+        x = session.snapshot.question.x
+        now, then = outputs_of(session.network.graph, x), outputs_of(session.besides[0].graph, x)
         select(page, "c3", tab="beside")
         page.wait_for_selector("#beside-maps canvas")
-        assert set(figures(page, "#beside-layers", "layer").values()) == {0}
-        assert set(figures(page, "#beside-parameters", "parameter").values()) == {0}
-        page.locator("#beside-with").select_option("other")
-        page.wait_for_function(
-            "() => Number(document.querySelector('#beside-layers [data-layer=c3] .num')?.dataset.exact) > 0"
-        )
         layers = figures(page, "#beside-layers", "layer")
         assert [name for name, value in layers.items() if value > 0] == DOWNSTREAM
+        assert [name for name, value in layers.items() if value == 0] == ["c1", "c1_activation", "s2"]
         changed = figures(page, "#beside-parameters", "parameter")
         assert [name for name, value in changed.items() if value > 0] == ["c3.weight"]
-        assert isinstance(handle.session, Session)
-        x = handle.session.snapshot.question.x
+        assert apart(page) == {"": (1, ["5"]), "weight": (1, ["5,2"]), "bias": (0, [])}
+        assert tinted(page) == [5]
+        page.locator("[data-apart=weight] [data-part]").click()
+        page.wait_for_selector("body[data-shown$='/beside/c3/5/']")
+        assert page.evaluate("() => convscope.store.get('weight')") == {"parameter": "weight", "index": [5, 2, 0, 0]}
+        for layer in layers:
+            select(page, layer, tab="beside")
+            differs = (then[layer] - now[layer])[0].flatten(1 if now[layer].ndim > 2 else 0).abs()
+            maps = torch.nonzero(differs.reshape(len(differs), -1).amax(1)).flatten().tolist()
+            count, parts = apart(page)[""]
+            assert count == len(maps)
+            assert len(parts) == min(8, count)
+            assert set(map(int, parts)) <= set(maps)
+            assert (count > 0) == (layer in DOWNSTREAM)
         with torch.no_grad():
-            shown, wanted = (nn.Sequential(*list(m.children())[:1])(x) for m in (trained, other))
-            outputs = trained(x), other(x)
-        assert torch.equal(shown, wanted)
-        expected = float((outputs[1] - outputs[0]).norm() / outputs[0].norm())
+            expected = float((other(x) - trained(x)).norm() / trained(x).norm())
         assert layers["output"] == pytest.approx(expected, rel=1e-4)
 
 

@@ -81,5 +81,24 @@ def _apart(name: str, shown: Tensor, other: Tensor) -> Apart:
     return Apart(name, relative, float(flat.max()), int(flat.argmax()))
 
 
+_LISTED = 8
+
+
+@torch.no_grad()
+def differing(what: str, shown: Tensor, other: Tensor) -> dict[str, Any]:
+    """Of the parts of two tensors (maps, units, kernels, rows of a matrix) how many differ, and ``_LISTED`` of them,
+    the largest |other − shown| first."""
+    depth = max(1, shown.ndim - 2)
+    parts = shown.shape[:depth]
+    size = (other - shown).abs().reshape(*parts, -1).amax(-1).flatten()  # (parts)
+    count = int((size != 0).sum())
+    order = size.argsort(descending=True, stable=True)[: min(_LISTED, count)]
+    found = [
+        {"index": [int(at) for at in torch.unravel_index(place, parts)], "largest": float(size[place])}
+        for place in order
+    ]
+    return {"what": what, "all": len(size), "count": count, "parts": found}
+
+
 def as_values(rows: Sequence[Apart]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(row) for row in rows]

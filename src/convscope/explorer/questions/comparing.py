@@ -10,6 +10,7 @@ from torch import Tensor
 from convscope.errors import ArgumentError, UnknownNameError
 from convscope.explorer import beside as comparing
 from convscope.explorer import pictures
+from convscope.explorer.network import named_parameters
 from convscope.explorer.protocol import Arguments, Reply, finite
 from convscope.explorer.session import Session, operation
 from convscope.inspect.attribution.subject import first_tensor
@@ -44,11 +45,12 @@ def beside(session: Session, args: Arguments, payload: bytes) -> Reply:
     if which == PINNED:
         if session.pinned is None:
             raise ArgumentError("which", PINNED, "a picture that was pinned before")
-        other = comparing.outputs_of(session.network.graph, session.desk.x(session.pinned))
+        other, theirs = comparing.outputs_of(session.network.graph, session.desk.x(session.pinned)), {}
     else:
         chosen = _checkpoint(session, which)
         other = comparing.outputs_of(chosen.graph, snapshot.question.x)
         parameters = comparing.parameters_apart(session.model, chosen.model)
+        theirs = dict(chosen.model.named_parameters())
     header: dict[str, Any] = {
         "which": which,
         "layers": comparing.as_values(comparing.apart(shown, other, names)),
@@ -59,11 +61,18 @@ def beside(session: Session, args: Arguments, payload: bytes) -> Reply:
     }
     data = b""
     if "layer" in args.values:
-        name = snapshot.layer(args.text("layer")).name
-        ours, theirs = (pictures.as_maps(each[name][0])[:MOST_MAPS] for each in (shown, other))
-        both = pictures.tiles(torch.cat([ours, theirs]), stop=2 * MOST_MAPS)
-        difference = pictures.tiles(theirs - ours, stop=MOST_MAPS)
-        header |= {"layer": name, "maps": len(ours), "both": both.describe(), "difference": difference.describe()}
+        layer = snapshot.layer(args.text("layer"))
+        one, two = (pictures.as_maps(each[layer.name][0]) for each in (shown, other))
+        apart = [comparing.differing("", one, two)]
+        for name, parameter in named_parameters(layer.module):
+            their = theirs.get(f"{layer.name.split(':')[0]}.{name}")
+            if their is not None and parameter.ndim:
+                apart.append(comparing.differing(name, parameter, their))
+        one, two = one[:MOST_MAPS], two[:MOST_MAPS]
+        both = pictures.tiles(torch.cat([one, two]), stop=2 * MOST_MAPS)
+        difference = pictures.tiles(two - one, stop=MOST_MAPS)
+        header |= {"layer": layer.name, "maps": len(one), "both": both.describe(), "difference": difference.describe()}
+        header["apart"] = apart
         header["difference_offset"] = len(both.data)
         data = both.data + difference.data
     return Reply(finite(header), data)

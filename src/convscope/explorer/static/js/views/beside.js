@@ -2,7 +2,7 @@
 
 import { h, num, replace, say } from "../core/dom.js";
 import { bytes } from "../core/connection.js";
-import { percent, short } from "../core/format.js";
+import { count, percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { Atlas } from "../draw/atlas.js";
 
@@ -43,9 +43,22 @@ function comparison(app, found) {
   return [
     found.probabilities && found.probabilities_other ? answers(app, found) : null,
     found.maps ? grids(app, found) : null,
+    ...(found.apart ?? []).map((each) => differing(app, found.layer, each)),
     h("table.sum.beside", { id: "beside-layers" }, h("thead", {}, h("tr", {}, h("th", {}, t("layer")), h("th", {}), h("th", {}, "‖Δ‖/‖y‖"), h("th", {}, "max |Δ|"))), h("tbody", {}, rows)),
     found.parameters.length ? h("details", {}, h("summary", {}, t("beside_parameters")), h("table.sum", { id: "beside-parameters" }, h("tbody", {}, found.parameters.map((each) => h("tr.term", { "data-parameter": each.name }, h("td.where", { title: each.name }, each.name), h("td", {}, each.relative === null ? "∞" : num(each.relative, { text: short(each.relative, 3) }))))))) : null,
   ].filter(Boolean);
+}
+
+// Which maps of the layer, or which kernels, are others; a click goes there.
+function differing(app, layer, { what, all, count: many, parts }) {
+  const go = ({ index }) => {
+    const shape = app.model.byName.get(layer).parameters[what];
+    if (what) app.store.set({ weight: { parameter: what, index: shape.map((_, d) => index[d] ?? 0) } });
+    app.selection.select(layer, index[0]);
+  };
+  return h("p.small", { "data-apart": what, "data-exact": String(many) }, `${t("beside_differ", { what: what || t("beside_maps"), count: count(many), all: count(all) })} `,
+    h("span.more", {}, parts.map((each) => h("button.button.small", { type: "button", "data-part": each.index.join(","), title: short(each.largest, 3), onclick: () => go(each) }, each.index.join(", "))),
+      many > parts.length ? t("more_maps", { count: many - parts.length }) : null));
 }
 
 function answers(app, found) {
