@@ -29,6 +29,7 @@ RAISES = {
     "ArgumentError": (2, 3), "ProtocolError": (2, 3), "StoppedError": (0,), "_refuse": (0,), "DataError": (1, 2),
     "CheckpointError": (1, 2),
 }  # fmt: skip
+GIVEN = ("ArgumentError", "ProtocolError")  # whose second argument is what they got, now and then in words
 
 
 def sentence(node: ast.expr) -> str | None:
@@ -45,6 +46,9 @@ def sentences(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISES:
             chosen = [node.args[at] for at in RAISES[node.func.id] if at < len(node.args)]
             yield from (text for text in map(sentence, chosen) if text)
+            got = sentence(node.args[1]) if node.func.id in GIVEN and len(node.args) > 1 else None
+            if got and " " in got:  # it is quoted on the page
+                yield f"'{got}'"
 
 
 def test_every_refusal_of_a_question_is_in_the_table() -> None:

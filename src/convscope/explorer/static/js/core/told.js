@@ -34,6 +34,6 @@ export function told({ kind, message, parts }) {
     return kind === "internal" && said === message ? t("server_internal", { text: message }) : said;
   }
   const { argument, got, wanted, path, problem, hint } = parts;
-  const first = argument ? t("refused", { argument, got, wanted: phrase(wanted) }) : `${path}：${phrase(problem)}`;
+  const first = argument ? t("refused", { argument, got: phrase(got), wanted: phrase(wanted) }) : `${path}：${phrase(problem)}`;
   return hint ? `${first}。${phrase(hint)}` : first;
 }
