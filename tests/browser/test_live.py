@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,10 @@ STEP = "#live-now"
 pytestmark = pytest.mark.long
 
 
-def opened(visit: Callable[..., Any], handle: Handle, tab: str = "training") -> tuple[Any, Session]:
+def opened(visit: Callable[..., Any], handle: Handle, tab: str = "training", lang: str = "en") -> tuple[Any, Session]:
     session = handle.session
     assert isinstance(session, Session)
-    page = visit(handle)
+    page = visit(handle, lang=lang)
     page.evaluate("tab => convscope.store.set({ tab })", tab)
     return page, session
 
@@ -106,6 +107,51 @@ def test_another_tab_of_numbers_goes_along_and_a_step_ends_it(visit: Callable[..
     page.evaluate("() => convscope.connection.ask('step')")
     page.wait_for_function("async () => (await convscope.connection.ask('learning')).learning.state === 'idle'")
     assert session.stepper.steps == session.learner.progress.steps + 1
+
+
+NUMBERS = "() => [...document.querySelectorAll('#detail .num, #verdict .num')].map((each) => each.dataset.exact)"
+
+
+@pytest.mark.parametrize(
+    ("lang", "told", "step"), [("en", "The server has stopped", "step"), ("zh", "服务器已停止", "步")]
+)
+def test_a_server_that_stops_while_it_learns_is_said(
+    visit: Callable[..., Any], lenet: Handle, lang: str, told: str, step: str
+) -> None:
+    """In the page's language, and in the other one when that is chosen; the numbers stay those of the last step that
+    was told, of one and the same step, while the page looks for its server and whatever is pressed."""
+    page, session = opened(visit, lenet, lang=lang)
+    losses: dict[int, float | None] = {}
+    made = session.make_snapshot
+
+    def make_snapshot(*given: Any, **options: Any) -> Any:
+        snapshot = made(*given, **options)
+        losses[session.learner.progress.steps] = snapshot.loss
+        return snapshot
+
+    session.make_snapshot = make_snapshot  # type: ignore[method-assign]
+    page.locator("#live-run").click()
+    page.wait_for_function("() => Number(document.querySelector('#live-now')?.textContent.match(/[0-9]+/)?.[0]) > 12")
+    lenet.close()
+    page.wait_for_selector(f"#notice:has-text('{told}')")
+    shown = page.evaluate(NUMBERS)
+    number = int(re.search(r"\d+", page.locator(STEP).inner_text())[0])  # type: ignore[index]
+    assert step in page.locator(STEP).inner_text()
+    progress = session.learner.progress
+    loss, right = (float(each.get_attribute("data-exact")) for each in page.locator(f"{STEP} .num").all())
+    assert loss == pytest.approx(progress.losses[number - 1 - progress.steps])
+    assert 0 <= right <= 1
+    assert exact(page, "#verdict .loss .num") == pytest.approx(losses[number], rel=1e-6)
+    for button in ("#live-run", "#live-run", "#next"):
+        with page.expect_event("websocket"):  # the page tries to find its server again
+            page.locator(button).click()
+    assert page.evaluate(NUMBERS) == shown
+    assert page.locator("#notice").is_visible()
+    page.locator("#language-button").click()
+    other = "服务器已停止" if lang == "en" else "The server has stopped"
+    page.wait_for_selector(f"#notice:has-text('{other}')")
+    assert page.evaluate(NUMBERS) == shown
+    page.problems[:] = [each for each in page.problems if "ERR_CONNECTION_REFUSED" not in each]
 
 
 PACED = """async ([looks, long, asleep]) => {

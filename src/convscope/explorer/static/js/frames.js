@@ -23,6 +23,7 @@ export class Frames {
     this.cache = new Map();
     this.pixels = null;
     this.picture = null;
+    this.told = null; // the frame that the page's words are of
     this.changing = 0; // changes of the input that are under way
   }
 
@@ -89,8 +90,18 @@ export class Frames {
       sharedPixels: drawn && !state.source.words && this.pixels && this.pixels.length <= SHARED_PIXELS ? packPixels(this.pixels) : null,
     });
     this.app.store.set({ drawn: state.version });
-    await this.app.selection.changed(false, words, () => words && this.app.store.release()); // words and board at once
+    await this.app.selection.changed(false, words, () => words && this.tell(state)); // words and board at once
     if (words) this.app.pointer?.again();
+  }
+
+  tell(state) {
+    this.told = state;
+    this.app.store.release();
+  }
+
+  // No words will come for the pictures of late: what is written anew from here on is what stands already.
+  standStill() {
+    this.app.store.hold({ frame: this.told });
   }
 
   paint(atlases) {

@@ -142,6 +142,7 @@ async function watch(app) {
     if (last !== undefined) say(`${t("live_now", { step: live.now.total, epoch: live.now.epoch + 1 })} = ${short(last, 4)}`);
   } catch (error) {
     if (error.kind !== "lost") throw error; // else it is attached again when the server is back
+    app.frames.standStill();
   } finally {
     live.watching = false;
   }
