@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from convscope.data import Dataset, Labelled, prepare
@@ -23,7 +23,8 @@ MAX_UPLOAD_PIXELS = 24_000_000  # a 24-megapixel camera; decoded 72 MB
 THUMBNAIL = 192
 _FROM_PAPER = ("upload", "camera")
 _DARK = 0.25  # the mean of MNIST is 0.13, of photographs 0.4 to 0.5
-_LIGHT, _EVEN = 150.0, 40.0  # of 255: paper is light and even along the border, a photograph seldom both
+_LIGHT, _EVEN = 150.0, 25.0  # of 255: paper is light and evenly lit along the border, a photograph seldom both
+_WHITE = 250  # of 255: what is as light throughout shows nothing
 _MARGIN = 0.2  # beside what is written, of its longer side: 4 of 20 pixels in MNIST
 
 
@@ -80,7 +81,11 @@ class Desk:
         if len(content) > MAX_UPLOAD_BYTES:
             raise ArgumentError("upload", f"{len(content):,} bytes", f"at most {MAX_UPLOAD_BYTES:,} bytes")
         pixels = decode_picture(content, kind, MAX_UPLOAD_PIXELS)[None]
-        return self._prepared(pixels, {"kind": kind, "size": list(pixels.shape[1:])}, None)
+        black = _on_black(content) if int(pixels.min()) >= _WHITE else None
+        if black is not None:
+            pixels = black
+        source = {"kind": kind, "size": list(pixels.shape[1:]), **({} if black is None else {"on_black": True})}
+        return self._prepared(pixels, source, None)
 
     def from_pixels(self, content: bytes, kind: str = "drawn", label: int | None = None) -> Picture:
         """Raw bytes, one a channel and pixel, of the model's own size."""
@@ -132,13 +137,17 @@ class Desk:
     def _prepared(self, pixels: Tensor, source: dict[str, Any], label: int | None) -> Picture:
         wanted = self.preprocessing
         stages = [Stage("original", {"shape": list(pixels.shape[1:])}, thumbnail(pixels))]
+        if "on_black" in source:
+            stages.append(Stage("on_black", {}, thumbnail(pixels)))
         converted = convert_channels(pixels, wanted.channels) if wanted.channels in (1, 3) else pixels
         if converted.shape[1] != pixels.shape[1]:
             stages.append(Stage("channels", {"channels": wanted.channels}, thumbnail(converted)))
-        if source["kind"] in _FROM_PAPER and self._is_ink_on_paper(converted):
+        ground = self._ground(converted) if source["kind"] in _FROM_PAPER else None
+        if ground == "light":
             pixels = converted = 255 - converted
             stages.append(Stage("inverted", {}, thumbnail(converted)))
-            pixels = converted = _cut_out(converted)
+        if ground == "light" or (ground == "dark" and converted.shape[2:] != wanted.size):  # else it is ready
+            pixels = converted = _cut_out(converted, max(wanted.size))
             stages.append(Stage("centred", {}, thumbnail(converted)))
         fitted = fit_size(converted, wanted.size, wanted.fit)
         if fitted.shape != converted.shape:
@@ -146,14 +155,17 @@ class Desk:
         ready = prepare(pixels, wanted) if wanted.channels in (1, 3) else fitted
         return Picture(ready, source, (*stages, *self._last(ready)), label)
 
-    def _is_ink_on_paper(self, pixels: Tensor) -> bool:
-        """Whether a grey picture has a light border, where the network knows a dark ground (pixels below a quarter in
-        the mean, as handwriting on black has)."""
+    def _ground(self, pixels: Tensor) -> str | None:
+        """Whether a grey picture's writing stands on a "light" or "dark" ground, by its border, where the network knows
+        a dark one (pixels below a quarter in the mean, as handwriting on black has); None where that is not so."""
         if self.preprocessing.channels != 1 or self.preprocessing.mean[0] > _DARK or min(pixels.shape[-2:]) < 3:
-            return False
-        rows, columns = pixels[0, 0, [0, -1]], pixels[0, 0, :, [0, -1]]
-        border = torch.cat([rows.flatten(), columns.flatten()]).float()
-        return float(border.median()) > _LIGHT and float(border.std(correction=0)) < _EVEN
+            return None
+        shade, edge = _lit(pixels)
+        border = pixels[0, 0][edge].double()
+        if float((border - shade[edge]).std(correction=0)) >= _EVEN:
+            return None
+        middle = float(border.median())
+        return "light" if middle > _LIGHT else "dark" if middle < 255 - _LIGHT else None
 
     def _last(self, pixels: Tensor) -> tuple[Stage, ...]:
         x = self.preprocessing.normalise(pixels)
@@ -167,9 +179,9 @@ class Desk:
         return (Stage("normalise", values, pixels),)
 
 
-def _cut_out(pixels: Tensor) -> Tensor:
+def _cut_out(pixels: Tensor, least: int) -> Tensor:
     """uint8 (1, 1, h, w), light on dark, cut to what is written, its centre of mass in the middle of a square as in
-    MNIST, the paper's shade made 0."""
+    MNIST, of at least ``least`` pixels a side, the ground's shade made 0."""
     grey = (pixels.double() - _paper(pixels)).clamp(min=0)
     most = float(grey.max())
     strong = torch.nonzero(grey[0, 0] > most / 3)
@@ -182,11 +194,14 @@ def _cut_out(pixels: Tensor) -> Tensor:
     above = _before(grey.sum((0, 1, 3)), side)
     before = _before(grey.sum((0, 1, 2)), side)
     found: Tensor = F.pad(grey, (before, side - width - before, above, side - height - above))
+    if side < least:
+        found = F.interpolate(found, (least, least), mode="bilinear")
     return found.round().to(torch.uint8)
 
 
-def _paper(pixels: Tensor) -> Tensor:
-    """(h, w): the shade of the paper everywhere, a plane through the border, since light falls from one side."""
+def _lit(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """(h, w): the shade that the ground would have everywhere, a plane through the border, since light falls from one
+    side; and where the border is."""
     height, width = pixels.shape[-2:]
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     plane = torch.stack([torch.ones_like(rows), rows, columns], -1).double()  # (h, w, 3)
@@ -194,8 +209,24 @@ def _paper(pixels: Tensor) -> Tensor:
     edge[[0, -1]] = True
     edge[:, [0, -1]] = True
     shade: Tensor = plane @ torch.linalg.lstsq(plane[edge], pixels[0, 0][edge].double()[:, None]).solution
-    rest = pixels[0, 0].double() - shade[..., 0]
-    return shade[..., 0] + rest.median()
+    return shade[..., 0], edge
+
+
+def _paper(pixels: Tensor) -> Tensor:
+    """(h, w): the shade of the ground everywhere."""
+    shade, _ = _lit(pixels)
+    return shade + (pixels[0, 0].double() - shade).median()
+
+
+def _on_black(content: bytes) -> Tensor | None:
+    """What is drawn in white on a transparent ground, uint8 (1, 3, h, w), laid on black; None where nothing is
+    transparent. It is a picture that was decoded before, within all limits."""
+    with Image.open(io.BytesIO(content)) as image:
+        if not image.has_transparency_data:
+            return None
+        drawn = ImageOps.exif_transpose(image).convert("RGBA")
+    laid = Image.alpha_composite(Image.new("RGBA", drawn.size, "black"), drawn).convert("RGB")
+    return torch.from_numpy(np.array(laid)).permute(2, 0, 1).contiguous()[None]
 
 
 def _before(mass: Tensor, side: int) -> int:

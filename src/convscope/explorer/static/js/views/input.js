@@ -353,6 +353,7 @@ export function mountInput(app) {
       const { values } = stage;
       const text = {
         original: () => t("stage_original", { shape: values.shape.join("×") }),
+        on_black: () => t("stage_on_black"),
         inverted: () => t("stage_inverted"),
         centred: () => t("stage_centred"),
         channels: () => t("stage_channels", { channels: values.channels }),
