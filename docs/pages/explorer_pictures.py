@@ -92,6 +92,16 @@ def state(**values: Any) -> Prepare:
     return go
 
 
+def until(expression: str) -> Prepare:
+    """Wait for something of the page that no mark tells."""
+
+    def go(page: Any) -> None:
+        page.wait_for_function(expression)
+        settled(page)
+
+    return go
+
+
 def both(*parts: Prepare) -> Prepare:
     def go(page: Any) -> None:
         for part in parts:
@@ -176,7 +186,7 @@ VIEWS = {
     "help": View("lenet", prepare=lambda page: page.keyboard.press("?")),
     "lesson": View("lesson", prepare=to_question),
     "boxes": View("detector", "#/?tab=boxes"),
-    "boxes-field": View("detector", "#/?tab=boxes", press("#boxes-field")),
+    "boxes-field": View("detector", "#/?tab=boxes", both(press("#boxes-field"), until("() => convscope.store.state.field"))),
     "sentence": View("sentences", "#/conv4/1/1,2"),
     "long": View("long", "#/?show=activation"),
     "long-unit": View("long", "#/features.24/100/100,5,5"),
