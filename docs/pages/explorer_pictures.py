@@ -186,7 +186,9 @@ VIEWS = {
     "help": View("lenet", prepare=lambda page: page.keyboard.press("?")),
     "lesson": View("lesson", prepare=to_question),
     "boxes": View("detector", "#/?tab=boxes"),
-    "boxes-field": View("detector", "#/?tab=boxes", both(press("#boxes-field"), until("() => convscope.store.state.field"))),
+    "boxes-field": View(
+        "detector", "#/?tab=boxes", both(press("#boxes-field"), until("() => convscope.store.state.field"))
+    ),
     "sentence": View("sentences", "#/conv4/1/1,2"),
     "long": View("long", "#/?show=activation"),
     "long-unit": View("long", "#/features.24/100/100,5,5"),

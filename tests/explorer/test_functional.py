@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_sums_and_means_over_any_dimensions(over: tuple[int, ...], keepdim: bool
 
 
 class Bare(nn.Module):
-    """Functions with weights of the model's own, a constant, and chunks that are put together again."""
+    """Functions with weights of the model's own, a constant, and parts that are put together again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,17 +149,60 @@ def test_functions_are_given_parameters_and_constants_again() -> None:
         for unit in some(value.shape[1:], 12):
             closes(snapshot.forward(name, unit), float(value.detach()[(0, *unit)]))
             closes(snapshot.backward(name, unit), float(value.grad[(0, *unit)]))
-    for name, layer in snapshot.layers.items():  # a chunk's part is refused, and none is an internal error
+    for name, layer in snapshot.layers.items():
         unit = (0,) * len(layer.shape)
-        if layer.kind == "getitem":
-            with pytest.raises(ArgumentError, match=name):
-                snapshot.forward(name, unit)
-        else:
-            closes(snapshot.forward(name, unit), float(layer.y[(0, *unit)]))
+        closes(snapshot.forward(name, unit), float(layer.y[(0, *unit)]))
         if snapshot.network.readers[name]:
             assert np.isfinite(snapshot.backward(name, unit).value)
     with pytest.raises(ArgumentError, match="parameters are a module's"):
         snapshot.gradient("conv2d", "weight", (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x: x.chunk(3, 1),
+        lambda x: torch.split(x, [1, 2, 3], dim=1),
+        lambda x: torch.chunk(x, 3, dim=-1),
+        lambda x: x.split((2, 1, 4), 2),
+    ],
+)
+def test_a_part_is_the_whole_s_own_numbers(cut: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+    """A part's value is one number of the whole; δ of the whole comes back through every part that is read."""
+
+    class Parted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, _, third = cut(self.conv(x))
+            whole = torch.cat([first.flatten(1).cumsum(1), third.flatten(1).sin()], 1)
+            return whole[:, ::7][:, :3]
+
+    torch.manual_seed(5)
+    model = Parted().double()
+    snapshot = snapshot_of(model, (2, 9, 8))
+    y = model.conv(snapshot.question.x).detach().requires_grad_()
+    parts = cut(y)
+    for each in parts:
+        each.retain_grad()
+    out = torch.cat([parts[0].flatten(1).cumsum(1), parts[2].flatten(1).sin()], 1)[:, ::7][:, :3]
+    torch.autograd.backward(F.cross_entropy(out, torch.tensor([1])))
+    names = [name for name, node in snapshot.network.nodes.items() if node.kind in ("chunk", "split")]
+    assert snapshot.network.readers["conv"] == [(name, 0) for name in names]
+    assert "conv" not in snapshot.network.hidden
+    for name, part in zip(names, (parts[0], parts[2]) if len(names) == 2 else parts, strict=True):
+        for unit in some(tuple(part.shape[1:]), 12):
+            found = snapshot.forward(name, unit)
+            closes(found, float(part.detach()[(0, *unit)]))
+            assert found.terms.coefficient is not None
+            assert found.terms.coefficient.tolist() == [1]
+            if part.grad is not None and snapshot.network.readers[name]:
+                closes(snapshot.backward(name, unit), float(part.grad[(0, *unit)]))
+    assert y.grad is not None
+    for unit in some(tuple(y.shape[1:]), 40):
+        closes(snapshot.backward("conv", unit), float(y.grad[(0, *unit)]))
 
 
 def test_a_weight_that_the_network_computes_is_a_constant() -> None:

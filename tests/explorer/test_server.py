@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import http.client
 import io
 import json
 import socket
 import struct
 import time
-import weakref
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,13 +21,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from tests.explorer.fixtures import described, plain
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from convscope.errors import ArgumentError, CheckpointError
+from convscope.errors import ArgumentError
 from convscope.explorer import Handle, explore, serve
 from convscope.explorer.application import static_files
 from convscope.explorer.session import Session
@@ -377,61 +374,3 @@ def test_arguments_of_explore() -> None:
 
 def test_only_this_computer_is_listened_to(handle: Handle) -> None:
     assert handle._socket.getsockname()[0] == "127.0.0.1"
-
-
-def test_it_ends_and_its_folder_with_it() -> None:
-    opened = explore(described(plain(), (3, 12, 12), 4), port=0)
-    assert isinstance(opened.session, Session)
-    folder = opened.session.saved_model().parent
-    opened.close()
-    assert not folder.exists()
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", opened.port), 1)
-
-
-def test_an_ended_one_keeps_no_memory() -> None:
-    """Its activations and gradients are let go of at once: a detector's are gigabytes, which nobody tells the
-    interpreter's collector of cycles."""
-    gc.collect()
-    gc.disable()
-    try:
-        opened = explore(described(plain(), (3, 12, 12), 4), port=0)
-        with client(opened) as outside:
-            assert outside.get("/input.npy").status_code == 200
-        session = weakref.ref(opened.session)
-        opened.close()
-        assert session() is opened.session  # whoever holds the handle still has it
-        del opened
-        assert session() is None
-    finally:
-        gc.enable()
-
-
-def test_cards_for_files_that_are_no_models(tmp_path: Path) -> None:
-    model = create_model("lenet5", classes=7)
-    bare = tmp_path / "bare.safetensors"
-    save_file(model.state_dict(), bare)
-    card = unopened_file(bare, CheckpointError(bare, "not a model"))
-    assert card.reason == "no_description"
-    assert "lenet5" in card.candidates
-    assert ("c1.weight", (6, 1, 5, 5)) in card.tensors
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"\xff" * 40)
-    assert unopened_file(broken, ValueError("x")).reason == "unreadable"
-    published = tmp_path / "published.pth"
-    torch.save({"state_dict": model.state_dict(), "epoch": 3}, published)
-    assert dict(unopened_file(published, ValueError("x")).tensors) == dict(card.tensors)
-    torch.save(model, tmp_path / "whole.pth")
-    assert unopened_file(tmp_path / "whole.pth", ValueError("x")).reason == "unreadable"
-    with serve(card, port=0) as opened:
-
-        async def talk() -> None:
-            async with socket_to(opened) as connection:
-                hello = await ask(connection, 1, "hello")
-                assert hello["result"]["card"]["reason"] == "no_description"
-                assert "no model is open" in (await ask(connection, 2, "frame"))["error"]["message"]
-
-        run(talk())
-        with client(opened) as http_client:
-            assert http_client.post("/upload", content=b"x").status_code == 409
-            assert http_client.get("/input.npy").status_code == 409

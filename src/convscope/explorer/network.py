@@ -11,9 +11,11 @@ from torch import fx, nn
 
 from convscope.explorer.arithmetic import FAMILIES, Layer, family_of
 from convscope.explorer.arithmetic.windows import window_of
+from convscope.explorer.cuts import joined, parts_of
 from convscope.graph.calls import Step, TensorLike, walk
 from convscope.graph.capture import capture
 from convscope.graph.examples import example
+from convscope.inspect import Trace
 from convscope.inspect import trace as run_trace
 from convscope.inspect.trace import LayerTrace
 from convscope.layers import RecurrentLayers
@@ -76,10 +78,14 @@ class Network:
         self.input_shape = tuple(input_shape)
         self.graph = capture(model, example(model, (1, *self.input_shape)))
         self._constant = _constant(self.graph)
-        steps, records = walk(model, self.input_shape), self._records()
+        steps, traced = walk(model, self.input_shape), self._traced()
+        self._parts = parts_of(traced.ran)
+        records = self._shown(traced)
         ways = _Ways(steps.input_name)
         self.nodes: dict[str, Node] = {}
-        for step in steps:
+        for each in steps:
+            part = self._parts.get(each.name)
+            step = each if part is None else part.alone(each, steps[part.cut])
             record = records.get(step.name)
             if record is None:
                 ways.pass_on(step)
@@ -95,15 +101,22 @@ class Network:
         self.hidden = {source for source, _, number in ways.all if number is None}
 
     @torch.no_grad()
-    def _records(self) -> dict[str, LayerTrace]:
-        """The calls that can be shown, as they run on zeros."""
+    def _traced(self) -> Trace:
+        """The calls as they run on zeros."""
         reference = next((item for item in self.model.parameters() if item.is_floating_point()), torch.zeros(()))
-        traced = run_trace(self.graph, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
+        return run_trace(self.graph, torch.zeros((1, *self.input_shape), dtype=reference.dtype))
+
+    def _shown(self, traced: Trace) -> dict[str, LayerTrace]:
+        """The calls that can be shown."""
         return {
             layer.name: layer
-            for layer in traced
+            for layer in joined(traced, self._parts)
             if isinstance(layer.y, torch.Tensor) and layer.y.ndim and layer.y.shape[0] == 1
         }
+
+    def records(self, traced: Trace) -> list[LayerTrace]:
+        """The calls of a trace of this network that are shown."""
+        return [record for record in joined(traced, self._parts) if record.name in self.nodes]
 
     def held(self, ran: Tape) -> dict[str, torch.Tensor]:
         """What functions of torch are given beside values of the picture, by the names of their calls: parameters,

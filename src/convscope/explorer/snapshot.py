@@ -88,11 +88,8 @@ class Snapshot:
             self._end = self.objective.at_end(self.logits, self._last, self._target())
             self.loss, self.delta_logits = float(self._end.value), self._end.delta
         if lazy or self._whole:
-            self.layers = {
-                record.name: network.layer(record, None, self._held)
-                for record in self._ran
-                if record.name in network.nodes
-            }
+            records = network.records(self._ran)
+            self.layers = {record.name: network.layer(record, None, self._held) for record in records}
         else:
             self._complete()
 
@@ -116,7 +113,7 @@ class Snapshot:
 
     def _layers(self, back: Trace) -> dict[str, Layer]:
         """The calls shown with their values, δ and ∂J/∂y; the latter is what their readers send back, added up."""
-        records = [record for record in back if record.name in self.network.nodes]
+        records = self.network.records(back)
         upstream: dict[str, Tensor] = {}
         if self.delta_logits is not None:
             upstream[self.network.output] = self.delta_logits

@@ -101,12 +101,8 @@ def snippet(
     "index", "parameter", of a δ "rule"}; ``before`` is the call whose output is the u at which an activation's δ
     stands, ``rectifiers`` the calls at which a rule other than "plain" goes its own way.
     """
-    shape = tuple(pixels.shape)
-    packed = _text(pixels.cpu().contiguous().numpy().tobytes())
-    load = f"raw = zlib.decompress(base64.b85decode({packed!r}))\n"
-    load += f"pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape({shape})"
     head = _HEAD.format(
-        model=_opening(model_file), pixels=load, mean=list(mean), std=list(std), shape=tuple(input_shape)
+        model=_opening(model_file), pixels=_loading(pixels), mean=list(mean), std=list(std), shape=tuple(input_shape)
     )
     kind, layer, index = asked["kind"], asked.get("layer", ""), tuple(asked.get("index", ()))
     at = ", ".join(str(each) for each in (0, *index))
@@ -120,11 +116,8 @@ def snippet(
             return head + f"print(x[{at}].item())\n"
         case "delta":
             key = "x" if before == INPUT else f"keep.kept[{(before or layer)!r}]"
-            keep = _KEEP
-            if asked["rule"] != "plain":
-                rule, passed = _PASSED[asked["rule"]]
-                keep = _RULE.format(rule=rule, passed=passed, rectifiers=list(rectifiers))
-            return head + keep + backward + f"(delta,) = torch.autograd.grad(J, {key})\nprint(delta[{at}].item())\n"
+            lines = f"(delta,) = torch.autograd.grad(J, {key})\nprint(delta[{at}].item())\n"
+            return head + _keeping(asked["rule"], rectifiers) + backward + lines
         case "weight":
             place = ", ".join(str(each) for each in index)
             return head + f"print(model.get_submodule({layer!r}).{asked['parameter']}[{place}].item())\n"
@@ -139,6 +132,19 @@ def snippet(
             return head + lines + f"p = {_shares(None if loss == 'rbf' else end)}\nprint(p[{at}].item())\n"
         case _:
             return head + "logits = model(x)\n" + backward + "print(J.item())\n"
+
+
+def _loading(pixels: Tensor) -> str:
+    packed = _text(pixels.cpu().contiguous().numpy().tobytes())
+    load = f"raw = zlib.decompress(base64.b85decode({packed!r}))\n"
+    return load + f"pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8).reshape({tuple(pixels.shape)})"
+
+
+def _keeping(rule: str, rectifiers: Sequence[str]) -> str:
+    if rule == "plain":
+        return _KEEP
+    said, passed = _PASSED[rule]
+    return _RULE.format(rule=said, passed=passed, rectifiers=list(rectifiers))
 
 
 def _text(raw: bytes) -> str:
