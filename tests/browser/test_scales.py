@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.browser.pages import select, settle
+from tests.explorer.fixtures import MODELS
 from torch import nn
 
 from convscope.explorer import Handle, explore
@@ -98,3 +99,19 @@ def test_names_are_set_smaller_before_they_are_cut(visit: Callable[..., Any], le
     assert cut == []
     page.evaluate("() => convscope.store.set({ show: 'weight' })")
     page.wait_for_function("() => document.querySelector('#heads [data-layer=c3]')?.innerText.includes('16×6')")
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1280, 720)])
+def test_a_lane_s_limit_stands_above_the_next_lane_s_name(visit: Callable[..., Any], size: tuple[int, int]) -> None:
+    """Two branches below each other, each with its limit and its name."""
+    torch.manual_seed(3)
+    with explore(MODELS["branching"](), port=0, input_shape=(1, 14, 10)) as handle:
+        page = visit(handle, size=size)
+        upper, lower, name = page.evaluate(
+            """() => { const [upper, lower] = ['grouped', 'dilated'].map((name) => convscope.camera.boxOf(name))
+                .sort((one, other) => one.y - other.y);
+              const board = document.querySelector('#board').getBoundingClientRect();
+              const head = document.querySelector(`#heads button[data-layer=${lower.item.shows}]`);
+              return [upper.y + upper.height, lower.y, head.getBoundingClientRect().top - board.top]; }"""
+        )
+        assert upper + 15 <= name < lower  # the limit is written around 9 pixels below, 10 high

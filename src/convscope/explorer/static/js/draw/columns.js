@@ -7,6 +7,9 @@ const MIN_TILE = 20;
 const GAP = 5;
 const HEAD = 58;
 const FOOT = 30; // below the longest column: the limit of its scale, how many maps there are
+const LANES = 60; // from one lane to the next: the limit and number of the upper one, name and size of the lower one
+const TIGHT = 26; // the same where that leaves the maps no room
+const LOWEST = 36; // of a lane's maps
 const MIN_COLUMN = 30; // so that a layer's short name fits over a strip
 const MIN_MOVED = 46; // the same of a board that is moved along: for a path as "backbone.0" and a size as "120×160"
 export const OUTPUT_ROWS = 12;
@@ -44,9 +47,10 @@ function tryWith(model, layout, width, height, [maxTile, least, answers], narrow
   const skips = layout.edges.some(([from, to]) => rankOf(layout, to) - rankOf(layout, from) > 1);
   const top = HEAD + (skips ? 34 : 10);
   const placed = columns.map((items) => {
-    const share = (height - top - FOOT) / items.length - (items.length > 1 ? 26 : 0);
-    const boxes = items.map((item) => shape(model, item, Math.max(36, share), maxTile, answers));
-    return { items, boxes, width: Math.max(narrowest, ...boxes.map((box) => box.width)) };
+    const each = (height - top - FOOT) / items.length;
+    const between = items.length === 1 ? 0 : each - LANES >= LOWEST ? LANES : TIGHT;
+    const boxes = items.map((item) => shape(model, item, Math.max(LOWEST, each - between), maxTile, answers));
+    return { items, boxes, between, width: Math.max(narrowest, ...boxes.map((box) => box.width)) };
   });
   const total = placed.reduce((sum, column) => sum + column.width, 0);
   const margin = 18;
@@ -55,12 +59,12 @@ function tryWith(model, layout, width, height, [maxTile, least, answers], narrow
   let x = margin + Math.max(0, (width - 2 * margin - total - gap * (placed.length - 1)) / 2);
   const boxes = new Map();
   for (const column of placed) {
-    const heights = column.boxes.reduce((sum, box) => sum + box.height, 0) + 26 * (column.items.length - 1);
+    const heights = column.boxes.reduce((sum, box) => sum + box.height, 0) + column.between * (column.items.length - 1);
     let y = top + Math.max(0, (height - top - FOOT - heights) / 2);
     column.items.forEach((item, lane) => {
       const box = column.boxes[lane];
       boxes.set(item.name, { ...box, item, x: x + (column.width - box.width) / 2, y, columnX: x, columnWidth: column.width, alone: column.items.length === 1 });
-      y += box.height + 26;
+      y += box.height + column.between;
     });
     x += column.width + gap;
   }
