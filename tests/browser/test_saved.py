@@ -165,6 +165,10 @@ def test_hover_click_forward_backward_field_and_pen(
     page.wait_for_selector("body[data-shown*='/backward/c3']")
     settle(page)
     assert exact(page, "#result .num") == pytest.approx(float(truth.grad_y["c3"][0, 5, 4, 6]), rel=1e-8, abs=1e-14)
+    page.locator("#tab-gradient").click()
+    page.wait_for_selector("body[data-shown*='/gradient/c3']")
+    assert exact(page, "#result .num") == pytest.approx(float(truth.gradients["c3.weight"][5, 0, 2, 2]), rel=1e-8)
+    closes(table(page))
     page.locator("#tab-field").click()
     page.wait_for_selector("#field-box")
     assert page.locator("#field-box").inner_text().split()[:4].count("14") >= 1  # 5, then 6 by pooling, then 14

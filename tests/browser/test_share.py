@@ -10,29 +10,95 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tests.browser.pages import exact, select, settle
+from tests.browser.pages import exact, select, session_of, settle
 from tests.explorer.fixtures import printed_by
 
 from convscope.explorer import Handle, serve
 from convscope.explorer.session import Session
 
+NUMBERS = "() => [...document.querySelectorAll('[data-exact]')].map((each) => each.dataset.exact)"
 
-def test_reloading_shows_the_same_numbers(visit: Callable[..., Any], lenet: Handle) -> None:
-    page = visit(lenet)
-    page.locator("#next").click()
-    settle(page)
+
+def stepped(page: Any) -> None:
+    """What the next step would do after two, so that weights, momentum and settings are not those of the start."""
+    select(page, "c3", 2, tab="training")
+    page.locator("#sgd-momentum").fill("0.5")
+    page.locator("#sgd-momentum").press("Tab")
+    for turn in ("1 step", "2 steps"):
+        page.locator("#sgd-step").click()
+        page.wait_for_selector(f"#sgd-steps:has-text('{turn}')")
     page.evaluate("() => convscope.frames.change('ask', { target: 6 })")
-    settle(page)
-    select(page, "c3", 5, [5, 3, 7], tab="backward")
-    settle(page)
-    everything = "() => [...document.querySelectorAll('[data-exact]')].map((e) => e.dataset.exact)"
-    before, address = page.evaluate(everything), page.url
-    assert isinstance(lenet.session, Session)
-    lenet.session.load_upload(_png(), "upload")  # the server has moved on meanwhile
-    other = visit(lenet, "#" + address.split("#", 1)[1])
-    other.wait_for_selector("body[data-shown$='/backward/c3/5/5,3,7']")
-    settle(other, 400)
-    assert other.evaluate(everything) == before
+    select(page, "c3", 5, tab="training")
+    page.wait_for_selector("#compare")
+
+
+def pixel(page: Any) -> None:
+    page.evaluate("() => convscope.store.set({ layer: null, map: null, unit: null, tab: 'field', pixel: [9, 14] })")
+    page.wait_for_selector("#pixel-delta-0")
+
+
+def weighed(page: Any) -> None:
+    page.evaluate("() => convscope.store.set({ weight: { parameter: 'weight', index: [5, 3, 1, 4] } })")
+    select(page, "c3", 5, tab="gradient")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.weight-index')].map((each) => each.value).join() === '5,3,1,4'"
+    )
+
+
+def ruled(page: Any) -> None:
+    page.evaluate("() => convscope.store.set({ rule: 'guided', show: 'delta' })")
+    select(page, "s2", 1, [1, 3, 7], tab="backward")
+
+
+def edited(page: Any) -> None:
+    select(page, "c3", 5, tab="surgery")
+    page.locator("#silence").click()
+    page.wait_for_selector("#edits li")
+
+
+VIEWS: dict[str, Callable[[Any], None]] = {
+    "value": lambda page: select(page, "output", 6, [6]),
+    "map": lambda page: select(page, "c3", 5),
+    "delta": lambda page: select(page, "c3", 5, [5, 3, 7], tab="backward"),
+    "delta by a rule": ruled,
+    "gradient": lambda page: select(page, "c3", 5, [5, 3, 7], tab="gradient"),
+    "gradient of a weight": weighed,
+    "field": lambda page: select(page, "c3", 5, [5, 3, 7], tab="field"),
+    "field of a pixel": pixel,
+    "step": stepped,
+    "what if": edited,
+}
+
+
+QUICK = ("delta by a rule", "gradient of a weight", "field of a pixel", "step")
+
+
+@pytest.mark.parametrize(
+    "view", [view if view in QUICK else pytest.param(view, marks=pytest.mark.long) for view in VIEWS]
+)
+def test_reloading_shows_the_same_numbers(visit: Callable[..., Any], lenet: Handle, view: str) -> None:
+    """By the page's own reload, and by its address in another window after the server has moved on to another picture
+    and class: every number that stands on the page, to the last digit."""
+    page, session = visit(lenet), session_of(lenet)
+    page.evaluate("() => convscope.frames.change('show_data', { split: 'test', index: 7 })")
+    page.evaluate("() => convscope.frames.change('ask', { target: 6 })")
+    VIEWS[view](page)
+    shown = page.evaluate("() => document.body.dataset.shown.split('/').slice(1).join('/')")
+    before, address = page.evaluate(NUMBERS), page.url
+    assert len(before) > 7
+    page.reload()
+    for other in (page, None):
+        if other is None:
+            session.load_upload(_png(), "upload")
+            other = visit(lenet, "#" + address.split("#", 1)[1])
+        other.wait_for_selector(f"body[data-ready][data-shown$='{shown}']")
+        other.wait_for_function(
+            """before => {
+              const now = [...document.querySelectorAll('[data-exact]')].map((each) => each.dataset.exact);
+              return JSON.stringify(now) === JSON.stringify(before);
+            }""",
+            arg=before,
+        )
 
 
 def test_a_drawn_picture_travels_in_the_link(visit: Callable[..., Any], lenet: Handle) -> None:
@@ -91,21 +157,24 @@ def test_the_saved_page_works_without_the_server(
     visit: Callable[..., Any], lenet: Handle, browser: Any, tmp_path: Path
 ) -> None:
     page = visit(lenet)
-    select(page, "c3", 5, [5, 3, 7])
-    settle(page, 300)
-    value = page.locator("#result .num").first.get_attribute("data-exact")
-    page.evaluate("() => { document.title = 'A & B <i>'; }")
-    path = tmp_path / "saved.html"
-    path.write_bytes(saved(page, "share-html"))
     context = browser.new_context(offline=True)
-    opened = context.new_page()
     errors: list[str] = []
-    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    opened.goto(path.as_uri())
-    assert opened.locator("#result .num").first.get_attribute("data-exact") == value
-    assert opened.locator("svg image").count() >= 8
-    assert opened.locator("h1").inner_text() == opened.title() == "A & B <i>"
-    assert opened.locator(".verdict #said").inner_text() == page.locator("#said").inner_text()
+    page.evaluate("() => { document.title = 'A & B <i>'; }")
+    for tab in ("forward", "backward", "gradient", "field"):
+        select(page, "c3", 5, [5, 3, 7], tab=tab)
+        settle(page, 300)
+        numbers = "all => all.map((each) => each.dataset.exact)"
+        shown = page.locator("#tab-body [data-exact]").evaluate_all(numbers)
+        path = tmp_path / f"{tab}.html"
+        path.write_bytes(saved(page, "share-html"))
+        opened = context.new_page()
+        opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        opened.goto(path.as_uri())
+        assert len(shown) > 5
+        assert opened.locator("#tab-body [data-exact]").evaluate_all(numbers) == shown, tab
+        assert opened.locator("svg image").count() >= 8
+        assert opened.locator("h1").inner_text() == opened.title() == "A & B <i>"
+        assert opened.locator(".verdict #said").inner_text() == page.locator("#said").inner_text()
     assert errors == []
     context.close()
 

@@ -315,10 +315,12 @@ def snippet(session: Session, args: Arguments, payload: bytes) -> Reply:
     asked: dict[str, Any] = {"kind": args.text("kind", None, kinds)}
     before = None
     if asked["kind"] in ("activation", "delta", "weight", "gradient"):
-        layer = snapshot.layer(args.text("layer"))
-        asked |= {"layer": layer.name, "index": list(args.index("index"))}
-        if layer.delta_at_input:
-            before = layer.sources[0]
+        if asked["kind"] == "delta" and args.text("layer") == INPUT:  # ∂J/∂x
+            name, before = INPUT, INPUT
+        else:
+            layer = snapshot.layer(args.text("layer"))
+            name, before = layer.name, layer.sources[0] if layer.delta_at_input else None
+        asked |= {"layer": name, "index": list(args.index("index"))}
         if asked["kind"] == "delta":
             asked["rule"] = args.text("rule", "plain", BACKWARD_RULES)
         if asked["kind"] in ("weight", "gradient"):

@@ -6,7 +6,7 @@ import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { cameBack } from "../frames.js";
 import { where } from "./arithmetic.js";
-import { sumTable } from "./sum.js";
+import { copyButton, sumTable } from "./sum.js";
 
 export async function showField(app, body) {
   const { layer, map, unit, pixel } = app.store.state;
@@ -58,7 +58,8 @@ async function sentBack(app, place) {
   return [h("h3", {}, t("pixel_delta")), ...pages.map((page, channel) => h("div", { id: `pixel-delta-${channel}` },
     h("div.result", {}, h("span.soft", {}, pages.length > 1 ? `${name} · ${channel} =` : `${name} =`), num(page.value, { text: short(page.value, 6), kind: "delta" })),
     h("div.formula", {}, page.formula),
-    sumTable(page, { where: (row) => where(app, page, row), valueKind: "delta" })))];
+    sumTable(page, { where: (row) => where(app, page, row), valueKind: "delta" }),
+    copyButton(app, { kind: "delta", layer: "input", index: [channel, ...place], rule: app.store.get("rule") })))];
 }
 
 function controls(app) {
