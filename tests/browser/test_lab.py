@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from tests.explorer.fixtures import Residual
+from tests.browser.pages import exact, session_of
+from tests.explorer.test_texts import CHINESE, ENGLISH
+from torch import nn
 from torch.nn import functional as F
 
 from convscope.explorer import Handle, explore
@@ -64,25 +67,106 @@ def test_random_settings_are_torch_s(visit: Callable[..., Any], lenet: Handle) -
     assert refused >= 3
 
 
-def test_what_is_shown_and_what_cannot_be(visit: Callable[..., Any]) -> None:
-    with explore(Residual().eval(), port=0, input_shape=(3, 16, 16)) as handle:
-        page = visit(handle)
-        page.locator("#tab-lab").click()
-        page.locator("#lab-known").select_option("sharpen")
-        page.locator("#lab-stride").fill("2")
-        page.locator("#lab-stride").press("Tab")
-        page.locator("#lab-groups").fill("3")
-        page.locator("#lab-groups").press("Tab")
-        page.wait_for_function("() => document.querySelectorAll('.lab-map').length === 3")
-        lab = page.evaluate("({ ...convscope.lab, values: [...convscope.lab.values] })")
-        result = page.evaluate("[...convscope.lab.result.values]")
-        x = torch.tensor(lab["values"], dtype=torch.float64).reshape(lab["shape"])
-        torch.testing.assert_close(x, handle.session.picture.pixels[0].double() / 255)  # type: ignore[union-attr]
-        expected = by_torch(x, lab["settings"])
-        torch.testing.assert_close(torch.tensor(result, dtype=torch.float64), expected.flatten())
-        page.locator("#lab-groups").fill("2")
-        page.locator("#lab-groups").press("Tab")
-        assert "2 groups do not divide 3 channels" in page.locator("#lab-wrong").inner_text()
+@pytest.fixture
+def four() -> Iterator[Handle]:
+    """A picture of four channels, not square."""
+    model = nn.Sequential(nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 13 * 10, 2)).eval()
+    with explore(model, port=0, input_shape=(4, 15, 12)) as handle:
+        yield handle
+
+
+FILL = """(fields) => {
+  for (const [selector, place, value] of fields) {
+    const field = document.querySelectorAll(selector)[place]; // the panel is made anew by each change
+    if (typeof value === 'boolean') field.checked = value;
+    else field.value = value;
+    field.dispatchEvent(new Event('change'));
+  }
+}"""
+
+
+def fill(page: Any, **settings: Any) -> None:
+    """Into the lab's fields, one after the other."""
+    page.evaluate(FILL, [[f"#lab-{name}", 0, value] for name, value in settings.items()])
+
+
+def test_random_settings_in_the_lab_s_fields(visit: Callable[..., Any], four: Handle) -> None:
+    """What stands on the page (rows and columns, as many maps as groups, the sum of the cell under the pointer) is
+    torch's, for kernels of one's own with groups and dilation, as they are and transposed."""
+    page, session = visit(four), session_of(four)
+    page.locator("#tab-lab").click()
+    x = session.picture.pixels[0].double() / 255
+    chance = random.Random(7)
+    shown, groups = {False: 0, True: 0}, set()
+    for turn in range(24):
+        size = chance.randint(1, 5)
+        kernel = [[chance.uniform(-1, 1) for _ in range(size)] for _ in range(size)]
+        settings: dict[str, Any] = {
+            "stride": chance.randint(1, 3), "padding": chance.randint(0, 3), "dilation": chance.randint(1, 3),
+            "groups": chance.choice([1, 2, 4]), "transpose": turn % 2 == 1,
+        }  # fmt: skip
+        fill(page, **{"size-k": size}, **settings)
+        page.evaluate(FILL, [[".lab-weight", at, value] for at, value in enumerate(itertools.chain(*kernel))])
+        if page.locator("#lab-wrong").count():
+            with pytest.raises(RuntimeError):
+                by_torch(x, {**settings, "kernel": kernel})
+            continue
+        expected = by_torch(x, {**settings, "kernel": kernel})
+        numbers = page.locator("#lab-size .num").evaluate_all("all => all.map((each) => Number(each.dataset.exact))")
+        assert numbers == list(expected.shape[1:])
+        assert page.locator(".lab-map").count() == len(expected) == settings["groups"]
+        result = torch.tensor(page.evaluate("[...convscope.lab.result.values]"), dtype=torch.float64)
+        torch.testing.assert_close(result, expected.flatten())
+        place = [chance.randrange(side) for side in expected.shape]
+        drawn = page.locator(".lab-map").nth(place[0])
+        box = drawn.bounding_box()
+        across, down = ((at + 0.5) / side for at, side in zip(place[:0:-1], expected.shape[:0:-1], strict=True))
+        drawn.hover(position={"x": across * box["width"], "y": down * box["height"]})
+        assert f"y[{', '.join(map(str, place))}]" in page.locator("#lab-sum").inner_text()
+        assert exact(page, "#lab-sum .num") == pytest.approx(float(expected[tuple(place)]), rel=1e-9, abs=1e-12)
+        shown[settings["transpose"]] += 1
+        groups.add(settings["groups"])
+    assert min(shown.values()) >= 8
+    assert groups == {1, 2, 4}
+    fill(page, stride=2, padding=1, dilation=1, groups=4, transpose=False)
+    page.locator("#lab-known").select_option("sharpen")
+    page.wait_for_function("() => document.querySelectorAll('.lab-weight').length === 9")
+    lab = page.evaluate(
+        "({ ...convscope.lab, values: [...convscope.lab.values], result: [...convscope.lab.result.values] })"
+    )
+    torch.testing.assert_close(torch.tensor(lab["values"], dtype=torch.float64), x.flatten())
+    assert lab["settings"]["kernel"] == [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]
+    expected = by_torch(x, lab["settings"])
+    torch.testing.assert_close(torch.tensor(lab["result"], dtype=torch.float64), expected.flatten())
+
+
+FITS = {"stride": 1, "padding": 1, "dilation": 1, "groups": 1, "transpose": False, "size-k": 3}
+#: settings that cannot be, and why: the text's key with its blanks
+WRONG: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    *(({"stride": value}, "number", {"name": "stride", "low": 1, "high": 5}) for value in (0, 6, 1.5, "")),
+    *(({"padding": value}, "number", {"name": "padding", "low": 0, "high": 8}) for value in (-1, 9)),
+    *(({"dilation": value}, "number", {"name": "dilation", "low": 1, "high": 4}) for value in (0, 5)),
+    *(({"groups": value}, "number", {"name": "groups", "low": 1, "high": 4}) for value in (0, -1, 1.5, 5)),
+    ({"groups": 3}, "groups", {"groups": 3, "channels": 4}),
+    ({"size-k": 7, "dilation": 3}, "reach", {"reach": 19, "side": 14}),
+    ({"size-k": 1, "padding": 8, "transpose": True}, "empty", {"rows": -1, "columns": -4}),
+]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_cannot_be_is_explained(visit: Callable[..., Any], four: Handle, lang: str) -> None:
+    """In the page's language, a setting named as its field is; nothing is drawn then, and it goes on when it fits."""
+    texts = {"en": ENGLISH, "zh": CHINESE}[lang]
+    page = visit(four, lang=lang)
+    page.locator("#tab-lab").click()
+    for settings, why, values in WRONG:
+        fill(page, **{**FITS, **settings})
+        if "name" in values:
+            values = {**values, "name": texts[f"lab_{values['name']}"]}
+        assert page.locator("#lab-wrong").inner_text() == texts[f"lab_wrong_{why}"].format(**values)
+        assert page.locator(".lab-map, #lab-sum .num").count() == 0
+        fill(page, **FITS)
+        assert page.locator(".lab-map").count() == 1
 
 
 ANSWERS = ["26", "2", "5", "7", None, "57"]

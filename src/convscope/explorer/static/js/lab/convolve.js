@@ -6,7 +6,7 @@ export const LIMITS = { size: 7, stride: 5, padding: 8, dilation: 4 };
 // Why these settings cannot be, as a text's key with its blanks; null where they can.
 export function wrong({ kernel, stride, padding, dilation, groups, transpose }, [channels, height, width]) {
   const size = kernel.length;
-  for (const [name, value, low, high] of [["size", size, 1, LIMITS.size], ["stride", stride, 1, LIMITS.stride], ["padding", padding, 0, LIMITS.padding], ["dilation", dilation, 1, LIMITS.dilation]]) {
+  for (const [name, value, low, high] of [["size", size, 1, LIMITS.size], ["stride", stride, 1, LIMITS.stride], ["padding", padding, 0, LIMITS.padding], ["dilation", dilation, 1, LIMITS.dilation], ["groups", groups, 1, channels]]) {
     if (!Number.isInteger(value) || value < low || value > high) return { key: "lab_wrong_number", values: { name, low, high } };
   }
   if (channels % groups !== 0) return { key: "lab_wrong_groups", values: { channels, groups } };

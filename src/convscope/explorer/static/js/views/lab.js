@@ -28,7 +28,7 @@ export async function showLab(app, body) {
     const hidden = state.question !== null && state.reveal === null;
     const problem = wrong(settings(), picture.shape);
     app.lab = { settings: settings(), shape: picture.shape, values: picture.values, result: null };
-    if (problem) replace(out, h("p.note.warn", { id: "lab-wrong" }, t(problem.key, problem.values)));
+    if (problem) replace(out, h("p.note.warn", { id: "lab-wrong" }, told(problem)));
     else if (hidden) replace(out, h("p.note", {}, t("lab_hidden")));
     else {
       app.lab.result = convolve(picture.values, picture.shape, settings());
@@ -104,6 +104,11 @@ export async function showLab(app, body) {
     h("p.note", {}, t("lab_note")));
   draw();
   ask(app, asked, picture, settings, change);
+}
+
+// Why these settings cannot be, in the page's language; a setting is called as its field is.
+function told({ key, values }) {
+  return t(key, values.name ? { ...values, name: t(`lab_${values.name}`) } : values);
 }
 
 // The picture shown, 0 … 1, shrunk to what can be worked out at once.
