@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -129,3 +130,31 @@ def test_what_the_pointer_lights_leaves_nothing_behind(visit: Callable[..., Any]
     before = page.evaluate(look)
     assert rest_and_leave()[1] == before
     assert len({*seen, before}) >= 4  # of the languages the board itself may show nothing
+
+
+def test_keys_are_told_of_where_there_are_keys(visit: Callable[..., Any], lenet: Handle) -> None:
+    """Not where a finger is the pointer."""
+    page = visit(lenet, size=(390, 844))
+    shown = "() => [...document.querySelectorAll('.by-keys')].map((each) => each.offsetParent !== null)"
+    for place in ("", "c3/5"):
+        page.evaluate("(hash) => { location.hash = hash; }", f"#/{place}")
+        page.wait_for_selector(f"body[data-shown$='/forward/{place}/']" if place else "body[data-shown$='/forward///']")
+        assert page.evaluate(shown) == [True]
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    assert page.evaluate("() => matchMedia('(pointer: coarse)').matches")
+    assert page.evaluate(shown) == [False]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_strip_s_rows_of_buttons_stand_close(visit: Callable[..., Any], lenet: Handle, lang: str) -> None:
+    """On a projector, above the board: one gap between all rows."""
+    page = visit(lenet, size=(1024, 768), lang=lang)
+    rows = page.evaluate(
+        """() => [...document.querySelectorAll('#input-side > .row')].map((each) => each.getBoundingClientRect())
+          .map(({ top, bottom }) => [top, bottom])"""
+    )
+    gaps = [below - bottom for (_, bottom), (below, _) in itertools.pairwise(rows)]
+    assert len(gaps) == 2
+    assert gaps == pytest.approx([8, 8], abs=1)
+    assert page.locator("#stages-box summary").bounding_box()["y"] < page.locator("#board").bounding_box()["y"]

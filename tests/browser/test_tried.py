@@ -136,8 +136,11 @@ def test_arrows_go_on_after_going_back_twice(visit: Callable[..., Any], lenet: H
     assert page.evaluate("() => document.activeElement.dataset.layer") != before
 
 
-def test_closing_the_tour_shows_the_panel_s_top(visit: Callable[..., Any], lenet: Handle) -> None:
-    page = visit(lenet, size=(1280, 720), tour=True)
+@pytest.mark.parametrize("size", [(1280, 720), (1024, 768), (390, 844)])
+def test_closing_the_tour_shows_the_panel_s_top(
+    visit: Callable[..., Any], lenet: Handle, size: tuple[int, int]
+) -> None:
+    page = visit(lenet, size=size, tour=True)
     page.wait_for_selector("#tour")
     for _ in range(4):
         settle(page, 300)
@@ -146,6 +149,7 @@ def test_closing_the_tour_shows_the_panel_s_top(visit: Callable[..., Any], lenet
     page.keyboard.press("Escape")
     page.wait_for_selector("#tour", state="detached")
     assert page.evaluate("() => document.querySelector('#detail').scrollTop") == 0
+    assert page.evaluate("() => document.querySelector('#input-side').scrollTop") == 0
     assert page.evaluate("() => document.scrollingElement.scrollTop") == 0
 
 

@@ -38,6 +38,11 @@ export function $(selector) {
   return document.querySelector(selector);
 }
 
+// What can be done by keys; hidden where a finger is the pointer and there is no keyboard.
+export function byKeys(text) {
+  return h("span.by-keys", {}, ` ${text}`);
+}
+
 let spoken = 0;
 export function say(text) {
   const live = $("#live");

@@ -1,6 +1,6 @@
 // The docked panel: what is selected, and one tab for each question about it.
 
-import { $, h, replace } from "../core/dom.js";
+import { $, byKeys, h, replace } from "../core/dom.js";
 import { count, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { isVector } from "../draw/columns.js";
@@ -137,13 +137,13 @@ export function mountDetail(app) {
     if (!store.get("frame")) return;
     if (WHOLE[tab]) return void (await WHOLE[tab](app, body));
     if (!layer) {
-      replace(body, h("p", {}, t("choose_map")), h("p.note", {}, t("choose_map_keys")));
+      replace(body, h("p", {}, t("choose_map")), h("p.note.by-keys", {}, t("choose_map_keys")));
       return;
     }
     if (tab === "gradient") return void (await showGradient(app, body));
     if (map === null) return void (await showLayer(app, body));
     if (!unit) {
-      replace(body, h("p", {}, t("choose_unit")), summary(app), h("p.note", {}, t("linked_windows")));
+      replace(body, h("p", {}, t("choose_unit"), byKeys(t("choose_unit_keys"))), summary(app), h("p.note", {}, t("linked_windows")));
       return;
     }
     await showArithmetic(app, body, tab);

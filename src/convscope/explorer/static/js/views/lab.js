@@ -1,7 +1,7 @@
 // The convolution lab: the picture shown, a kernel of one's own, and every setting; the sum behind each output cell; and
 // questions that let one predict before they reveal.
 
-import { $, h, num, replace, say } from "../core/dom.js";
+import { $, byKeys, h, num, replace, say } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { floatsAtlas, pictureCanvas } from "../draw/atlas.js";
@@ -95,7 +95,7 @@ export async function showLab(app, body) {
   const number = (name, low, high) => h("label.field", {}, t(`lab_${name}`), h("input", { type: "number", id: `lab-${name}`, min: String(low), max: String(high), value: String(state[name]), onchange: (event) => change({ [name]: Number(event.target.value) }) }));
   const size = state.kernel.length;
   replace(body,
-    h("p", {}, t("lab_text", { shape: picture.shape.join("×") })),
+    h("p", {}, t("lab_text", { shape: picture.shape.join("×") }), byKeys(t("lab_keys"))),
     h("div.grid2", {}, h("figure", {}, picture.canvas), kernelEditor(size, change)),
     h("div.indices", {}, number("stride", 1, LIMITS.stride), number("padding", 0, LIMITS.padding), number("dilation", 1, LIMITS.dilation), number("groups", 1, picture.shape[0])),
     h("label.row.small", {}, h("input", { type: "checkbox", id: "lab-transpose", checked: state.transpose, onchange: (event) => change({ transpose: event.target.checked }) }), t("lab_transpose")),

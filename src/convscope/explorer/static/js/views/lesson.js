@@ -1,6 +1,6 @@
 // A lesson: the teacher's text beside the network, a question at each step, the answer revealed when one was given.
 
-import { $, h, num, replace, say } from "../core/dom.js";
+import { $, byKeys, h, num, replace, say } from "../core/dom.js";
 import { short } from "../core/format.js";
 import { recall, remember } from "../core/memory.js";
 import { t } from "../core/i18n.js";
@@ -185,7 +185,7 @@ class Lesson {
     return h("div.lesson-click", {},
       h("p", {}, h("span.small.soft", {}, `${t("lesson_chosen")} `), h("b.num", { id: "lesson-chosen" }, "")),
       h("button.button", { type: "button", id: "lesson-board", onclick: () => this.toBoard(question) }, t("lesson_to_board")),
-      h("p.small.soft", {}, t("lesson_click_keys")));
+      h("p.small.soft", {}, t("lesson_click_keys"), byKeys(t("lesson_keys"))));
   }
 
   verdict(question) {

@@ -1,6 +1,6 @@
 // The first visit: in four stops why the network said what it said, which strokes mattered, what one step would change.
 
-import { $, h, replace, say } from "../core/dom.js";
+import { $, byKeys, h, replace, say } from "../core/dom.js";
 import { percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { recall, remember } from "../core/memory.js";
@@ -58,7 +58,7 @@ export function startTour(app) {
         await until(() => $("#compare"));
       },
     },
-    { title: () => t("tour_5_title"), text: () => t("tour_5_text"), at: "#pad", go: () => store.set({ tab: "forward" }) },
+    { title: () => t("tour_5_title"), text: () => t("tour_5_text"), keys: () => t("tour_5_keys"), at: "#pad", go: () => store.set({ tab: "forward" }) },
   ];
 
   function said() {
@@ -84,7 +84,7 @@ export function startTour(app) {
     const last = stop === stops.length - 1;
     const next = h("button.button.primary", { type: "button", id: "tour-next", onclick: () => (last ? finish() : move(1)) }, last ? t("tour_end") : t("next"));
     const box = h("div.tour", { role: "dialog", "aria-modal": "false", "aria-label": now.title(), id: "tour" },
-      h("h2", {}, now.title()), h("p", {}, now.text()),
+      h("h2", {}, now.title()), h("p", {}, now.text(), now.keys ? byKeys(now.keys()) : null),
       h("div.row", {},
         h("div.dots", { "aria-label": `${stop + 1} / ${stops.length}`, role: "img" }, stops.map((_, index) => h(`i${index === stop ? ".now" : ""}`))),
         h("div.row.tight", {}, h("button", { type: "button", id: "tour-skip", onclick: finish }, t("skip")), stop ? h("button", { type: "button", id: "tour-back", onclick: () => move(-1) }, t("back")) : null, next)));
