@@ -22,6 +22,7 @@ export function startTour(app) {
   const resized = () => again?.();
   window.addEventListener("resize", resized);
   const before = document.activeElement;
+  const scrolled = [document.scrollingElement, $("#input-side")].map((each) => [each, each.scrollTop]); // as it was
   const output = app.model.output;
 
   const stops = [
@@ -120,8 +121,9 @@ export function startTour(app) {
     document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
     store.set({ evidence: null });
     replace($("#overlay"));
+    scrolled.forEach(([each, top]) => (each.scrollTop = top));
     $("#detail").scrollTop = 0;
-    before?.focus?.();
+    before?.focus?.({ preventScroll: true });
   }
   show();
 }
