@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.browser.pages import select
+from tests.browser.pages import open_tab, select, session_of
 from tests.browser.test_boxes import cells
 from tests.browser.test_large import long_network
 from tests.browser.test_live import STEP, opened, same_answers
@@ -93,6 +93,71 @@ def test_memory_and_elements_after_fifty_layers(visit: Callable[..., Any], long_
 
 def test_memory_and_elements_of_a_large_network(visit: Callable[..., Any], large: Handle) -> None:
     after_fifty_layers(visit(large))
+
+
+WATCHED = """() => {
+  Object.assign(window, { open: [], gaveWay: 0, works: () => open.includes('evidence') || open.includes('checks') });
+  const ask = convscope.connection.ask.bind(convscope.connection);
+  convscope.connection.ask = async (op, ...more) => {
+    open.push(op);
+    try {
+      return await ask(op, ...more);
+    } catch (error) {
+      if (error.kind === 'cancelled') gaveWay += 1;
+      throw error;
+    } finally {
+      open.splice(open.indexOf(op), 1);
+    }
+  };
+}"""
+STANDS = """() => ({ unit: convscope.store.get('unit'), works: works(), gaveWay,
+                 value: Number(document.querySelector('#result .num').dataset.exact) })"""
+
+
+def test_clicks_while_a_large_network_is_occupied(visit: Callable[..., Any], large: Handle) -> None:
+    """While the picture is covered patch by patch, which takes hundreds of passes: the arithmetic of each unit that is
+    clicked, and its δ, stand before that job has ended, and the job goes on. Another picture comes before it, and it
+    begins again; another question, or the button, ends it."""
+    page, session = visit(large), session_of(large)
+    layer = "features.10" if "features.10" in session.snapshot.layers else "layer1.0.conv3"
+    page.evaluate(WATCHED)
+    cover = "tr[data-method=occlusion] button"
+    open_tab(page, "bench")
+    page.locator(cover).click()
+    page.wait_for_selector("#detail [data-cancel]:visible")
+    open_tab(page, "forward")
+    select(page, layer, 5)
+    page.wait_for_function("() => convscope.hits.some((hit) => hit.panel.role === 'out')")
+    x, y, w, h = page.evaluate(
+        "() => { const h = convscope.hits.find((x) => x.panel.role === 'out'); return [h.x, h.y, h.w, h.h]; }"
+    )
+    board = page.locator("#board").bounding_box()
+    for across, down in ((0.26, 0.56), (0.6, 0.2), (0.8, 0.8)):
+        page.mouse.click(board["x"] + x + w * across, board["y"] + y + h * down)
+        row, column = int(56 * down), int(56 * across)
+        page.wait_for_selector(f"body[data-shown$='/forward/{layer}/5/5,{row},{column}']")
+        stands = page.evaluate(STANDS)
+        assert stands["unit"] == [5, row, column]
+        assert stands["value"] == pytest.approx(float(session.snapshot.layers[layer].y[0, 5, row, column]))
+        assert (stands["works"], stands["gaveWay"]) == (True, 0)
+    open_tab(page, "backward")
+    page.wait_for_selector(f"body[data-shown$='/backward/{layer}/5/5,{row},{column}']")
+    stands = page.evaluate(STANDS)
+    delta = session.snapshot.deltas()[layer]
+    assert stands["value"] == pytest.approx(float(delta[0, 5, row, column]))
+    assert (stands["works"], stands["gaveWay"]) == (True, 0)
+    blank = "{ kind: 'blank' }, new Uint8Array(3 * 224 * 224)"
+    page.evaluate(f"() => convscope.frames.change('show_pixels', {blank}, 'pixels')")
+    assert page.evaluate("() => convscope.store.get('frame').source.kind") == "blank"
+    stands = page.evaluate(STANDS)
+    assert (stands["works"], stands["gaveWay"]) == (True, 1)
+    open_tab(page, "bench")
+    page.wait_for_function("() => !works()")
+    assert page.locator("#bench-table canvas").count() == 0
+    page.locator(cover).click()
+    page.locator("#detail [data-cancel]").click()
+    page.wait_for_function("() => document.querySelector('#detail .running')?.hidden && !works()")
+    assert page.evaluate("() => convscope.store.get('evidence')") is None
 
 
 def test_a_click_during_a_long_job_and_the_job_s_end(visit: Callable[..., Any], wide: Handle) -> None:
