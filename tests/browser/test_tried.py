@@ -198,3 +198,31 @@ def test_a_question_right_after_a_change_waits_for_its_picture(visit: Callable[.
     )
     assert found[0] < found[1] == found[2] == session.snapshot.version
     assert not page.locator("#notice").is_visible()
+
+
+def test_nothing_is_told_of_what_is_no_longer_under_the_pointer(visit: Callable[..., Any], lenet: Handle) -> None:
+    page = visit(lenet, size=(1024, 768))
+    tip = "() => document.querySelector('#tip').hidden"
+    hovered(page, "c1", [1, 9, 9])
+    assert not page.evaluate(tip)
+    page.evaluate("() => convscope.camera.zoomTo(2)")
+    assert page.evaluate(tip)
+    page.evaluate("() => convscope.camera.zoomTo(1)")
+    hovered(page, "c1", [1, 9, 9])
+    page.evaluate("() => convscope.selection.select('c3', 5)")
+    page.wait_for_selector("body[data-shown$='/forward/c3/5/']")
+    assert page.evaluate(tip)
+
+
+def test_a_column_s_limit_is_written_once_below_it(visit: Callable[..., Any]) -> None:
+    """Also where what the other inputs add stands under the partial sums."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 12, 3), nn.Conv2d(12, 4, 3), nn.Flatten(), nn.Linear(4 * 8 * 8, 3))
+    with explore(model.eval(), port=0, input_shape=(1, 12, 12)) as handle:
+        page = visit(handle, "#/1/2", size=(1280, 720))
+        page.wait_for_selector("body[data-shown$='/forward/1/2/']")
+        drawing = page.evaluate("async () => (await import('/js/views/share.js')).svg(convscope)")
+        assert {"source", "kernel", "partial", "rest", "out"} == set(
+            page.evaluate("() => convscope.hits.map((hit) => hit.panel.role)")
+        )
+        assert drawing.count("±") == 4

@@ -93,6 +93,7 @@ export class App {
       there.forEach(({ done }) => done(true));
     });
     store.on(["layer", "map", "unit"], (state, keys) => {
+      this.pointer.forget();
       store.set({ row: null });
       this.selection.changed(true);
       this.address.write(keys.has("layer") || keys.has("map") || keys.has("unit"));

@@ -33,13 +33,14 @@ export class Camera {
   }
 
   move(by, down = 0) {
-    const { reach } = this;
+    const { reach, x, y, layout } = this;
     this.x = Math.min(reach.x, Math.max(0, this.x + by));
     this.y = Math.min(reach.y, Math.max(0, this.y + down));
     this.layout = enlarged(this.base, this.zoom, this.y);
     this.shownBy = new Map();
     for (const box of this.layout.boxes.values()) this.shownBy.set(box.item.shows, box);
     this.app.onlayout?.();
+    if (x !== this.x || y !== this.y || layout !== this.layout) this.app.pointer?.forget();
   }
 
   // The zoom at which the whole network stands on the board.

@@ -14,6 +14,7 @@ export class Pointer {
     this.board = $("#board");
     this.tip = $("#tip");
     this.last = null;
+    this.turn = 0; // how often it was on something else
     this.board.addEventListener("pointermove", (event) => this.move(event));
     this.fingers = new Map();
     this.board.addEventListener("pointercancel", (event) => {
@@ -68,7 +69,14 @@ export class Pointer {
     if (this.last && !this.tip.hidden) this.look(this.last);
   }
 
+  // What it was on is no longer there: what is told of that is taken away, also a number that is still to come.
+  forget() {
+    this.turn += 1;
+    this.tip.hidden = true;
+  }
+
   look(at) {
+    this.turn += 1;
     if (this.app.apart) this.lookElastic(at);
     else this.lookOverview(at);
   }
@@ -92,8 +100,9 @@ export class Pointer {
       this.showTip(at, hoverText(app, null), null);
       return;
     }
+    const { turn } = this;
     app.frames.values(target.layer, target.map ?? 0, quantity).then((found) => {
-      if (app.store.get("hover") !== target) return;
+      if (turn !== this.turn) return;
       const [row, column] = target.cell ?? [0, 0];
       const value = found.values[row * found.shape[found.shape.length - 1] + column];
       this.showTip(at, hoverText(app, value ?? null), value);
@@ -161,7 +170,9 @@ export class Pointer {
       this.showTip(at, value === null ? label : `${label} = ${short(value)}`, value);
       return;
     }
+    const { turn } = this;
     app.frames.values(panel.layer, panel.map, panel.kind).then((found) => {
+      if (turn !== this.turn) return;
       const exactValue = found.values[cell[0] * found.shape[found.shape.length - 1] + cell[1]];
       this.showTip(at, `${label} = ${short(exactValue)}`, exactValue);
     }).catch(() => {});
@@ -255,7 +266,7 @@ export class Pointer {
   leave() {
     this.dragging = null;
     this.last = null;
-    this.tip.hidden = true;
+    this.forget();
     this.app.store.set({ lights: [], hover: null });
   }
 

@@ -224,8 +224,9 @@ const SLIM = 130; // px; beside a picture that is narrower stands what else woul
 function drawScales(app, painter, plan, data, alpha) {
   const lowest = new Map();
   for (const [panel, at] of plan.places) {
-    const before = lowest.get(panel.role);
-    if (!before || at.y + at.h > before.at.y + before.at.h) lowest.set(panel.role, { panel, at });
+    const column = panel.role === "rest" ? "partial" : panel.role;
+    const before = lowest.get(column);
+    if (!before || at.y + at.h > before.at.y + before.at.h) lowest.set(column, { panel, at });
   }
   for (const { panel, at } of lowest.values()) {
     const style = { size: 10, mono: true, colour: palette.soft, alpha };
