@@ -159,6 +159,15 @@ def test_a_film_of_twenty_checkpoints(visit: Callable[..., Any], trained: nn.Mod
         page.locator("#film-kernels").click()
         page.wait_for_function("() => document.querySelector('#film-at')?.value === '0'")
         assert page.locator("#film canvas").evaluate("(canvas) => canvas.width") > 0
+        page.locator("#beside-with").select_option("step 7")
+        page.wait_for_function("() => convscope.address && location.hash.includes('beside=step+7')")
+        page.reload()
+        page.wait_for_selector("#beside-layers")
+        assert page.locator("#beside-with").input_value() == "step 7"
+        x = handle.session.snapshot.question.x
+        with torch.no_grad():
+            expected = float((besides["step 7"](x) - trained(x)).norm() / trained(x).norm())
+        assert figures(page, "#beside-layers", "layer")["output"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_another_architecture_is_refused(trained: nn.Module, digits: Dataset) -> None:

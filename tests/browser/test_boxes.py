@@ -147,6 +147,10 @@ def test_a_threshold_moves_and_in_chinese(visit: Callable[..., Any], cells: Hand
         "before => Number(document.querySelector('#boxes-count')?.dataset.exact) < before", arg=before
     )
     assert page.locator("#boxes-score-now").inner_text() == "1.00"
+    after = page.locator("#boxes-count").get_attribute("data-exact")
+    page.reload()
+    page.wait_for_selector(f"#boxes-count[data-exact='{after}']")
+    assert page.locator("#boxes-score-now").inner_text() == "1.00"
 
 
 def test_no_other_model_has_the_tab(visit: Callable[..., Any], lenet: Handle) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.browser.pages import exact, select, session_of, settle
+from tests.browser.test_lab import FILL
 from tests.explorer.fixtures import printed_by
 
 from convscope.explorer import Handle, serve
@@ -56,6 +57,15 @@ def edited(page: Any) -> None:
     page.wait_for_selector("#edits li")
 
 
+def convolved(page: Any) -> None:
+    page.evaluate("() => convscope.store.set({ tab: 'lab' })")
+    page.wait_for_selector("#lab-sum .num")
+    page.evaluate(
+        FILL, [["#lab-size-k", 0, 2], [".lab-weight", 1, -0.75], ["#lab-stride", 0, 2], ["#lab-transpose", 0, True]]
+    )
+    page.wait_for_selector("body[data-shown*='/lab/']")
+
+
 VIEWS: dict[str, Callable[[Any], None]] = {
     "value": lambda page: select(page, "output", 6, [6]),
     "map": lambda page: select(page, "c3", 5),
@@ -67,10 +77,11 @@ VIEWS: dict[str, Callable[[Any], None]] = {
     "field of a pixel": pixel,
     "step": stepped,
     "what if": edited,
+    "lab": convolved,
 }
 
 
-QUICK = ("delta by a rule", "gradient of a weight", "field of a pixel", "step")
+QUICK = ("delta by a rule", "gradient of a weight", "step", "lab")
 
 
 @pytest.mark.parametrize(

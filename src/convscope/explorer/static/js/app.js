@@ -30,6 +30,7 @@ export class App {
       layer: null, map: null, unit: null, tab: "forward", show: "activation", rule: "plain", weight: null, pixel: null,
       lang: language(), defaultLang: language(), unfolded: [], frame: null, drawn: null, field: null, weighed: null, sharedPixels: null, speed: 1,
       training: null, evidence: null,
+      lab: null, beside: null, boxes: null, // what these tabs are set to, as the address says it
       hover: null, // what the pointer, or the keys' cursor, is on: { layer, map, cell, since }
       lights: [], litTerm: null, row: null, // on a map taken apart: places, a term, the input whose window is open
     });
@@ -98,7 +99,7 @@ export class App {
       this.selection.changed(true);
       this.address.write(keys.has("layer") || keys.has("map") || keys.has("unit"));
     });
-    store.on(["tab", "weight", "pixel", "lang", "frame", "rule"], () => this.address.write(false));
+    store.on(["tab", "weight", "pixel", "lang", "frame", "rule", "lab", "beside", "boxes"], () => this.address.write(false));
     store.on(["show", "rule"], () => {
       this.address.write(false);
       this.frames.refresh();

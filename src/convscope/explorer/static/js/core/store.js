@@ -59,13 +59,13 @@ export class Store {
 }
 
 const LEVELS = ["layer", "map", "unit"];
-const PLAIN = ["tab", "show", "rule", "lang"];
+const PLAIN = ["tab", "show", "rule", "lang", "lab", "beside", "boxes"];
 
 export function toAddress(state) {
   const parts = LEVELS.map((key) => state[key]).filter((value) => value !== null);
   const path = parts.map((part) => encodeURIComponent(Array.isArray(part) ? part.join(",") : part)).join("/");
   const query = new URLSearchParams();
-  const defaults = { tab: "forward", show: "activation", rule: "plain", lang: state.defaultLang };
+  const defaults = { tab: "forward", show: "activation", rule: "plain", lang: state.defaultLang, lab: null, beside: null, boxes: null };
   for (const key of PLAIN) if (state[key] !== defaults[key]) query.set(key, state[key]);
   if (state.weight) query.set("weight", `${state.weight.parameter}:${state.weight.index.join(",")}`);
   if (state.pixel) query.set("pixel", state.pixel.join(","));

@@ -6,26 +6,26 @@ import { count, percent, short } from "../core/format.js";
 import { t } from "../core/i18n.js";
 import { Atlas } from "../draw/atlas.js";
 
-const state = { which: null, film: null, at: 0 };
+const state = { film: null, at: 0 };
 
 export async function showBeside(app, body) {
   const { layer, frame } = app.store.state;
   const known = await app.connection.ask("besides");
   const choices = [...(known.pinned ? ["pinned"] : []), ...known.checkpoints];
-  if (!choices.includes(state.which)) state.which = choices[0] ?? null;
+  const which = choices.includes(app.store.get("beside")) ? app.store.get("beside") : (choices[0] ?? null);
   const pin = async () => {
     await app.connection.ask("pin");
-    state.which = "pinned";
+    app.store.set({ beside: "pinned" });
     await showBeside(app, body);
     say(t("beside_pinned_now"));
   };
   const select = choices.length ? h("label.field", {}, t("beside_with"), h("select", { id: "beside-with", onchange: (event) => {
-    state.which = event.target.value;
+    app.store.set({ beside: event.target.value });
     showBeside(app, body);
-  } }, choices.map((each) => h("option", { value: each, selected: each === state.which }, each === "pinned" ? t("beside_pinned") : each)))) : null;
+  } }, choices.map((each) => h("option", { value: each, selected: each === which }, each === "pinned" ? t("beside_pinned") : each)))) : null;
   const parts = [h("p", {}, t("beside_text")), h("div.row", {}, select, h("button.button", { type: "button", id: "pin", onclick: pin }, t("beside_pin")))];
-  if (state.which) {
-    const found = await app.connection.ask("beside", layer ? { which: state.which, layer } : { which: state.which });
+  if (which) {
+    const found = await app.connection.ask("beside", layer ? { which, layer } : { which });
     parts.push(...comparison(app, found));
     if (known.checkpoints.length > 1 && layer) parts.push(...film(app, layer, frame.version));
   } else parts.push(h("p.note", {}, t("beside_none")));

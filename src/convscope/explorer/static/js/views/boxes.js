@@ -11,6 +11,8 @@ const EDGES = ["x", "y", "w", "h"];
 export async function showBoxes(app, body) {
   const { detector } = app.model;
   if (state.model !== app.model) Object.assign(state, { model: app.model, score: detector.shown, overlap: detector.overlap });
+  const limits = app.store.get("boxes")?.split(",").map(Number) ?? [];
+  if (limits.length === 2 && limits.every((each) => each >= 0 && each <= 1)) [state.score, state.overlap] = limits;
   const inside = h("div", { id: "boxes" });
   const ask = (op, more = {}) => app.connection.ask(op, { score: state.score, overlap: state.overlap, ...more });
   const draw = () => replace(inside, ...told(app, state.told, choose));
@@ -25,6 +27,7 @@ export async function showBoxes(app, body) {
     const shown = h("span.num", { id: `boxes-${name}-now` }, state[name].toFixed(2));
     return h("label.field", {}, t(`boxes_${name}`), h("input", { type: "range", id: `boxes-${name}`, min: "0", max: "1", step, value: String(state[name]), oninput: async (event) => {
       state[name] = Number(event.target.value);
+      app.store.set({ boxes: `${state.score},${state.overlap}` });
       shown.textContent = state[name].toFixed(2);
       state.told = await ask("boxes");
       draw();

@@ -18,7 +18,22 @@ const KERNELS = {
 const state = { kernel: KERNELS.edge, stride: 1, padding: 1, dilation: 1, groups: 1, transpose: false, cell: null, question: null, reveal: null };
 const MOST = 64; // pixels a side: what the eye can follow, and a page can work out at once
 
+// "stride,padding,dilation,groups,transpose;kernel", as the address has it.
+function packed({ stride, padding, dilation, groups, transpose, kernel }) {
+  return `${[stride, padding, dilation, groups, Number(transpose)]};${kernel.flat()}`;
+}
+
+function unpack(text) {
+  const [places, weights] = text.split(";").map((part) => part.split(",").map(Number));
+  const size = Math.sqrt(weights?.length ?? 0);
+  if (places.length !== 5 || size > LIMITS.size || !Number.isInteger(size) || ![...places, ...weights].every(Number.isFinite)) return {};
+  const [stride, padding, dilation, groups, transpose] = places;
+  return { stride, padding, dilation, groups, transpose: transpose === 1, kernel: [...Array(size)].map((_, row) => weights.slice(row * size, (row + 1) * size)) };
+}
+
 export async function showLab(app, body) {
+  const set = app.store.get("lab");
+  if (set && set !== packed(state)) Object.assign(state, unpack(set));
   const picture = input(app);
   const out = h("div", { id: "lab-out" });
   const sum = h("div", { id: "lab-sum" });
@@ -90,6 +105,7 @@ export async function showLab(app, body) {
   };
   const change = (values) => {
     Object.assign(state, values);
+    app.store.set({ lab: packed(state) });
     showLab(app, body);
   };
   const number = (name, low, high) => h("label.field", {}, t(`lab_${name}`), h("input", { type: "number", id: `lab-${name}`, min: String(low), max: String(high), value: String(state[name]), onchange: (event) => change({ [name]: Number(event.target.value) }) }));
