@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,34 @@ def test_the_board_opens_the_window_of_the_weight(visit: Callable[..., Any], len
     page.evaluate("() => convscope.store.set({ weight: { parameter: 'weight', index: [5, 2, 1, 1] } })")
     page.wait_for_function("() => convscope.store.get('weighed') === '5,2'")
     page.wait_for_function("() => convscope.gridHits[0]?.row === 2")
+
+
+def test_the_input_of_a_weight_comes_onto_the_board(visit: Callable[..., Any], open_file: Any, tmp_path: Path) -> None:
+    """One that adds so little that it is not among those drawn first; on a saved page, too."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 20, 3), nn.ReLU(), nn.Conv2d(20, 4, 3), nn.Flatten(), nn.Linear(4 * 8 * 8, 3))
+    with explore(model.eval(), port=0, input_shape=(1, 12, 12)) as handle:
+        session = handle.session
+        assert isinstance(session, Session)
+        y, weight = session.snapshot.layers["1"].y, session.model.get_parameter("2.weight").detach()
+        sizes = [float(nn.functional.conv2d(y[:, [k]], weight[1:2, [k]]).abs().sum()) for k in range(20)]
+        order = sorted(range(20), key=lambda k: -sizes[k])
+        served = visit(handle, "#/2/1/1,4,4?tab=gradient")
+        explore(model, input_shape=(1, 12, 12), save=tmp_path / "saved.html")
+        for page in (served, open_file(tmp_path / "saved.html", "#/2/1/1,4,4?tab=gradient")):
+            page.wait_for_selector("body[data-shown$='/gradient/2/1/1,4,4']")
+            for rank in (19, 9, 0):
+                page.evaluate(
+                    "(k) => convscope.store.set({ weight: { parameter: 'weight', index: [1, k, 1, 1] } })", order[rank]
+                )
+                page.wait_for_function(
+                    """(k) => convscope.hits?.some(({ panel }) => panel.role === 'source' && panel.map === k
+                    && panel.row === convscope.gridHits?.[0]?.row)""",
+                    arg=order[rank],
+                )
+                assert page.evaluate("() => convscope.selection.elastic.first") == rank // 8 * 8
+            page.keyboard.press("]")  # the reader turns the page
+            page.wait_for_function("() => convscope.selection.elastic?.first === 8")
 
 
 def test_names_are_set_smaller_before_they_are_cut(visit: Callable[..., Any], lenet: Handle) -> None:

@@ -42,14 +42,20 @@ class Panel:
     place: tuple[int, ...] = ()
 
 
-def take_apart(snapshot: Snapshot, name: str, number: int, start: int = 0) -> tuple[dict[str, Any], bytes]:
+def take_apart(
+    snapshot: Snapshot, name: str, number: int, start: int = 0, kernel: tuple[int, ...] | None = None
+) -> tuple[dict[str, Any], bytes]:
     """The scene for map ``number`` of a layer: a description of its panels, and their values as float32 one by one.
 
-    Of many sources ``ROWS`` are shown, from place ``start`` of them by how much they add. Raises ArgumentError when
-    there are not so many.
+    Of many sources ``ROWS`` are shown, from place ``start`` of them by how much they add; of a convolution those among
+    which the one with ``kernel``, the leading indices of its weight, is. Raises ArgumentError when there are not so
+    many.
     """
     layer = snapshot.layer(name)
-    panels, count = _panels(snapshot, layer, number, start)
+    if layer.family == "conv" and layer.y.ndim in (3, 4):
+        panels, count, start = _convolution(layer, number, start, kernel)
+    else:
+        panels, count = _panels(snapshot, layer, number, start)
     shown = sum(panel.role == "source" for panel in panels)
     after = snapshot.network.activation_after(name)
     panels.append(Panel("out", 0, "activation", name, number, _map(layer.y, number)))
@@ -123,8 +129,6 @@ def describe(panels: list[Panel]) -> tuple[list[dict[str, Any]], bytes]:
 def _panels(snapshot: Snapshot, layer: Layer, number: int, start: int) -> tuple[list[Panel], int]:
     """(the panels before the output, how many sources there are)"""
     match layer.family:
-        case "conv" if layer.y.ndim in (3, 4):
-            return _convolution(layer, number, start)
         case "linear" | "rbf" if layer.inputs[0].ndim == 2:
             return _products(snapshot, layer, number), 1
         case "softmax" | "log_softmax" | "reshape" if layer.inputs[0].ndim == 2 or layer.family == "reshape":
@@ -141,7 +145,8 @@ def _panels(snapshot: Snapshot, layer: Layer, number: int, start: int) -> tuple[
             return _same_map(layer, number, start)
 
 
-def _convolution(layer: Layer, number: int, start: int) -> tuple[list[Panel], int]:
+def _convolution(layer: Layer, number: int, start: int, wanted: tuple[int, ...] | None) -> tuple[list[Panel], int, int]:
+    """(the panels before the output, how many sources there are, the place of the first one shown)"""
     kernels, window = KernelsByMap(layer), window_of(layer)
     assert window is not None
     maps, weights, where = kernels.feeding(number)
@@ -152,8 +157,11 @@ def _convolution(layer: Layer, number: int, start: int) -> tuple[list[Panel], in
     run = F.conv1d if dims == 1 else F.conv2d
     padding: Any = module.padding
     partial = run(x, kernel, None, window.stride, padding, window.dilation, len(maps))[0]
-    sizes = partial.flatten(1).abs().sum(1)
-    chosen = in_order(sizes.argsort(descending=True).tolist(), start)
+    order = partial.flatten(1).abs().sum(1).argsort(descending=True).tolist()
+    if wanted is not None:
+        found = [rank for rank, place in enumerate(order) if tuple(where[place, 0, :-dims]) == wanted]
+        start = found[0] // ROWS * ROWS if found else start
+    chosen = in_order(order, start)
     panels = []
     for row, place in enumerate(chosen):
         source = int(maps[place])
@@ -165,7 +173,7 @@ def _convolution(layer: Layer, number: int, start: int) -> tuple[list[Panel], in
     if rest:
         left = partial.sum(0) - partial[chosen].sum(0)
         panels.append(Panel("rest", len(chosen), "activation", layer.name, number, _picture(left)))
-    return panels, len(maps)
+    return panels, len(maps), start
 
 
 def _products(snapshot: Snapshot, layer: Layer, number: int) -> list[Panel]:

@@ -248,7 +248,8 @@ def elastic(session: Session, args: Arguments, payload: bytes) -> Reply:
     if args.text("direction", "forward", ("forward", "backward")) == "backward" and session.snapshot.loss is not None:
         header, data = take_back(session.snapshot, layer.name, number, args.text("rule", "plain"), start)
     else:
-        header, data = take_apart(session.snapshot, layer.name, number, start)
+        kernel = args.index("kernel") if "kernel" in args.values else None
+        header, data = take_apart(session.snapshot, layer.name, number, start, kernel)
     return Reply(finite(header), data)
 
 

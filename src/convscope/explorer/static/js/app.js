@@ -104,7 +104,8 @@ export class App {
       this.address.write(false);
       this.frames.refresh();
     });
-    store.on(["row", "weighed", "lang"], () => this.render(false));
+    store.on(["row", "lang"], () => this.render(false));
+    store.on(["weighed"], () => this.selection.seek());
     store.on(["hover", "lights", "litTerm", "field"], () => this.stage.request());
     store.on(["tab"], (state) => {
       const direction = state.tab === "backward" ? "backward" : "forward";

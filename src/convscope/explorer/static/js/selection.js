@@ -13,6 +13,7 @@ export class Selection {
     this.app = app;
     this.elastic = null;
     this.first = 0; // the place, by size, of the first input drawn
+    this.turned = false; // whether others than the first, or than the chosen weight's, were asked for
   }
 
   // The layer taken apart, if it is the one chosen: after a choice the older one stands until the server has answered.
@@ -42,9 +43,19 @@ export class Selection {
     const first = current ? this.first + by * current.rows : -1;
     if (first < 0 || first >= current.count) return false;
     this.first = first;
+    this.turned = true;
     this.app.store.set({ row: null });
     this.changed(false);
     return true;
+  }
+
+  // The input that a chosen weight is of comes onto the board.
+  seek() {
+    const { current } = this;
+    const place = this.app.store.get("weighed");
+    this.turned = false;
+    if (place && current?.more && !current.panels.some((panel) => panel.role === "kernel" && panel.place.join() === place)) this.changed(false, false);
+    else this.app.render(false);
   }
 
   // Which of a map's inputs are on the board.
@@ -61,16 +72,20 @@ export class Selection {
       const key = `${layer}/${map}`;
       if (key !== this.elastic?.key) {
         this.first = 0;
+        this.turned = false;
         setTimeout(() => this.elastic && !this.current && this.app.render(false), PATIENCE);
       }
       const direction = this.app.store.get("tab") === "backward" ? "backward" : "forward";
       if (this.elastic && this.elastic.direction !== direction) this.first = 0;
-      const answer = await this.app.connection.askLatest("elastic", "elastic", { layer, map, direction, rule: this.app.store.get("rule"), start: this.first }).catch((error) => {
+      const { rule, weighed, tab } = this.app.store.state;
+      const of = tab === "gradient" && weighed && !this.turned ? { kernel: weighed.split(",").map(Number) } : {};
+      const answer = await this.app.connection.askLatest("elastic", "elastic", { layer, map, direction, rule, start: this.first, ...of }).catch((error) => {
         if (error.kind === "superseded" || error.kind === "lost") return null;
         throw error;
       }).finally(() => now?.());
       if (!answer || key !== `${this.app.store.get("layer")}/${this.app.store.get("map")}`) return;
       this.elastic = { ...answer, key };
+      this.first = answer.first;
       shareScales(answer.panels);
       for (const panel of answer.panels) {
         panel.values = floats(answer, panel.offset, panel.height * panel.width);

@@ -6,12 +6,12 @@ import { fitted, joined, mapOf, robustLimit, shrunk, vectorPicture } from "./pic
 const ROWS = 8;
 const EXACT_SIDE = 64;
 
-export function takeApart(snapshot, name, number, start = 0) {
+export function takeApart(snapshot, name, number, start = 0, kernel = null) {
   const layer = snapshot.layers.get(name);
   const { node } = layer;
   const after = snapshot.network.activationAfter(name);
-  const { panels, count } = sources(layer, number, start);
-  const shown = ofMany(start, panels, count);
+  const { panels, count, first = start } = sources(layer, number, start, kernel);
+  const shown = ofMany(first, panels, count);
   panels.push(panel("out", 0, "activation", name, number, mapOf(layer.y, number)));
   if (after) panels.push(panel("activation", 0, "activation", after, number, mapOf(snapshot.layers.get(after).y, number)));
   const bias = ["conv", "linear"].includes(node.family) && node.tensors.bias ? node.tensors.bias.data[number] : null;
@@ -41,9 +41,9 @@ function ofMany(first, panels, count) {
 
 const kindOf = (node) => (node.sources[0] === "input" ? "input" : "activation");
 
-function sources(layer, number, start) {
+function sources(layer, number, start, kernel) {
   const { node, inputs } = layer;
-  if (node.family === "conv") return convolution(layer, number, start);
+  if (node.family === "conv") return convolution(layer, number, start, kernel);
   if (node.family === "linear" || node.family === "rbf") {
     const x = inputs[0].data;
     const all = (node.tensors.weight ?? node.tensors.codes).data;
@@ -60,9 +60,13 @@ function sources(layer, number, start) {
 }
 
 // The rows that matter most, in their order; what the others add up to is one picture.
-function chosenRows(partials, start) {
+function chosenRows(order, start) {
+  return order.slice(start, start + ROWS).sort((a, b) => a - b);
+}
+
+function bySize(partials) {
   const sizes = partials.map(({ data }, at) => [data.reduce((sum, value) => sum + Math.abs(value), 0), at]);
-  return sizes.sort((a, b) => b[0] - a[0] || a[1] - b[1]).slice(start, start + ROWS).map(([, at]) => at).sort((a, b) => a - b);
+  return sizes.sort((a, b) => b[0] - a[0] || a[1] - b[1]).map(([, at]) => at);
 }
 
 function summed(pictures, { height, width }) {
@@ -83,11 +87,14 @@ function alone(node, link, outShape) {
   return { ...node, shape: outShape, op: { ...node.op, groups: 1, table: null }, links: [{ ...link, out: 0, source: 0 }], tensors: { weight: node.tensors.weight } };
 }
 
-function convolution({ node, inputs: [x] }, number, start) {
+function convolution({ node, inputs: [x] }, number, start, kernel) {
   const links = linksOf(node).filter(({ out }) => out === number);
   const [, height, width] = node.shape;
   const partials = links.map((link) => ({ height, width, data: KINDS.conv.run(alone(node, link, [1, height, width]), [oneMap(x, link.source)]).y.data }));
-  const chosen = chosenRows(partials, start);
+  const order = bySize(partials);
+  const rank = kernel ? order.findIndex((at) => links[at].leading.join() === kernel.join()) : -1;
+  const first = rank < 0 ? start : Math.floor(rank / ROWS) * ROWS;
+  const chosen = chosenRows(order, first);
   const panels = chosen.flatMap((at, row) => [
     panel("source", row, kindOf(node), node.sources[0], links[at].source, mapOf(x, links[at].source)),
     panel("kernel", row, "weight", node.name, number, kernelOf(node, links[at]), { place: links[at].leading }),
@@ -95,7 +102,7 @@ function convolution({ node, inputs: [x] }, number, start) {
   ]);
   const left = partials.filter((_, at) => !chosen.includes(at));
   if (left.length) panels.push(panel("rest", chosen.length, "activation", node.name, number, summed(left, partials[0])));
-  return { panels, count: links.length };
+  return { panels, count: links.length, first };
 }
 
 function oneMap(x, number) {
@@ -145,7 +152,7 @@ function throughConv({ node, inputs: [x] }, layer, number, delta, start) {
     const single = { node: alone(node, link, [1, outRows, outColumns]), inputs: [oneMap(x, number)] };
     return { height, width, data: KINDS.conv.back(single, oneMap(delta, link.out)).inputs[0].data };
   });
-  const chosen = chosenRows(partials, start);
+  const chosen = chosenRows(bySize(partials), start);
   const panels = chosen.flatMap((at, row) => [
     panel("source", row, "delta", node.name, links[at].out, mapOf(delta, links[at].out)),
     panel("kernel", row, "weight", node.name, links[at].out, kernelOf(node, links[at], true), { place: links[at].leading }),

@@ -242,9 +242,9 @@ export const QUESTIONS = {
   training: ({ stepper }) => ({ training: stepper.describe() }),
   show_data: item,
   show_pixels: pixels,
-  elastic: (session, { layer, map = 0, direction = "forward", rule = "plain", start = 0 }) => {
+  elastic: (session, { layer, map = 0, direction = "forward", rule = "plain", start = 0, kernel = null }) => {
     session.layer(layer);
-    const found = direction === "backward" ? takeBack(session.snapshot, layer, map, rule, start) : takeApart(session.snapshot, layer, map, start);
+    const found = direction === "backward" ? takeBack(session.snapshot, layer, map, rule, start) : takeApart(session.snapshot, layer, map, start, kernel);
     return { ...found, version: session.version };
   },
 };

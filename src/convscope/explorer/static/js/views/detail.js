@@ -129,7 +129,7 @@ export function mountDetail(app) {
     filled = body.childElementCount > 0;
     stand(body);
     detail.scrollTop = scroll;
-    document.body.dataset.shown = `${store.get("frame")?.version}/${tab}/${[store.get("layer"), store.get("map"), (store.get("unit") ?? []).join(",")].join("/")}`;
+    document.body.dataset.shown = `${asked}/${tab}/${[store.get("layer"), store.get("map"), (store.get("unit") ?? []).join(",")].join("/")}`;
   }
 
   async function fill(body, tab) {
