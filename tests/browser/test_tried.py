@@ -226,3 +226,36 @@ def test_a_column_s_limit_is_written_once_below_it(visit: Callable[..., Any]) ->
             page.evaluate("() => convscope.hits.map((hit) => hit.panel.role)")
         )
         assert drawing.count("±") == 4
+
+
+GATES = """() => { const { connection } = convscope; const ask = connection.ask.bind(connection);
+  window.gates = {}; window.answered = [];
+  for (const op of ['explain', 'elastic']) gates[op] = Promise.resolve();
+  connection.ask = async (op, ...rest) => {
+    const answer = await ask(op, ...rest);
+    await gates[op];
+    answered.push(op);
+    return answer;
+  }; }"""
+
+
+def test_a_unit_s_name_stands_over_its_own_numbers(visit: Callable[..., Any], lenet: Handle) -> None:
+    """Where the numbers of the unit before come after another was chosen, whose map is still on its way."""
+    page = visit(lenet, "#/c3/5/5,3,7")
+    page.wait_for_selector("body[data-shown$='/forward/c3/5/5,3,7']")
+    page.evaluate(GATES)
+    close = "(op) => { window.open = window.open ?? {}; gates[op] = new Promise((go) => { window.open[op] = go; }); }"
+    page.evaluate(close, "explain")
+    page.evaluate("() => { convscope.selection.select('c3', 5, [5, 3, 8]); }")
+    page.wait_for_function("() => answered.length === 1")  # its map; its numbers wait
+    page.evaluate(close, "elastic")
+    page.evaluate("() => { convscope.selection.select('c1', 2, [2, 4, 4]); }")
+    page.evaluate("() => { window.open.explain(); }")
+    page.wait_for_function("() => answered.length === 2")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.locator("#detail h2").first.inner_text().startswith("c3")
+    page.evaluate("() => { window.open.elastic(); }")
+    page.wait_for_selector("body[data-shown$='/forward/c1/2/2,4,4']")
+    assert isinstance(lenet.session, Session)
+    true = float(lenet.session.snapshot.layers["c1"].y[0, 2, 4, 4])
+    assert exact(page, "#result .num") == pytest.approx(true)

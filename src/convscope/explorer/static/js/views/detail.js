@@ -85,6 +85,12 @@ export function mountDetail(app) {
     return h("div.tab-body", { id: "tab-body", role: "tabpanel", "aria-labelledby": `tab-${tab}`, tabIndex: 0 }, content);
   }
 
+  // What the panel is about: tab, layer, map and unit.
+  function placeOf() {
+    const { tab, layer, map, unit } = store.state;
+    return [tab, layer, map, (unit ?? []).join(",")].join("/");
+  }
+
   // Put it there; the focus stays where it was.
   function stand(body) {
     const focused = detail.contains(document.activeElement) ? document.activeElement.id : "";
@@ -100,6 +106,7 @@ export function mountDetail(app) {
     }
     const mine = ++turn;
     const asked = store.get("frame")?.version;
+    const place = placeOf();
     detail.toggleAttribute("data-stale", filled && version !== asked);
     detail.setAttribute("aria-label", t("details"));
     const { tab } = store.state;
@@ -118,7 +125,7 @@ export function mountDetail(app) {
     } finally {
       clearTimeout(waiting);
     }
-    if (mine !== turn) return;
+    if (mine !== turn || place !== placeOf()) return; // what is chosen by now is drawn as soon as its map is here
     if (pressed) {
       missed = true;
       return;
@@ -129,7 +136,7 @@ export function mountDetail(app) {
     filled = body.childElementCount > 0;
     stand(body);
     detail.scrollTop = scroll;
-    document.body.dataset.shown = `${asked}/${tab}/${[store.get("layer"), store.get("map"), (store.get("unit") ?? []).join(",")].join("/")}`;
+    document.body.dataset.shown = `${asked}/${place}`;
   }
 
   async function fill(body, tab) {
