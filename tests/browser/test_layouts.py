@@ -143,7 +143,10 @@ def test_keys_are_told_of_where_there_are_keys(visit: Callable[..., Any], lenet:
     devtools = page.context.new_cdp_session(page)
     devtools.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
     assert page.evaluate("() => matchMedia('(pointer: coarse)').matches")
-    assert page.evaluate(shown) == [False]
+    page.keyboard.press("?")
+    page.wait_for_selector("[role=dialog] p")
+    assert page.evaluate(shown) == [False, False]
+    assert page.locator("[role=dialog] p").is_visible()
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

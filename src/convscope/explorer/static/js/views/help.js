@@ -46,5 +46,5 @@ const KEYS = [
 export function openHelp() {
   openDialog(t("help"),
     h("p", {}, t("help_text")),
-    h("dl", {}, KEYS.map(([keys, text]) => [h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "]).flat()), h("dd", {}, t(text))]).flat()));
+    h("dl.by-keys", {}, KEYS.map(([keys, text]) => [h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "]).flat()), h("dd", {}, t(text))]).flat()));
 }
