@@ -64,7 +64,7 @@ def bench_is_python_s(page: Any, session: Session, target: Target) -> dict[str, 
     """Of every method the map, both curves and how alike it stays with random weights, as Python has them; what this
     model does not allow is refused in the same words. The maps as shown."""
     page.locator("#bench-all").click()
-    page.wait_for_function("() => document.querySelector('#detail .running')?.hidden")
+    page.wait_for_function("() => document.querySelector('#detail .running')?.hidden", timeout=150_000)  # of a detector
     rows = page.locator("#bench-table tbody tr")
     assert rows.evaluate_all("all => all.map((each) => each.dataset.method)") == METHODS.names()
     x, found = session.snapshot.question.x, {}

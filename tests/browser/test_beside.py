@@ -127,6 +127,9 @@ def test_two_pictures(visit: Callable[..., Any], trained: nn.Module, digits: Dat
             first, second = (session.model.get_submodule("c1")(each) for each in (now, then))
         expected = float((second - first).norm() / first.norm())
         assert figures(page, "#beside-layers", "layer")["c1"] == pytest.approx(expected, rel=1e-4)
+        select(page, "c1", tab="beside")
+        differs = (second - first)[0].abs().flatten(1).amax(1)
+        assert apart(page) == {"": (6, sorted(map(str, torch.nonzero(differs).flatten().tolist())))}
 
 
 def test_a_film_of_twenty_checkpoints(visit: Callable[..., Any], trained: nn.Module, digits: Dataset) -> None:
