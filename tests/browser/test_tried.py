@@ -181,6 +181,13 @@ def test_two_windows_never_mix_their_pictures(visit: Callable[..., Any], lenet: 
     page.wait_for_selector(f"body[data-shown='{session.snapshot.version}/forward/c3/5/5,3,7']")
     true = float(session.snapshot.layers["c3"].y[0, 5, 3, 7])
     assert page.evaluate(shown) == [session.snapshot.version, session.snapshot.version, pytest.approx(true)]
+    other.evaluate("() => convscope.frames.change('show_data', { split: 'test', index: 3 })")
+    page.evaluate("() => { document.querySelector('#notice').hidden = true; }")
+    page.locator("#target").select_option("9")  # of the picture before: it is not asked of the new one
+    page.wait_for_selector("#notice:has-text('Another window has changed')")
+    page.wait_for_selector(f"body[data-shown='{session.snapshot.version}/forward/c3/5/5,3,7']")
+    assert not session.target_chosen
+    assert page.locator("#target").input_value() == ""
 
 
 def test_a_question_right_after_a_change_waits_for_its_picture(visit: Callable[..., Any], lenet: Handle) -> None:

@@ -42,6 +42,7 @@ export class App {
     this.apart = null; // the layer taken apart that is drawn
     this.newest = 0; // the newest version that the server has told of
     this.following = false;
+    this.foreign = false; // whether it was another window that changed it
     this.awaited = []; // questions about a frame of this page's own that is on its way
     this.setModel(hello);
     this.stage = new Stage($("#canvas"), $("#board"));
@@ -121,18 +122,24 @@ export class App {
   // has changed itself is about to be shown, and the question waits for it. → whether to ask again
   async follow(version, mine = false) {
     this.newest = Math.max(this.newest, version);
-    if (!this.following && this.behind) {
-      this.following = true;
-      if (!mine && !learns()) notice(t("other_window"));
-      this.catchUp().catch((error) => error.kind === "lost" || notice(error.message)).finally(() => (this.following = false));
-    }
+    this.foreign ||= !mine;
+    this.keepUp();
     if (!mine || this.store.get("frame").version >= version) return mine;
     return new Promise((done) => this.awaited.push({ version, done }));
   }
 
-  // A change of this page's own that is under way brings a frame as new.
+  // A change of this page's own that is under way brings a frame as new, unless it is refused.
   get behind() {
-    return this.newest > this.store.get("frame").version && !this.frames.changing;
+    return this.newest > this.store.get("frame")?.version && !this.frames.changing;
+  }
+
+  keepUp() {
+    if (this.newest <= this.store.get("frame")?.version) this.foreign = false;
+    if (this.following || !this.behind) return;
+    this.following = true;
+    if (this.foreign && !learns()) notice(t("other_window"));
+    this.foreign = false;
+    this.catchUp().catch((error) => error.kind === "lost" || notice(error.message)).finally(() => (this.following = false));
   }
 
   async catchUp() {

@@ -58,6 +58,7 @@ export class Frames {
     } finally {
       this.changing -= 1;
       if (!this.changing) delete document.body.dataset.stale;
+      this.app.keepUp();
     }
   }
 
