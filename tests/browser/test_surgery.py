@@ -36,18 +36,22 @@ def emptied(layer: str, number: int) -> Change:
 
 
 def at(*index: int, parameter: str = "weight") -> Callable[[Any], None]:
-    """Choose a weight by the panel's fields."""
+    """Choose a weight by the panel's fields; each choice builds the panel anew."""
+
+    def stands(page: Any, place: str) -> None:
+        page.wait_for_function("place => document.querySelector('#set-weight').textContent.includes(place)", arg=place)
 
     def choose(page: Any) -> None:
         page.locator("#weight-parameter").select_option(parameter)
+        stands(page, f"{parameter}[0")
+        chosen = [0] * page.locator(".weight-index").count()
+        stands(page, f"{parameter}[{', '.join(map(str, chosen))}]")
         for dimension, place in enumerate(index):
+            chosen[dimension] = place
             field = page.locator(".weight-index").nth(dimension)
             field.fill(str(place))
             field.press("Tab")
-            page.wait_for_function(
-                "([at, value]) => document.querySelectorAll('.weight-index')[at]?.value === value",
-                arg=[dimension, str(place)],
-            )
+            stands(page, f"{parameter}[{', '.join(map(str, chosen))}]")
 
     return choose
 
@@ -70,6 +74,13 @@ def state_of(page: Any) -> tuple[str, list[float]]:
     return page.locator("#surgery-hash").inner_text(), logits
 
 
+def press(page: Any, button: str, said: str = "Changed.") -> None:
+    """Wait until it is told that it is done: from then on the panel, and what is written into it, stands."""
+    page.evaluate("() => (document.querySelector('#live').textContent = '')")
+    page.locator(f"#{button}").click()
+    page.wait_for_function("said => document.querySelector('#live').textContent.includes(said)", arg=said)
+
+
 def test_what_if(visit: Callable[..., Any], lenet: Handle) -> None:
     """The logits after each kind of edit are those of the same edit in Python, and so are the shares before and after;
     taken back one by one, fingerprint, logits and weights are what they were, to the last bit."""
@@ -85,7 +96,7 @@ def test_what_if(visit: Callable[..., Any], lenet: Handle) -> None:
         choose(page)
         if value is not None:
             page.locator("#surgery-value").fill(value)
-        page.locator(f"#{button}").click()
+        press(page, button)
         page.wait_for_function("count => document.querySelectorAll('ol#edits li').length === count", arg=count)
         with torch.no_grad():
             change(twin)
@@ -100,15 +111,15 @@ def test_what_if(visit: Callable[..., Any], lenet: Handle) -> None:
         pairs = [part for each in wanted for part in (float(first[each]), float(after[each]))]
         assert told == pytest.approx(pairs, rel=1e-3, abs=1e-9)
     for count, (shown, weights) in reversed(list(enumerate(stages))):
-        page.locator("#undo").click()
+        press(page, "undo", "Taken back.")
         page.wait_for_function("count => document.querySelectorAll('ol#edits li').length === count", arg=count)
         assert state_of(page) == shown
         assert all(torch.equal(value, weights[name]) for name, value in session.model.state_dict().items())
     for count, button in enumerate(("flip-kernel", "silence"), 1):
         select(page, "c1", 3, tab="surgery")
-        page.locator(f"#{button}").click()
+        press(page, button)
         page.wait_for_function("count => document.querySelectorAll('ol#edits li').length === count", arg=count)
-    page.locator("#undo-all").click()
+    press(page, "undo-all", "Taken back.")
     page.wait_for_selector("p#edits")
     shown, weights = stages[0]
     assert state_of(page) == shown

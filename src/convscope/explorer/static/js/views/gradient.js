@@ -77,7 +77,8 @@ export function picker(app, node, weight) {
       type: "number", className: "weight-index", min: "0", max: String(side - 1), value: String(weight.index[d]),
       onchange: (event) => {
         const at = Math.min(side - 1, Math.max(0, Math.round(Number(event.target.value) || 0)));
-        change(weight.parameter, weight.index.map((each, k) => (k === d ? at : each)));
+        const now = chosenWeight(app, node); // another field may have been changed since this one was drawn
+        change(now.parameter, now.index.map((each, k) => (k === d ? at : each)));
       },
     }))),
   );
