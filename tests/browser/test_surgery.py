@@ -39,7 +39,7 @@ def at(*index: int, parameter: str = "weight") -> Callable[[Any], None]:
     """Choose a weight by the panel's fields; each choice builds the panel anew."""
 
     def stands(page: Any, place: str) -> None:
-        page.wait_for_function("place => document.querySelector('#set-weight').textContent.includes(place)", arg=place)
+        page.wait_for_function("place => document.querySelector('#set-weight')?.textContent.includes(place)", arg=place)
 
     def choose(page: Any) -> None:
         page.locator("#weight-parameter").select_option(parameter)
@@ -78,7 +78,7 @@ def press(page: Any, button: str, said: str = "Changed.") -> None:
     """Wait until it is told that it is done: from then on the panel, and what is written into it, stands."""
     page.evaluate("() => (document.querySelector('#live').textContent = '')")
     page.locator(f"#{button}").click()
-    page.wait_for_function("said => document.querySelector('#live').textContent.includes(said)", arg=said)
+    page.wait_for_function("said => document.querySelector('#live')?.textContent.includes(said)", arg=said)
 
 
 def test_what_if(visit: Callable[..., Any], lenet: Handle) -> None:
