@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convscope.inspect.outputs import bends, exactly, says_shares
+from convscope.inspect.outputs import bends, says_shares
 from convscope.layers.losses import CrossEntropy, Loss, Outputs, class_indices, one_hot
 from convscope.rules import loss as rules
 from convscope.rules.base import Deltas, Rule
@@ -64,14 +64,16 @@ class Fine(Loss):
     def at_end(self, outputs: Tensor, last: Step | None, targets: Tensor) -> End:
         """How the way back begins, from what enters the network's last step where that is a softmax, its logarithm or
         an activation: outputs near a target have lost their difference from it in float32."""
-        value, delta = self._value_and_delta(exactly(last, outputs), targets)
         if last is None or not bends(last.rule):
+            value, delta = self._value_and_delta(outputs.double(), targets)
             return End(value, delta.to(outputs.dtype))
         u = last.inputs[0].double()
+        y, saved = last.rule.forward(u)
+        value, delta = self._value_and_delta(y, targets)
         if self.normalised is not None:
             value, before = rules.cross_entropy(u, class_indices(u, targets))
         else:
-            ((found,), _) = last.rule.backward(last.rule.forward(u)[1], delta)
+            ((found,), _) = last.rule.backward(saved, delta)
             assert found is not None
             before = found
 
